@@ -1,0 +1,1 @@
+"""The waiting room: tickets, receipts, admission tokens, the line and its inlet."""

@@ -1,0 +1,150 @@
+"""The inlet: every worker beats for every drop, and the first in each beat raises the serving number.
+
+There is no leader. The script does a beat's work once, whoever asks; all workers get the picture back, and that picture
+is what they answer shoppers from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from admission.serving import encode_document, serving_document
+from flashsale.errors import FlashsaleError, Recovering
+from flashsale.model import Drop, DropState, Inspection, Snapshot
+from flashsale.settings import WaitingRoomSettings
+
+LOOK_AGAIN_S = 1.0
+DROPS_MAX = 1000
+EXPIRE_BATCH_MAX = 200
+BACKOFF_MAX_S = 2.0
+
+_BEATING = (DropState.WAITING, DropState.OPEN, DropState.PAUSED)
+
+
+class DropBeats(Protocol):
+    """What the inlet needs of `flashsale.drops.DropStore`."""
+
+    async def ids(self) -> set[str]: ...  # noqa: D102 - see DropStore
+    async def inspect(self, drop_id: str) -> Inspection: ...  # noqa: D102 - see DropStore
+    async def advance(self, drop_id: str, beat_ms: int) -> tuple[bool, Snapshot]: ...  # noqa: D102 - see DropStore
+
+
+@dataclass(frozen=True, slots=True)
+class LiveDrop:
+    """A drop as this worker last saw it."""
+
+    definition: Drop
+    snapshot: Snapshot
+    document: bytes
+    recovering: bool = False
+
+
+class Inlet:
+    """Beats for all drops and keeps the picture of each.
+
+    `expire` ends overdue reservations of a drop; the inlet calls it when it sees any, so that units come back although
+    no reconciler is running.
+    """
+
+    def __init__(
+        self,
+        drops: DropBeats,
+        room: WaitingRoomSettings,
+        expire: Callable[[str, int], Awaitable[int]],
+        on_change: Callable[[LiveDrop], None],
+    ) -> None:
+        self._drops = drops
+        self._room = room
+        self._expire = expire
+        self._on_change = on_change
+        self._live: dict[str, LiveDrop] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._looked = asyncio.Event()
+        self._log = structlog.get_logger("inlet")
+        self.ready = asyncio.Event()
+        """set after the first complete look at the store"""
+
+    def get(self, drop_id: str) -> LiveDrop | None:
+        """The drop as last seen, or None when this worker does not know it."""
+        return self._live.get(drop_id)
+
+    def all(self) -> list[LiveDrop]:
+        """All drops known to this worker."""
+        return list(self._live.values())
+
+    async def run(self) -> None:
+        """Looks for drops and beats for each, until cancelled."""
+        pause_s = LOOK_AGAIN_S
+        async with asyncio.TaskGroup() as group:
+            while True:
+                try:
+                    await self._look(group)
+                    pause_s = LOOK_AGAIN_S
+                except FlashsaleError as error:
+                    self._log.warning("drops_not_seen", error=str(error))
+                    pause_s = min(pause_s * 2, BACKOFF_MAX_S)
+                self._looked.set()
+                self._looked = asyncio.Event()
+                await asyncio.sleep(pause_s * random.uniform(0.8, 1.0))  # noqa: S311 - spreads workers, no secret
+
+    async def next_look(self) -> None:
+        """Returns after the next look at which drops there are."""
+        await self._looked.wait()
+
+    async def _look(self, group: asyncio.TaskGroup) -> None:
+        ids = await self._drops.ids()
+        for drop_id in sorted(ids - self._tasks.keys())[: DROPS_MAX - len(self._tasks)]:
+            try:
+                await self._meet(drop_id)
+            except Recovering:
+                self._log.warning("drop_recovering", drop=drop_id)
+                continue
+            self._tasks[drop_id] = group.create_task(self._beat_for(drop_id), name=f"inlet:{drop_id}")
+        self.ready.set()
+
+    async def _meet(self, drop_id: str) -> None:
+        inspection = await self._drops.inspect(drop_id)
+        self._see(inspection.definition, inspection.snapshot)
+
+    def _see(self, definition: Drop, snapshot: Snapshot, *, recovering: bool = False) -> None:
+        document = encode_document(serving_document(snapshot, self._room, recovering=recovering))
+        live = self._live[snapshot.drop_id] = LiveDrop(definition, snapshot, document, recovering)
+        self._on_change(live)
+
+    async def _beat_for(self, drop_id: str) -> None:
+        failures = 0
+        while True:
+            live = self._live[drop_id]
+            try:
+                _, snapshot = await self._drops.advance(drop_id, self._room.beat_ms)
+                failures = 0
+                definition = live.definition
+                if snapshot.digest != live.snapshot.digest:
+                    inspection: Inspection = await self._drops.inspect(drop_id)
+                    definition = inspection.definition
+                self._see(definition, snapshot)
+                if snapshot.overdue:
+                    await self._expire(drop_id, EXPIRE_BATCH_MAX)
+            except Recovering:
+                self._see(live.definition, live.snapshot, recovering=True)
+                failures += 1
+            except FlashsaleError as error:
+                failures += 1
+                if failures == 1:
+                    self._log.warning("beat_failed", drop=drop_id, error=str(error))
+            await asyncio.sleep(self._pause_s(self._live[drop_id].snapshot, failures))
+
+    def _pause_s(self, snapshot: Snapshot, failures: int) -> float:
+        beat_s = self._room.beat_ms / 1000
+        if failures:
+            return min(beat_s * 2 ** min(failures, 8), BACKOFF_MAX_S)
+        if snapshot.state in _BEATING or snapshot.reservations_live:
+            return beat_s
+        until_join_s = (snapshot.joins_at_ms - snapshot.now_ms) / 1000
+        return max(beat_s, min(LOOK_AGAIN_S, until_join_s)) if snapshot.state is DropState.SCHEDULED else LOOK_AGAIN_S

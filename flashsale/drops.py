@@ -1,0 +1,246 @@
+"""Drops: their definitions in Postgres, their live state in the store, and the merchant's hand on them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+import msgspec
+
+from flashsale.errors import DropNotFound, FlashsaleError, Recovering
+from flashsale.model import (
+    CloseDropOutcome,
+    Drop,
+    DropState,
+    Inspection,
+    OpenDropOutcome,
+    Reservation,
+    Snapshot,
+    SteerOutcome,
+    Ticket,
+)
+from flashsale.scripts import Scripts
+
+if TYPE_CHECKING:
+    from flashsale.connections import Database
+    from flashsale.settings import Settings
+
+FIRST_EPOCH = 1
+
+
+class DropExists(FlashsaleError):
+    """A drop of that id exists with another definition."""
+
+    code = "drop_exists"
+
+
+@dataclass(frozen=True, slots=True)
+class DropRow:
+    """A drop as Postgres knows it."""
+
+    drop: Drop
+    state: DropState
+    epoch: int
+    opened_in_store: bool
+
+
+def encode_drop(drop: Drop) -> str:
+    """The definition as canonical JSON: the same drop always gives the same text."""
+    return msgspec.json.encode(drop, order="deterministic").decode()
+
+
+def decode_drop(text: str | bytes) -> Drop:
+    """The drop of `encode_drop`."""
+    return msgspec.json.decode(text, type=Drop)
+
+
+def digest_of(definition: str) -> str:
+    """Hex SHA-256 of a definition, to tell a repeated creation from another drop of the same name."""
+    return hashlib.sha256(definition.encode()).hexdigest()
+
+
+class DropStore:
+    """The drops in the store. Needs no Postgres, so it works through a whole drop without one."""
+
+    def __init__(self, scripts: Scripts, settings: Settings) -> None:
+        self._scripts = scripts
+        self._settings = settings
+
+    async def ids(self) -> set[str]:
+        """Ids of all drops in the store."""
+        return await self._scripts.drop_ids()
+
+    async def open(self, drop: Drop, epoch: int = FIRST_EPOCH, *, injected_clock: bool = False) -> OpenDropOutcome:
+        """Gives a drop to the store. Repeating it is harmless.
+
+        Args:
+            injected_clock: the drop takes its time from `Scripts.clock_ms`; for tests and rehearsals only.
+
+        Raises:
+            StoreUnavailable, StoreUnknown: see `Scripts.call`.
+        """
+        definition = encode_drop(drop)
+        reply = await self._scripts.run("open_drop", drop.drop_id, self._wire(drop, definition, epoch, injected_clock=injected_clock))
+        word, held_epoch = msgpack.unpackb(reply)
+        await self._scripts.add_drop_id(drop.drop_id)
+        self._scripts.learn_epoch(drop.drop_id, held_epoch)
+        return OpenDropOutcome(word)
+
+    def _wire(self, drop: Drop, definition: str, epoch: int, *, injected_clock: bool) -> bytes:
+        room = self._settings.waiting_room
+        rules: dict[str, Any] = {
+            "epoch": epoch,
+            "joins_at_ms": drop.joins_at_ms,
+            "opens_at_ms": drop.opens_at_ms,
+            "closes_at_ms": drop.closes_at_ms,
+            "rate_per_min": drop.rate_per_min,
+            "capacity": drop.capacity,
+            "claim_window_ms": drop.claim_window_ms,
+            "reservation_ttl_ms": drop.reservation_ttl_ms,
+            "token_ttl_ms": self._settings.tokens.ttl_ms,
+            "limit_per_shopper": drop.limit_per_shopper,
+            "tickets_max": room.tickets_max,
+            "reservations_per_shopper_max": room.reservations_per_shopper_max,
+        }
+        if injected_clock:
+            rules["clock"] = "injected"
+        skus = [(sku.sku, sku.allotment, sku.allotment, 0, sku.price_minor, sku.limit_per_shopper) for sku in drop.skus]
+        packed: bytes = msgpack.packb((digest_of(definition), definition, rules, skus))
+        return packed
+
+    async def inspect(self, drop_id: str, tickets: tuple[str, ...] = (), reservations: tuple[str, ...] = ()) -> Inspection:
+        """One consistent look at a drop, with the records of the given tickets and reservations.
+
+        Raises:
+            Recovering: the store does not hold the drop.
+            StoreUnavailable, StoreUnknown: see `Scripts.call`.
+        """
+        now_ms, found = await self._scripts.call("inspect", drop_id, msgpack.packb((tickets, reservations)))
+        _, definition, wire, stats, journal_length, ticket_records, reservation_records = found
+        snapshot = Snapshot.from_wire(drop_id, now_ms, wire)
+        self._scripts.learn_epoch(drop_id, snapshot.epoch)
+        return Inspection(
+            snapshot=snapshot,
+            definition=decode_drop(definition),
+            stats={name: int(total) for name, total in zip(stats[::2], stats[1::2], strict=True)},
+            journal_length=journal_length,
+            tickets=tuple(
+                Ticket.from_wire(ticket_id, record) if record else None
+                for ticket_id, record in zip(tickets, ticket_records, strict=True)
+            ),
+            reservations=tuple(
+                Reservation.from_wire(reservation_id, record) if record else None
+                for reservation_id, record in zip(reservations, reservation_records, strict=True)
+            ),
+        )
+
+    async def advance(self, drop_id: str, beat_ms: int, rate_per_min: int = -1) -> tuple[bool, Snapshot]:
+        """One beat of the inlet: (whether this call did the beat's work, the drop as it is now).
+
+        Args:
+            rate_per_min: shoppers admitted a minute; negative for the drop's own rate.
+
+        Raises: as `inspect` does.
+        """
+        now_ms, (word, wire) = await self._scripts.call("advance", drop_id, msgpack.packb((beat_ms, rate_per_min)))
+        snapshot = Snapshot.from_wire(drop_id, now_ms, wire)
+        self._scripts.learn_epoch(drop_id, snapshot.epoch)
+        return word == "advanced", snapshot
+
+    async def steer(self, drop_id: str, word: str, value: int | str = 0) -> tuple[SteerOutcome, DropState]:
+        """Pause, resume, open before time, or set `rate_per_min`, `capacity` or `notice`. Raises as `inspect` does."""
+        _, (outcome, state) = await self._scripts.call("steer_drop", drop_id, msgpack.packb((word, value)))
+        return SteerOutcome(outcome), DropState(state)
+
+    async def close(self, drop_id: str) -> CloseDropOutcome:
+        """Ends the drop. Raises as `inspect` does."""
+        _, (outcome, _) = await self._scripts.call("close_drop", drop_id)
+        return CloseDropOutcome(outcome)
+
+
+class DropCatalog:
+    """The drops in Postgres: where a definition lives for good."""
+
+    def __init__(self, database: Database, store: DropStore) -> None:
+        self._database = database
+        self._store = store
+
+    async def create(self, drop: Drop) -> bool:
+        """Records the drop and gives it to the store; False when exactly this drop existed already.
+
+        When the store cannot be reached the drop is recorded all the same, and the reconciler opens it there later.
+
+        Raises:
+            DropExists: another definition has that id.
+            DatabaseUnavailable: Postgres cannot be reached; nothing was recorded.
+        """
+        definition = encode_drop(drop)
+        async with self._database.transaction() as transaction:
+            created = await transaction.fetchval(
+                "drop_insert",
+                drop.drop_id,
+                drop.tenant,
+                drop.name,
+                definition,
+                drop.joins_at_ms,
+                drop.opens_at_ms,
+                drop.closes_at_ms,
+            )
+            if created:
+                await transaction.execute(
+                    "drop_skus_insert",
+                    drop.drop_id,
+                    [sku.sku for sku in drop.skus],
+                    [sku.name for sku in drop.skus],
+                    [sku.allotment for sku in drop.skus],
+                    [sku.price_minor for sku in drop.skus],
+                    [sku.limit_per_shopper for sku in drop.skus],
+                )
+        if not created and encode_drop((await self.get(drop.drop_id)).drop) != definition:
+            raise DropExists(
+                what=f"A drop called {drop.drop_id} exists with another definition.",
+                todo="Choose another id, or look at the present one with 'flashsale drop show'.",
+            )
+        await self.open_in_store(drop.drop_id)
+        return bool(created)
+
+    async def get(self, drop_id: str) -> DropRow:
+        """The drop as recorded.
+
+        Raises:
+            DropNotFound: there is none.
+            DatabaseUnavailable: Postgres cannot be reached.
+        """
+        row = await self._database.fetchrow("drop_get", drop_id)
+        if row is None:
+            raise DropNotFound(what=f"There is no drop called {drop_id}.", todo="'flashsale drop list' shows the drops there are.")
+        return _row(row)
+
+    async def list(self, tenant: str | None = None) -> list[DropRow]:
+        """All drops, newest opening first. Raises DatabaseUnavailable."""
+        return [_row(row) for row in await self._database.fetch("drop_list", tenant)]
+
+    async def open_in_store(self, drop_id: str) -> None:
+        """Gives a recorded drop to the store once. Repeating it is harmless.
+
+        Raises:
+            Recovering: the store has a drop of that id with another definition.
+            StoreUnavailable, StoreUnknown, DatabaseUnavailable, DropNotFound.
+        """
+        row = await self.get(drop_id)
+        if row.opened_in_store:
+            return
+        if await self._store.open(row.drop, row.epoch) is OpenDropOutcome.EXISTS:
+            raise Recovering(
+                what=f"The store already holds another drop called {drop_id}.",
+                todo="Is this store used by another installation? Each needs a store of its own.",
+            )
+        await self._database.execute("drop_opened_in_store", drop_id, row.epoch)
+
+
+def _row(row: Any) -> DropRow:
+    definition = row["definition"]
+    drop = decode_drop(definition) if isinstance(definition, str | bytes) else msgspec.convert(definition, Drop)
+    return DropRow(drop=drop, state=DropState(row["state"]), epoch=row["epoch"], opened_in_store=row["opened_in_store"])

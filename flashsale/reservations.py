@@ -1,0 +1,134 @@
+"""Reservations: taking units, giving them back, turning them into sales. Decided in Lua, told here in the domain's words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+
+from flashsale.model import (
+    RESERVATION_ID_RE,
+    ConfirmOutcome,
+    Refused,
+    ReleaseOutcome,
+    Reservation,
+    ReservationState,
+    ReserveOutcome,
+    reservation_id_of,
+)
+from flashsale.scripts import Batcher, Scripts
+
+BATCHERS_MAX = 1024
+
+Items = tuple[tuple[str, int], ...]
+
+_REFUSED_AT = {"not_open": "opens_at_ms", "closed": "closed_at_ms", "paused": "at_ms", "token_expired": "expired_at_ms"}
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What a confirm or release came to."""
+
+    outcome: ConfirmOutcome | ReleaseOutcome
+    reservation_id: str
+    state: ReservationState | None
+    """None when there is no such reservation"""
+    amount_minor: int = 0
+    reserved_at_ms: int = 0
+    expires_at_ms: int = 0
+
+
+class Reservations:
+    """The reservations of all drops."""
+
+    def __init__(self, scripts: Scripts) -> None:
+        self._scripts = scripts
+        self._batchers: dict[str, Batcher[Any, Any]] = {}
+
+    async def reserve(
+        self, drop_id: str, ticket_id: str, token_id: str, idempotency_key: str, items: Items, request_id: str
+    ) -> Reservation | Refused:
+        """Units for an admitted shopper, all of `items` or none. The same key and items give the same reservation.
+
+        Args:
+            items: (SKU, quantity) in ascending order of SKU, each SKU once.
+
+        Raises:
+            Recovering, StoreUnavailable, StoreUnknown, Busy: see `Scripts.call`. After StoreUnknown the same key tells.
+        """
+        reservation_id = reservation_id_of(ticket_id, idempotency_key)
+        batcher = self._batchers.get(drop_id) or self._batcher("reserve", drop_id)
+        result = await batcher.submit((reservation_id, ticket_id, token_id, request_id, items))
+        word = result[0]
+        if word in ("reserved", "replayed"):
+            _, state, amount_minor, reserved_at_ms, expires_at_ms = result
+            return Reservation(
+                reservation_id=reservation_id,
+                drop_id=drop_id,
+                ticket_id=ticket_id,
+                state=ReservationState(state),
+                items=items,
+                amount_minor=amount_minor,
+                reserved_at_ms=reserved_at_ms,
+                expires_at_ms=expires_at_ms,
+                replayed=word == "replayed",
+            )
+        return _refused(result)
+
+    async def confirm(self, reservation_id: str, payment_reference: str, amount_minor: int, request_id: str) -> Settlement:
+        """Sells a reservation's units for a payment. Asked again with the same payment, the same answer.
+
+        Raises: as `reserve` does.
+        """
+        drop_id = drop_of(reservation_id)
+        request = (reservation_id, payment_reference, amount_minor, request_id)
+        _, results = await self._scripts.call("confirm", drop_id, msgpack.packb([request]))
+        return _settlement(ConfirmOutcome(results[0][0]), reservation_id, results[0])
+
+    async def release(self, reservation_id: str, request_id: str, reason: str) -> Settlement:
+        """Gives an unpaid reservation's units back. Releasing twice is harmless. Raises as `reserve` does."""
+        drop_id = drop_of(reservation_id)
+        _, results = await self._scripts.call("release", drop_id, msgpack.packb([(reservation_id, request_id, reason)]))
+        return _settlement(ReleaseOutcome(results[0][0]), reservation_id, results[0])
+
+    async def expire(self, drop_id: str, batch_size_max: int) -> int:
+        """Ends overdue reservations, at most `batch_size_max`; how many it ended. Raises as `reserve` does."""
+        _, results = await self._scripts.call("expire", drop_id, batch_size_max)
+        return int(results[1])
+
+    def _batcher(self, name: str, drop_id: str) -> Batcher[Any, Any]:
+        if len(self._batchers) >= BATCHERS_MAX:
+            self._batchers.pop(next(iter(self._batchers)))
+        batcher = self._batchers[drop_id] = self._scripts.batcher(name, drop_id, lambda _requests, results, _now_ms: results)
+        return batcher
+
+
+def drop_of(reservation_id: str) -> str:
+    """The drop a reservation belongs to; its id begins with it."""
+    match = RESERVATION_ID_RE.fullmatch(reservation_id)
+    if match is None:
+        raise ValueError("not a reservation id")
+    return match[1]
+
+
+def _pairs(flat: Sequence[Any]) -> dict[str, Any]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _refused(result: list[Any]) -> Refused:
+    outcome = ReserveOutcome(result[0])
+    if outcome is ReserveOutcome.SOLD_OUT:
+        return Refused(outcome, {"available": _pairs(result[1])})
+    if outcome is ReserveOutcome.LIMIT_REACHED:
+        return Refused(outcome, {"limit": result[1], "held": result[2]})
+    name = _REFUSED_AT.get(result[0])
+    return Refused(outcome, {name: result[1]} if name else {})
+
+
+def _settlement(outcome: ConfirmOutcome | ReleaseOutcome, reservation_id: str, result: list[Any]) -> Settlement:
+    if outcome.value == "not_found":
+        return Settlement(outcome, reservation_id, None)
+    _, state, amount_minor, reserved_at_ms, expires_at_ms = result
+    return Settlement(outcome, reservation_id, ReservationState(state), amount_minor, reserved_at_ms, expires_at_ms)

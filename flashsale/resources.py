@@ -1,0 +1,30 @@
+"""Where files that are not Python live: in the installed package, or in the checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+ResourceName = Literal["lua", "config", "sql", "widget"]
+
+_PACKAGE = Path(__file__).resolve().parent
+_CHECKOUT = _PACKAGE.parent
+
+
+def resource_dir(name: ResourceName) -> Path:
+    """The folder that holds the Lua scripts, the default configuration, the SQL or the built widget.
+
+    The package is looked at first (`flashsale/_lua`, …), then the checkout beside it.
+
+    Raises:
+        FileNotFoundError: neither exists; the message names both.
+    """
+    if name == "sql":
+        import reconciler  # noqa: PLC0415 - only to find its folder; a top-level import would turn the layers round
+
+        return Path(reconciler.__file__).resolve().parent / "sql"
+    packaged, checkout = _PACKAGE / f"_{name}", _CHECKOUT / name
+    for candidate in (packaged, checkout):
+        if candidate.is_dir():
+            return candidate
+    raise FileNotFoundError(f"resource folder {name!r} is neither at {packaged} nor at {checkout}")

@@ -1,0 +1,121 @@
+#!lua flags=allow-oom
+-- A reservation is paid: its units are sold. Exactly one of confirm and expire wins, by the state found here.
+-- Paid after the reservation ended: the units are taken again if they are free, otherwise the money goes back.
+-- KEYS[1] drop hash: rules
+-- KEYS[2] stock hash: units
+-- KEYS[3] tickets hash: ticket id to record
+-- KEYS[4] reservations hash: reservation id to record
+-- KEYS[5] expiries zset: live reservations by expiry
+-- KEYS[6] slots zset: queue numbers that count as active
+-- KEYS[7] stats hash: totals for people
+-- KEYS[8] journal stream: what the reconciler reads
+-- ARGV[1] envelope msgpack: {epoch, clock_ms}
+-- ARGV[2] requests msgpack: array of {reservation_id, payment_reference, amount_minor, request_id}
+-- RETURNS msgpack {"done", now_ms, results}, each {outcome, state, amount_minor, reserved_at_ms, expires_at_ms} or
+--         {"not_found", 0}; or {"recovering", epoch, {}}
+-- OUTCOMES confirmed replayed payment_conflict amount_mismatch refund_due not_found recovering
+-- COST O(requests)
+-- INCLUDE arguments drop ledger
+
+local drop, epoch = load_drop(KEYS[1], ARGV[1])
+if not drop then return recovering(epoch) end
+local requests = unpack_array(ARGV[2], BATCH_MAX, "requests")
+local ids = {}
+for i = 1, #requests do
+  ids[i] = text(requests[i][1], 128, "reservation_id")
+  text(requests[i][2], 128, "payment_reference")
+  whole(requests[i][3], 0, 2 ^ 53, "amount_minor")
+  text_or_empty(requests[i][4], 128, "request_id")
+end
+local ledger = ledger_new(drop)
+if not ledger_read_stock(ledger, KEYS[2]) then return recovering(drop.epoch) end
+read_records(KEYS[4], ids, ledger.reservations)
+local ticket_ids = {}
+for _, reservation in pairs(ledger.reservations) do ticket_ids[#ticket_ids + 1] = reservation[RESERVATION.ticket_id] end
+read_records(KEYS[3], ticket_ids, ledger.tickets)
+check_types(KEYS[5], KEYS[6], KEYS[7], KEYS[8])
+
+local function answer(outcome, reservation)
+  return {
+    outcome, reservation[RESERVATION.state], reservation[RESERVATION.amount_minor],
+    reservation[RESERVATION.reserved_at_ms], reservation[RESERVATION.expires_at_ms],
+  }
+end
+
+local function sell(id, reservation, request)
+  reservation[RESERVATION.state] = STATE.confirmed
+  reservation[RESERVATION.payment_reference] = request[2]
+  move_units(ledger, reservation[RESERVATION.items], "reserved", "sold")
+  ledger.reservations_changed[id] = true
+  ledger.expiries_remove[#ledger.expiries_remove + 1] = id
+  local ticket_id = reservation[RESERVATION.ticket_id]
+  local ticket = ledger.tickets[ticket_id]
+  if ticket then finish_slot(ledger, ticket_id, ticket) end
+  record(ledger, "confirmed", id, reservation, request[4], "")
+  return answer("confirmed", reservation)
+end
+
+-- True when every unit of an ended reservation is still free and within the shopper's limits.
+local function can_take_again(reservation, ticket)
+  local items, units = reservation[RESERVATION.items], 0
+  for i = 1, #items do
+    local sku, quantity = items[i][1], items[i][2]
+    local stock = ledger.stock[sku]
+    if stock.available < quantity then return false end
+    if ticket and (ticket[TICKET.held][sku] or 0) + quantity > stock.limit then return false end
+    units = units + quantity
+  end
+  return not ticket or ticket[TICKET.units] + units <= drop.limit_per_shopper
+end
+
+local function settle_late(id, reservation, request)
+  local ticket = ledger.tickets[reservation[RESERVATION.ticket_id]]
+  if can_take_again(reservation, ticket) then
+    move_units(ledger, reservation[RESERVATION.items], "available", "reserved")
+    if ticket then
+      hold_units(ticket, reservation[RESERVATION.items], 1)
+      ticket[TICKET.live] = ticket[TICKET.live] + 1
+    end
+    count(ledger, "late_payments_honoured", 1)
+    return sell(id, reservation, request)
+  end
+  reservation[RESERVATION.state] = STATE.refund_due
+  reservation[RESERVATION.payment_reference] = request[2]
+  ledger.reservations_changed[id] = true
+  record(ledger, "refund_due", id, reservation, request[4], "paid_after_expiry")
+  count(ledger, "late_payments_refused", 1)
+  return answer("refund_due", reservation)
+end
+
+local results = {}
+for i = 1, #requests do
+  local request, id = requests[i], ids[i]
+  local reservation = ledger.reservations[id]
+  local state = reservation and reservation[RESERVATION.state]
+  if not reservation then
+    results[i] = {"not_found", 0}
+  elseif state == STATE.confirmed or state == STATE.refund_due then
+    local same = reservation[RESERVATION.payment_reference] == request[2]
+    local word = same and (state == STATE.confirmed and "replayed" or "refund_due") or "payment_conflict"
+    results[i] = answer(word, reservation)
+  elseif request[3] ~= reservation[RESERVATION.amount_minor] then
+    results[i] = answer("amount_mismatch", reservation)
+  elseif state == STATE.reserved and drop.now < reservation[RESERVATION.expires_at_ms] then
+    results[i] = sell(id, reservation, request)
+  else
+    if state == STATE.reserved then
+      give_back(ledger, id, reservation, STATE.expired)
+      record(ledger, "expired", id, reservation, "", "expired")
+      for j = 1, #reservation[RESERVATION.items] do
+        count(ledger, "expired_units", reservation[RESERVATION.items][j][2])
+      end
+    end
+    results[i] = settle_late(id, reservation, request)
+  end
+end
+
+ledger_write(ledger, {
+  stock = KEYS[2], tickets = KEYS[3], reservations = KEYS[4], expiries = KEYS[5], slots = KEYS[6], stats = KEYS[7],
+  journal = KEYS[8],
+})
+return done(drop, results)

@@ -1,0 +1,56 @@
+-- The drop as this call sees it: its hash read once, the time read once, and the state that follows from both.
+-- A missing drop is never "zero" and never "full": load_drop answers nil, and the script says it is recovering.
+
+local DROP_FIELDS = {
+  "state", "epoch", "joins_at_ms", "opens_at_ms", "closes_at_ms", "rate_per_min", "capacity", "claim_window_ms",
+  "reservation_ttl_ms", "token_ttl_ms", "limit_per_shopper", "tickets_max", "reservations_per_shopper_max", "joined",
+  "serving_number", "admitted", "beat", "credit", "advanced_at_ms", "state_at_ms",
+  "skus", "entries", "key", "notice", "digest", "clock",
+}
+local DROP_TEXT = {state = true, skus = true, entries = true, key = true, notice = true, digest = true, clock = true}
+
+local function store_time_ms()
+  local time = redis.call("TIME")
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- The state at `now`: an opening or closing takes effect at its time, whoever notices it first.
+local function state_at(drop, now)
+  if drop.state == "closed" or now >= drop.closes_at_ms then return "closed" end
+  if drop.state == "paused" or drop.state == "open" then return drop.state end
+  if now >= drop.opens_at_ms then return "open" end
+  if now >= drop.joins_at_ms then return "waiting" end
+  return "scheduled"
+end
+
+-- `envelope`: msgpack {epoch the caller knows or 0, clock_ms or 0}. Answers nil when the drop, or the epoch the caller
+-- has seen, is not in this store. Only a drop made for tests ("clock" = "injected") takes its time from the caller.
+local function load_drop(key, envelope)
+  local head = unpack_array(envelope, 2, "envelope")
+  local epoch = whole(head[1], 0, 2 ^ 53, "epoch")
+  local clock_ms = whole(head[2] or 0, 0, 2 ^ 53, "clock_ms")
+  local values = redis.call("HMGET", key, unpack(DROP_FIELDS))
+  local drop = {}
+  for i = 1, #DROP_FIELDS do
+    local name, value = DROP_FIELDS[i], values[i]
+    if not value then return nil, 0 end
+    if DROP_TEXT[name] then
+      drop[name] = value
+    else
+      drop[name] = tonumber(value)
+    end
+  end
+  if epoch ~= 0 and epoch ~= drop.epoch then return nil, drop.epoch end
+  drop.now = (drop.clock == "injected" and clock_ms > 0) and clock_ms or store_time_ms()
+  drop.skus = cmsgpack.unpack(drop.skus)
+  drop.effective = state_at(drop, drop.now)
+  return drop
+end
+
+local function recovering(epoch)
+  return cmsgpack.pack({"recovering", epoch, {}})
+end
+
+local function done(drop, results)
+  return cmsgpack.pack({"done", drop.now, results})
+end

@@ -1,0 +1,155 @@
+-- Everything a call has read and decided, and the one place that writes it down.
+-- Scripts read through the ledger, change its tables while they decide, and call ledger_write once at the end.
+-- Records are packed arrays; the positions below are the format.
+
+local TICKET = {
+  number = 1, late = 2, secret_hash = 3, joined_at_ms = 4, token_id = 5, token_issued_at_ms = 6,
+  token_expires_at_ms = 7, admitted_at_ms = 8, reservations = 9, live = 10, units = 11, held = 12,
+}
+local RESERVATION = {
+  state = 1, ticket_id = 2, number = 3, items = 4, amount_minor = 5, reserved_at_ms = 6, expires_at_ms = 7,
+  payment_reference = 8, request_id = 9,
+}
+local STATE = {reserved = 1, confirmed = 2, released = 3, expired = 4, refund_due = 5}
+
+local function ledger_new(drop)
+  return {
+    drop = drop, stock = {}, stock_changed = {}, tickets = {}, tickets_changed = {}, reservations = {},
+    reservations_changed = {}, expiries_add = {}, expiries_remove = {}, slots_add = {}, slots_remove = {},
+    transitions = {}, stats = {},
+  }
+end
+
+-- Reads all SKUs of the drop. Answers false when any number is missing.
+local function ledger_read_stock(ledger, key)
+  local fields, skus = {}, ledger.drop.skus
+  for i = 1, #skus do
+    local at, sku = (i - 1) * 6, skus[i]
+    fields[at + 1], fields[at + 2], fields[at + 3] = "allotment:" .. sku, "available:" .. sku, "reserved:" .. sku
+    fields[at + 4], fields[at + 5], fields[at + 6] = "sold:" .. sku, "price:" .. sku, "limit:" .. sku
+  end
+  local values = redis.call("HMGET", key, unpack(fields))
+  for i = 1, #fields do
+    if not values[i] then return false end
+  end
+  for i = 1, #skus do
+    local at = (i - 1) * 6
+    ledger.stock[skus[i]] = {
+      allotment = tonumber(values[at + 1]), available = tonumber(values[at + 2]), reserved = tonumber(values[at + 3]),
+      sold = tonumber(values[at + 4]), price = tonumber(values[at + 5]), limit = tonumber(values[at + 6]),
+    }
+  end
+  return true
+end
+
+-- Reads packed records by id into `into`, leaving out those that are not there. One command for all ids.
+local function read_records(key, ids, into)
+  if #ids == 0 then return end
+  local values = redis.call("HMGET", key, unpack(ids))
+  for i = 1, #ids do
+    if values[i] then into[ids[i]] = cmsgpack.unpack(values[i]) end
+  end
+end
+
+-- Fails now, before the first write, when a key that will be written holds another type.
+local function check_types(expiries, slots, stats, journal)
+  redis.call("ZCARD", expiries)
+  redis.call("ZCARD", slots)
+  redis.call("HLEN", stats)
+  redis.call("XLEN", journal)
+end
+
+local function count(ledger, name, by)
+  ledger.stats[name] = (ledger.stats[name] or 0) + by
+end
+
+local function move_units(ledger, items, from, to)
+  for i = 1, #items do
+    local sku, quantity = items[i][1], items[i][2]
+    local stock = ledger.stock[sku]
+    stock[from] = stock[from] - quantity
+    stock[to] = stock[to] + quantity
+    ledger.stock_changed[sku] = true
+  end
+end
+
+-- What the shopper holds goes up or down by `items`; `sign` is 1 or -1.
+local function hold_units(ticket, items, sign)
+  local held = ticket[TICKET.held]
+  for i = 1, #items do
+    local sku, quantity = items[i][1], items[i][2]
+    local units = (held[sku] or 0) + sign * quantity
+    held[sku] = units > 0 and units or nil
+    ticket[TICKET.units] = ticket[TICKET.units] + sign * quantity
+  end
+end
+
+-- The shopper has one live reservation less; with the last one the slot is free for the next in line.
+local function finish_slot(ledger, ticket_id, ticket)
+  ticket[TICKET.live] = ticket[TICKET.live] - 1
+  ledger.tickets_changed[ticket_id] = true
+  if ticket[TICKET.live] <= 0 then
+    ticket[TICKET.live] = 0
+    ledger.slots_remove[#ledger.slots_remove + 1] = ticket[TICKET.number]
+  end
+end
+
+-- A live reservation's units go back on sale, the shopper's allowance and slot with them.
+local function give_back(ledger, id, reservation, state)
+  move_units(ledger, reservation[RESERVATION.items], "reserved", "available")
+  reservation[RESERVATION.state] = state
+  ledger.reservations_changed[id] = true
+  ledger.expiries_remove[#ledger.expiries_remove + 1] = id
+  local ticket = ledger.tickets[reservation[RESERVATION.ticket_id]]
+  if ticket then
+    hold_units(ticket, reservation[RESERVATION.items], -1)
+    finish_slot(ledger, reservation[RESERVATION.ticket_id], ticket)
+  end
+end
+
+-- One self-contained step for the reconciler.
+local function record(ledger, kind, id, reservation, request_id, reason)
+  ledger.transitions[#ledger.transitions + 1] = {
+    kind, id, ledger.drop.now, request_id, reservation[RESERVATION.ticket_id], reservation[RESERVATION.number],
+    reservation[RESERVATION.items], reservation[RESERVATION.amount_minor], reservation[RESERVATION.reserved_at_ms],
+    reservation[RESERVATION.expires_at_ms], reservation[RESERVATION.payment_reference], reason,
+  }
+end
+
+local function write_records(key, records, changed)
+  local arguments, n = {}, 0
+  for id in pairs(changed) do
+    arguments[n + 1], arguments[n + 2] = id, cmsgpack.pack(records[id])
+    n = n + 2
+  end
+  if n > 0 then redis.call("HSET", key, unpack(arguments)) end
+end
+
+local function ledger_write(ledger, keys)
+  local stock = {}
+  for sku in pairs(ledger.stock_changed) do
+    local now, n = ledger.stock[sku], #stock
+    stock[n + 1], stock[n + 2] = "available:" .. sku, now.available
+    stock[n + 3], stock[n + 4] = "reserved:" .. sku, now.reserved
+    stock[n + 5], stock[n + 6] = "sold:" .. sku, now.sold
+  end
+  if #stock > 0 then redis.call("HSET", keys.stock, unpack(stock)) end
+  write_records(keys.tickets, ledger.tickets, ledger.tickets_changed)
+  write_records(keys.reservations, ledger.reservations, ledger.reservations_changed)
+  if #ledger.expiries_remove > 0 then redis.call("ZREM", keys.expiries, unpack(ledger.expiries_remove)) end
+  if #ledger.expiries_add > 0 then redis.call("ZADD", keys.expiries, unpack(ledger.expiries_add)) end
+  if #ledger.slots_remove > 0 then redis.call("ZREM", keys.slots, unpack(ledger.slots_remove)) end
+  if #ledger.slots_add > 0 then redis.call("ZADD", keys.slots, unpack(ledger.slots_add)) end
+  for name, by in pairs(ledger.stats) do redis.call("HINCRBY", keys.stats, name, by) end
+  if #ledger.transitions > 0 then
+    redis.call("XADD", keys.journal, "*", "v", "1", "e", cmsgpack.pack(ledger.transitions))
+  end
+end
+
+-- True when nothing is left that could still be bought: every unit of every SKU is sold.
+local function all_sold(ledger)
+  for _, stock in pairs(ledger.stock) do
+    if stock.available + stock.reserved > 0 then return false end
+  end
+  return true
+end

@@ -1,0 +1,65 @@
+#!lua flags=allow-oom
+-- Gives reservations back before they are paid; the units are on sale again at once.
+-- KEYS[1] drop hash: rules
+-- KEYS[2] stock hash: units
+-- KEYS[3] tickets hash: ticket id to record
+-- KEYS[4] reservations hash: reservation id to record
+-- KEYS[5] expiries zset: live reservations by expiry
+-- KEYS[6] slots zset: queue numbers that count as active
+-- KEYS[7] stats hash: totals for people
+-- KEYS[8] journal stream: what the reconciler reads
+-- ARGV[1] envelope msgpack: {epoch, clock_ms}
+-- ARGV[2] requests msgpack: array of {reservation_id, request_id, reason}
+-- RETURNS msgpack {"done", now_ms, results}, each {outcome, state, amount_minor, reserved_at_ms, expires_at_ms} or
+--         {"not_found", 0}; or {"recovering", epoch, {}}
+-- OUTCOMES released replayed expired confirmed not_found recovering
+-- COST O(requests)
+-- INCLUDE arguments drop ledger
+
+local drop, epoch = load_drop(KEYS[1], ARGV[1])
+if not drop then return recovering(epoch) end
+local requests = unpack_array(ARGV[2], BATCH_MAX, "requests")
+local ids = {}
+for i = 1, #requests do
+  ids[i] = text(requests[i][1], 128, "reservation_id")
+  text_or_empty(requests[i][2], 128, "request_id")
+  text(requests[i][3], 64, "reason")
+end
+local ledger = ledger_new(drop)
+if not ledger_read_stock(ledger, KEYS[2]) then return recovering(drop.epoch) end
+read_records(KEYS[4], ids, ledger.reservations)
+local ticket_ids = {}
+for _, reservation in pairs(ledger.reservations) do ticket_ids[#ticket_ids + 1] = reservation[RESERVATION.ticket_id] end
+read_records(KEYS[3], ticket_ids, ledger.tickets)
+check_types(KEYS[5], KEYS[6], KEYS[7], KEYS[8])
+
+local WORDS = {
+  [STATE.confirmed] = "confirmed", [STATE.released] = "replayed", [STATE.expired] = "expired",
+  [STATE.refund_due] = "expired",
+}
+
+local results = {}
+for i = 1, #requests do
+  local id = ids[i]
+  local reservation = ledger.reservations[id]
+  if not reservation then
+    results[i] = {"not_found", 0}
+  else
+    local word = WORDS[reservation[RESERVATION.state]]
+    if not word then
+      word = "released"
+      give_back(ledger, id, reservation, STATE.released)
+      record(ledger, "released", id, reservation, requests[i][2], requests[i][3])
+    end
+    results[i] = {
+      word, reservation[RESERVATION.state], reservation[RESERVATION.amount_minor],
+      reservation[RESERVATION.reserved_at_ms], reservation[RESERVATION.expires_at_ms],
+    }
+  end
+end
+
+ledger_write(ledger, {
+  stock = KEYS[2], tickets = KEYS[3], reservations = KEYS[4], expiries = KEYS[5], slots = KEYS[6], stats = KEYS[7],
+  journal = KEYS[8],
+})
+return done(drop, results)

@@ -1,0 +1,53 @@
+#!lua flags=allow-oom
+-- A merchant's hand on a drop: pause, resume, open before its time, another rate or capacity, a notice to the waiting.
+-- KEYS[1] drop hash: state and rules
+-- KEYS[2] journal stream: changes of the drop's state
+-- ARGV[1] envelope msgpack: {epoch, clock_ms}
+-- ARGV[2] command msgpack: {word, value}; words pause, resume, open, rate_per_min, capacity, notice
+-- RETURNS msgpack {"done", now_ms, {outcome, state}}, or {"recovering", epoch, {}}
+-- OUTCOMES done unchanged refused recovering
+-- COST O(1)
+-- INCLUDE arguments drop
+
+local drop, epoch = load_drop(KEYS[1], ARGV[1])
+if not drop then return recovering(epoch) end
+local command = unpack_array(ARGV[2], 2, "command")
+local word, value = text(command[1], 16, "word"), command[2]
+redis.call("XLEN", KEYS[2])
+
+local function enter(state, ...)
+  redis.call("HSET", KEYS[1], "state", state, "state_at_ms", drop.now, ...)
+  redis.call("XADD", KEYS[2], "*", "v", "1", "d", cmsgpack.pack({state, drop.now}))
+  return done(drop, {"done", state})
+end
+
+local state = drop.effective
+local before_opening = state == "scheduled" or state == "waiting"
+if word == "pause" then
+  if state == "paused" then return done(drop, {"unchanged", state}) end
+  if state == "open" then return enter("paused") end
+elseif word == "resume" then
+  if state == "open" then return done(drop, {"unchanged", state}) end
+  if state == "paused" then return enter("open") end
+elseif word == "open" then
+  if state == "open" then return done(drop, {"unchanged", state}) end
+  if before_opening then
+    return enter(
+      "open", "opens_at_ms", string.format("%d", drop.now), "joins_at_ms",
+      string.format("%d", math.min(drop.now, drop.joins_at_ms)), "entries", tostring(drop.joined)
+    )
+  end
+elseif word == "rate_per_min" or word == "capacity" then
+  whole(value, 1, 1e7, word)
+  if state ~= "closed" then
+    redis.call("HSET", KEYS[1], word, value)
+    return done(drop, {"done", state})
+  end
+elseif word == "notice" then
+  text_or_empty(value, 500, word)
+  redis.call("HSET", KEYS[1], word, value)
+  return done(drop, {"done", state})
+else
+  bad_argument("word must be pause, resume, open, rate_per_min, capacity or notice")
+end
+return done(drop, {"refused", state})
