@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
+from flashsale.connections import load_queries
 from flashsale.errors import ConfigurationError, DatabaseUnavailable
 from flashsale.resources import resource_dir
 
@@ -51,7 +52,9 @@ def read_migrations(folder: Path | None = None) -> list[Migration]:
     for path in sorted(folder.glob("*.sql")):
         match = _NAME.fullmatch(path.name)
         if match is None or match[1] in found:
-            raise ConfigurationError(what=f"The migration {path.name} is misnamed or its number is taken.", todo="Name it NNNN_what_it_does.sql.")
+            raise ConfigurationError(
+                what=f"The migration {path.name} is misnamed or its number is taken.", todo="Name it NNNN_what_it_does.sql."
+            )
         found[match[1]] = Migration(path.name, path.read_text(encoding="utf-8"))
     return list(found.values())
 
@@ -66,16 +69,16 @@ async def migrate(url: str, folder: Path | None = None) -> list[str]:
         DatabaseUnavailable: the database cannot be reached.
         asyncpg.PostgresError: a migration failed; it left nothing behind, those before it are applied.
     """
-    migrations = read_migrations(folder)
+    migrations, queries = read_migrations(folder), _queries()
     connection = await _connect(url)
     try:
-        await connection.execute(_sql("lock"), LOCK_KEY)
-        await connection.execute(_sql("create"))
-        todo = _pending(migrations, await connection.fetch(_sql("list")))
+        await connection.execute(queries["schema_migrations_lock"], LOCK_KEY)
+        await connection.execute(queries["schema_migrations_create"])
+        todo = _pending(migrations, await connection.fetch(queries["schema_migrations_list"]))
         for migration in todo:
             async with connection.transaction():
                 await connection.execute(migration.sql)
-                await connection.execute(_sql("insert"), migration.name, migration.checksum)
+                await connection.execute(queries["schema_migrations_insert"], migration.name, migration.checksum)
         return [migration.name for migration in todo]
     finally:
         await connection.close()
@@ -88,10 +91,12 @@ async def pending(url: str, folder: Path | None = None) -> list[str]:
         ConfigurationError: an applied file has changed or is missing here.
         DatabaseUnavailable: the database cannot be reached.
     """
-    migrations = read_migrations(folder)
+    migrations, queries = read_migrations(folder), _queries()
     connection = await _connect(url)
     try:
-        applied = await connection.fetch(_sql("list")) if await connection.fetchval(_sql("exists")) else []
+        applied = []
+        if await connection.fetchval(queries["schema_migrations_exists"]):
+            applied = await connection.fetch(queries["schema_migrations_list"])
         return [migration.name for migration in _pending(migrations, applied)]
     finally:
         await connection.close()
@@ -122,7 +127,5 @@ async def _connect(url: str) -> Connection:
         raise DatabaseUnavailable(what="Postgres could not be reached to migrate it:", why=f"{error}.") from error
 
 
-def _sql(name: str) -> str:
-    """The query `schema_migrations_<name>`; migrating comes before `Database`, so it is looked up here."""
-    text = (resource_dir("sql") / "queries" / "schema_migrations.sql").read_text(encoding="utf-8")
-    return text.split(f"-- name: schema_migrations_{name}\n", 1)[1].split("-- name: ", 1)[0]
+def _queries() -> dict[str, str]:
+    return {name: query.sql for name, query in load_queries(resource_dir("sql") / "queries").items()}

@@ -73,3 +73,7 @@ LEFT JOIN (
 ) u USING (sku)
 WHERE s.drop_id = $1
 ORDER BY s.sku
+
+-- name: drops_live
+-- Drops whose journal may still bring news: opened in the store and not over for more than two days. At most 1000.
+SELECT drop_id FROM drops WHERE opened_in_store AND closes_at > now() - interval '2 days' ORDER BY opens_at DESC, drop_id LIMIT 1000

@@ -1,0 +1,220 @@
+"""The consumer of one drop's journal: read, record, acknowledge, announce; the next batch is read meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+import structlog
+
+from flashsale.errors import DatabaseUnavailable, StoreUnavailable
+from reconciler.agents import Backoff
+from reconciler.entries import DropEvent, Entry, UnreadableEntry, read_entry
+from reconciler.orders import Batch, OrderRecorder, Recorded
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flashsale.settings import ReconcilerSettings
+    from reconciler.journal import Journal
+    from reconciler.metrics import ReconcilerMetrics
+
+_log = structlog.get_logger("reconciler")
+
+
+class Load:
+    """Entries that are recorded together, understood, folded and laid out in columns."""
+
+    def __init__(self, drop_id: str, read: Sequence[Entry | UnreadableEntry]) -> None:
+        self.entries = [entry for entry in read if isinstance(entry, Entry)]
+        self.unreadable = [entry for entry in read if isinstance(entry, UnreadableEntry)]
+        self.batch = Batch(drop_id, (transition for entry in self.entries for transition in entry.transitions))
+        self.read_at = time.monotonic()
+
+    def __len__(self) -> int:
+        return len(self.entries) + len(self.unreadable)
+
+    @property
+    def event(self) -> DropEvent | None:
+        """The latest change of the drop's state."""
+        return max((entry.event for entry in self.entries if entry.event), key=lambda event: event.at_ms, default=None)
+
+    def failures(self, poison: dict[str, str]) -> dict[str, str]:
+        """Entry id to reason, of the entries that cannot be acknowledged: unreadable ones and those of `poison` orders."""
+        failed = {entry.entry_id: entry.why for entry in self.unreadable}
+        if poison:
+            for entry in self.entries:
+                for transition in entry.transitions:
+                    if reason := poison.get(transition.reservation_id):
+                        failed[entry.entry_id] = f"{transition.reservation_id}: {reason}"
+        return failed
+
+
+class JournalConsumer:
+    """Moves one drop's journal into Postgres.
+
+    While Postgres works on one batch the next is read and laid out; never more than that is held in memory. Nothing is
+    acknowledged before its commit. While Postgres is away the batch in hand is tried again, at least once a second.
+    """
+
+    def __init__(
+        self,
+        drop_id: str,
+        journal: Journal,
+        recorder: OrderRecorder,
+        metrics: ReconcilerMetrics,
+        settings: ReconcilerSettings,
+    ) -> None:
+        self.name = f"journal {drop_id}"
+        self._drop_id = drop_id
+        self._journal = journal
+        self._recorder = recorder
+        self._metrics = metrics
+        self._settings = settings
+        self._waiting: deque[Entry | UnreadableEntry] = deque()
+        self._claim_at = 0.0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until stopping; the batch in hand is finished first, unless Postgres is away."""
+        backoff = Backoff()
+        recording: asyncio.Task[None] | None = None
+        try:
+            while not stop.is_set():
+                try:
+                    load = await self._claimed(recording) or await self._next(self._settings.block_ms)
+                except StoreUnavailable as error:
+                    self._say_first(backoff, "journal_unreachable", error)
+                    await backoff.wait(stop)
+                    continue
+                backoff.reset()
+                if recording:
+                    await recording
+                recording = asyncio.create_task(self._finish(load, stop)) if load else None
+        finally:
+            if recording:
+                await recording
+        await self._leave()
+
+    async def drain(self) -> int:
+        """Record everything the journal holds and nobody has taken; returns the number of entries. For commands and tests.
+
+        Raises:
+            StoreUnavailable: the journal cannot be read.
+        """
+        seen, never = 0, asyncio.Event()
+        recording: asyncio.Task[None] | None = None
+        while load := await self._next(None):
+            seen += len(load)
+            if recording:
+                await recording
+            recording = asyncio.create_task(self._finish(load, never))
+        if recording:
+            await recording
+        return seen
+
+    async def _next(self, block_ms: int | None) -> Load | None:
+        """Entries of up to `batch_rows_max` transitions (an entry is never cut), or None when there is nothing new."""
+        taken: list[Entry | UnreadableEntry] = []
+        rows, last_read_was_full = 0, True
+        while True:
+            if not self._waiting:
+                if not last_read_was_full:
+                    break
+                found = await self._journal.read(self._settings.batch_entries_max, None if taken else block_ms)
+                last_read_was_full = len(found) == self._settings.batch_entries_max
+                self._waiting.extend(read_entry(entry.entry_id, entry.fields) for entry in found)
+                continue
+            rows += _rows_of(self._waiting[0])
+            if taken and rows > self._settings.batch_rows_max:
+                break
+            taken.append(self._waiting.popleft())
+        return Load(self._drop_id, taken) if taken else None
+
+    async def _claimed(self, recording: asyncio.Task[None] | None) -> Load | None:
+        """Now and then, entries that a consumer took and did not finish.
+
+        Nothing of our own may be in hand meanwhile: we would take it from ourselves and count it as one more delivery.
+        """
+        if self._waiting or time.monotonic() < self._claim_at:
+            return None
+        if recording:
+            await recording
+        claimed = await self._journal.claim(self._settings.claim_idle_ms, self._settings.batch_entries_max)
+        if len(claimed.entries) < self._settings.batch_entries_max:
+            self._claim_at = time.monotonic() + self._settings.claim_idle_ms / 2000
+        if claimed.vanished:
+            self._metrics.vanished_entries.labels(self._drop_id).inc(len(claimed.vanished))
+            _log.error("journal_entries_vanished", drop=self._drop_id, entries=len(claimed.vanished), first=claimed.vanished[0])
+        read = [read_entry(entry.entry_id, entry.fields) for entry in claimed.entries]
+        return Load(self._drop_id, read) if read else None
+
+    async def _finish(self, load: Load, stop: asyncio.Event) -> None:
+        """Record, then acknowledge and announce. Without the acknowledgement the entries come again, which is harmless."""
+        recorded = await self._record(load, stop)
+        if recorded is None:
+            return
+        seconds = time.monotonic() - load.read_at
+        self._count(recorded, seconds)
+        failed = load.failures(recorded.poison)
+        try:
+            await asyncio.gather(
+                self._journal.ack([entry.entry_id for entry in load.entries if entry.entry_id not in failed]),
+                self._journal.announce(recorded.states),
+            )
+            buried = await self._journal.bury(failed, self._settings.deliveries_max)
+        except StoreUnavailable as error:
+            _log.warning("journal_not_acknowledged", drop=self._drop_id, entries=len(load), error=str(error))
+            buried = []
+        for entry_id in buried:
+            self._metrics.dead_letters.labels(self._drop_id).inc()
+            _log.error("journal_entry_dead", drop=self._drop_id, entry=entry_id, reason=failed[entry_id])
+        _log.info(
+            "batch_recorded",
+            drop=self._drop_id,
+            entries=len(load),
+            orders=len(load.batch),
+            rows=recorded.rows,
+            paid=recorded.paid,
+            refused=recorded.refused,
+            failed=len(failed),
+            ms=round(seconds * 1000, 1),
+        )
+
+    async def _record(self, load: Load, stop: asyncio.Event) -> Recorded | None:
+        """Record until it is done; None when stopping came first, and the entries stay unfinished for the next process."""
+        backoff = Backoff()
+        while True:
+            try:
+                if event := load.event:
+                    await self._recorder.record_event(self._drop_id, event)
+                recorded = await self._recorder.record(load.batch)
+            except DatabaseUnavailable as error:
+                self._say_first(backoff, "database_held_up", error)
+                if await backoff.wait(stop):
+                    return None
+            else:
+                if backoff.failures:
+                    _log.info("database_resumed", drop=self._drop_id, failures=backoff.failures)
+                return recorded
+
+    def _count(self, recorded: Recorded, seconds: float) -> None:
+        self._metrics.orders_recorded.labels(self._drop_id).inc(recorded.rows)
+        self._metrics.orders_paid.labels(self._drop_id).inc(recorded.paid)
+        self._metrics.refunds_due.labels(self._drop_id).inc(recorded.refused)
+        self._metrics.batch_seconds.labels(self._drop_id).observe(seconds)
+
+    def _say_first(self, backoff: Backoff, event: str, error: Exception) -> None:
+        if not backoff.failures:
+            _log.warning(event, drop=self._drop_id, error=str(error))
+
+    async def _leave(self) -> None:
+        try:
+            await self._journal.leave()
+        except StoreUnavailable as error:
+            _log.warning("journal_not_left", drop=self._drop_id, error=str(error))
+
+
+def _rows_of(entry: Entry | UnreadableEntry) -> int:
+    return len(entry.transitions) if isinstance(entry, Entry) else 0

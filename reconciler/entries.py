@@ -1,0 +1,93 @@
+"""Journal entries as the scripts write them, read strictly and without input or output.
+
+Entry of transitions: `v`=`1`, `e`=msgpack array of transitions. Entry of a drop event: `v`=`1`, `d`=msgpack
+`[state, at_ms]`. Anything else is unreadable here, perhaps meant for a newer version, and is left for the dead-letter
+stream by the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from flashsale.model import QUANTITY_MAX, DropState, Transition
+
+VERSION = b"1"
+INTEGER_MAX = 2**53
+"""Past it Lua's numbers lose bits, so no honest entry holds a larger one."""
+TEXT_LENGTH_MAX = 128
+ITEMS_MAX = 50
+
+_Text = Annotated[str, Meta(max_length=TEXT_LENGTH_MAX)]
+_Natural = Annotated[int, Meta(ge=0, le=INTEGER_MAX)]
+_Quantity = Annotated[int, Meta(ge=1, le=QUANTITY_MAX)]
+
+
+class ReservationTransition(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    """One transition of one reservation, self-contained: an order can be made from any of them alone.
+
+    Decoding straight into this checks every type and range in C and is faster than decoding into lists.
+    """
+
+    kind: Transition
+    reservation_id: _Text
+    at_ms: _Natural
+    request_id: _Text
+    ticket_id: _Text
+    queue_number: _Natural
+    items: Annotated[tuple[tuple[_Text, _Quantity], ...], Meta(min_length=1, max_length=ITEMS_MAX)]
+    """(SKU, quantity), each SKU once"""
+    amount_minor: _Natural
+    reserved_at_ms: _Natural
+    expires_at_ms: _Natural
+    payment_reference: _Text
+    """empty when none"""
+    reason: _Text
+    """empty when none"""
+
+
+class DropEvent(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    """A drop changed its state."""
+
+    state: DropState
+    at_ms: _Natural
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One journal entry, understood."""
+
+    entry_id: str
+    transitions: tuple[ReservationTransition, ...] = ()
+    event: DropEvent | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableEntry:
+    """One journal entry this version does not understand."""
+
+    entry_id: str
+    why: str
+
+
+_TRANSITIONS = msgspec.msgpack.Decoder(tuple[ReservationTransition, ...])
+_EVENT = msgspec.msgpack.Decoder(DropEvent)
+
+
+def read_entry(entry_id: str, fields: Mapping[bytes, bytes]) -> Entry | UnreadableEntry:
+    """What the entry says, or why it cannot be read."""
+    version = fields.get(b"v")
+    if version != VERSION:
+        return UnreadableEntry(entry_id, f"version {version!r} is not known")
+    try:
+        if b"e" in fields:
+            return Entry(entry_id, transitions=_TRANSITIONS.decode(fields[b"e"]))
+        if b"d" in fields:
+            return Entry(entry_id, event=_EVENT.decode(fields[b"d"]))
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return UnreadableEntry(entry_id, str(error))
+    return UnreadableEntry(entry_id, "neither transitions nor an event")

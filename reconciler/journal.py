@@ -1,0 +1,281 @@
+"""The journal of one drop: reading it, acknowledging it, setting aside what nobody understands, cleaning up behind.
+
+Delivery is at least once. An entry is *finished* once it was delivered to the group and acknowledged; until then it is
+never deleted. Everything here may be repeated, and any number of processes may work on one journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from flashsale.errors import StoreUnavailable
+from flashsale.keys import DROPS, drop_keys
+
+GROUP = "reconciler"
+START = "0"
+"""Where the group begins: a group made anew reads everything that is still there, and what was recorded is absorbed."""
+DEAD_FIELD_BYTES_MAX = 65_536
+"""Of each original field kept with a dead letter; a whole entry of 256 transitions is smaller."""
+TRIM_PAGE_ENTRIES = 1_000
+TRIM_PAGES_MAX = 20
+
+Store: TypeAlias = Redis
+"""What the composition root opens and passes in; nothing else here needs to know its type."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawEntry:
+    """An entry as it was read."""
+
+    entry_id: str
+    fields: Mapping[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """Entries taken over from consumers that did not finish them."""
+
+    entries: list[RawEntry] = field(default_factory=list)
+    vanished: list[str] = field(default_factory=list)
+    """ids of unfinished entries that somebody deleted; only the auditor can tell what they held"""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalMark:
+    """Where a journal stood at one moment."""
+
+    last_id: str
+    """of the last entry ever added"""
+    oldest_unfinished_ms: int | None
+    """age of the oldest unfinished entry; None when everything is finished"""
+
+
+async def live_drop_ids(store: Store) -> set[str]:
+    """Ids of the drops the store has been given.
+
+    Raises:
+        StoreUnavailable: it does not answer.
+    """
+    with _store_errors():
+        members: set[Any] = await store.smembers(DROPS)
+        return {member.decode() for member in members}
+
+
+class Journal:
+    """One drop's journal, read as one consumer of the group."""
+
+    def __init__(self, store: Store, drop_id: str, consumer: str) -> None:
+        """`store` needs a connection for the blocking read and one more; `consumer` must be unique to this process."""
+        # The library's annotations mix str and bytes; replies here are always bytes.
+        self._store: Any = store
+        self._keys = drop_keys(drop_id)
+        self._consumer = consumer
+        self._claim_from = "0-0"
+
+    async def read(self, entries_max: int, block_ms: int | None = None) -> list[RawEntry]:
+        """New entries, oldest first; waits up to `block_ms` for the first one, not at all when None.
+
+        Makes the group when there is none.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+        with _store_errors():
+            try:
+                return await self._read(entries_max, block_ms)
+            except ResponseError as error:
+                await self._make_group(error)
+            return await self._read(entries_max, block_ms)
+
+    async def _read(self, entries_max: int, block_ms: int | None) -> list[RawEntry]:
+        reply = await self._store.xreadgroup(GROUP, self._consumer, {self._keys.journal: ">"}, count=entries_max, block=block_ms)
+        return [_raw(found) for _, entries in reply or [] for found in entries]
+
+    async def claim(self, idle_ms: int, entries_max: int) -> Claimed:
+        """A page of entries delivered at least `idle_ms` ago and not finished since, whoever had them.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+        with _store_errors():
+            try:
+                cursor, entries, vanished = await self._store.xautoclaim(
+                    self._keys.journal, GROUP, self._consumer, idle_ms, start_id=self._claim_from, count=entries_max
+                )
+            except ResponseError as error:
+                await self._make_group(error)
+                return Claimed()
+        self._claim_from = cursor.decode()
+        return Claimed([_raw(found) for found in entries], [entry_id.decode() for entry_id in vanished])
+
+    async def ack(self, entry_ids: Sequence[str]) -> None:
+        """Mark entries as finished. Call it after the commit, never before.
+
+        Raises:
+            StoreUnavailable: unknown whether they are; they may be delivered again, which is harmless.
+        """
+        if entry_ids:
+            with _store_errors():
+                await self._store.xack(self._keys.journal, GROUP, *entry_ids)
+
+    async def announce(self, states: Sequence[tuple[str, str]]) -> None:
+        """Tell API workers which orders Postgres now has. A hint: whoever misses it looks for itself.
+
+        Raises:
+            StoreUnavailable: the hint is lost.
+        """
+        if states:
+            with _store_errors():
+                await self._store.publish(self._keys.recorded, msgspec.msgpack.encode(states))
+
+    async def bury(self, reasons: Mapping[str, str], deliveries_max: int) -> list[str]:
+        """Move those of the entries that were delivered `deliveries_max` times to the dead-letter stream.
+
+        `reasons` says for each entry id why it cannot be recorded. Returns the ids moved; the others stay unfinished and
+        come back by `claim`.
+
+        Raises:
+            StoreUnavailable: some may not have been moved; they come back.
+        """
+        buried = []
+        with _store_errors():
+            for entry_id, reason in reasons.items():
+                found = await self._store.xpending_range(self._keys.journal, GROUP, min=entry_id, max=entry_id, count=1)
+                if found and found[0]["times_delivered"] >= deliveries_max:
+                    await self._bury(entry_id, reason, found[0]["times_delivered"])
+                    buried.append(entry_id)
+        return buried
+
+    async def _bury(self, entry_id: str, reason: str, deliveries: int) -> None:
+        found = await self._store.xrange(self._keys.journal, min=entry_id, max=entry_id, count=1)
+        letter: dict[Any, Any] = {"id": entry_id, "reason": reason[:1000], "deliveries": deliveries}
+        for name, value in found[0][1].items() if found else ():
+            letter[b"entry:" + name] = value[:DEAD_FIELD_BYTES_MAX]
+            if len(value) > DEAD_FIELD_BYTES_MAX:
+                letter[b"cut:" + name] = len(value)
+        async with self._store.pipeline(transaction=True) as together:
+            together.xadd(self._keys.dead, letter)
+            together.xack(self._keys.journal, GROUP, entry_id)
+            await together.execute()
+
+    async def mark(self) -> JournalMark:
+        """Where the journal stands.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+        with _store_errors():
+            delivered = await self._last_delivered()
+            oldest = await self._oldest_unfinished(delivered)
+            seconds, micros = await self._store.time()
+            last = (await self._store.xinfo_stream(self._keys.journal))["last-generated-id"] if delivered or oldest else b"0-0"
+        age = None if oldest is None else max(0, seconds * 1000 + micros // 1000 - _order(oldest)[0])
+        return JournalMark(last_id=last.decode(), oldest_unfinished_ms=age)
+
+    async def oldest_unfinished_ms(self) -> int | None:
+        """Age of the oldest entry that is not finished, whether delivered or not; None when all are.
+
+        The store's own `lag` is not used: it is wrong or missing once entries were deleted.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+        return (await self.mark()).oldest_unfinished_ms
+
+    async def _last_delivered(self) -> str | None:
+        """Id of the last entry the group was given; None when there is no group or no journal."""
+        try:
+            groups = await self._store.xinfo_groups(self._keys.journal)
+        except ResponseError as error:
+            if "no such key" not in str(error):
+                raise
+            return None
+        return next((group["last-delivered-id"].decode() for group in groups if group["name"] == GROUP.encode()), None)
+
+    async def _oldest_unfinished(self, delivered: str | None) -> str | None:
+        if delivered is None:
+            first = await self._store.xrange(self._keys.journal, count=1)
+            return first[0][0].decode() if first else None
+        # The undelivered are looked at first: an entry delivered in between is then found pending, never missed.
+        ahead = await self._store.xrange(self._keys.journal, min="(" + delivered, count=1)
+        pending = await self._store.xpending(self._keys.journal, GROUP)
+        ids = [entry_id.decode() for entry_id in (pending["min"], ahead[0][0] if ahead else None) if entry_id]
+        return min(ids, key=_order, default=None)
+
+    async def trim(self, keep_ms: int) -> int:
+        """Delete entries that are finished and older than `keep_ms`; returns how many.
+
+        By id, below the oldest unfinished entry, never by length; in bounded pages, so that no call holds the store up.
+        The store drops whole nodes of the stream, so the youngest few finished entries may stay.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+        with _store_errors():
+            delivered = await self._last_delivered()
+            if delivered is None:
+                return 0
+            seconds, _ = await self._store.time()
+            unfinished = await self._oldest_unfinished(delivered)
+            limits = [f"{seconds * 1000 - keep_ms}-0", delivered, *([unfinished] if unfinished else [])]
+            return await self._trim_below(min(limits, key=_order))
+
+    async def _trim_below(self, entry_id: str) -> int:
+        total = 0
+        for _ in range(TRIM_PAGES_MAX):
+            deleted = await self._store.xtrim(self._keys.journal, minid=entry_id, approximate=True, limit=TRIM_PAGE_ENTRIES)
+            total += deleted
+            if deleted == 0:
+                break
+        return total
+
+    async def leave(self) -> None:
+        """Take this consumer out of the group, unless it still has unfinished entries, which others claim.
+
+        Raises:
+            StoreUnavailable: it stays listed, which is harmless.
+        """
+        with _store_errors():
+            try:
+                mine = await self._store.xpending_range(self._keys.journal, GROUP, min="-", max="+", count=1, consumername=self._consumer)
+                if not mine:
+                    await self._store.xgroup_delconsumer(self._keys.journal, GROUP, self._consumer)
+            except ResponseError as error:
+                if not str(error).startswith("NOGROUP"):
+                    raise
+
+    async def _make_group(self, error: ResponseError) -> None:
+        if str(error).startswith("UNBLOCKED"):
+            return  # the stream was deleted or replaced while we waited; the next read sees what is there
+        if not str(error).startswith("NOGROUP"):
+            raise error
+        try:
+            await self._store.xgroup_create(self._keys.journal, GROUP, id=START, mkstream=True)
+        except ResponseError as race:
+            if not str(race).startswith("BUSYGROUP"):
+                raise
+
+
+def _raw(found: tuple[bytes, dict[bytes, bytes]]) -> RawEntry:
+    entry_id, fields = found
+    return RawEntry(entry_id.decode(), fields)
+
+
+def _order(entry_id: str) -> tuple[int, int]:
+    milliseconds, _, sequence = entry_id.partition("-")
+    return int(milliseconds), int(sequence)
+
+
+@contextmanager
+def _store_errors() -> Iterator[None]:
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise StoreUnavailable(what="The journal cannot be reached:", why=f"{str(error) or type(error).__name__}.") from error

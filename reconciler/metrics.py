@@ -1,0 +1,65 @@
+"""What the reconciler counts. The only label is the drop, and a drop that is gone takes its series along."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+BATCH_SECONDS_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 15)
+
+
+class ReconcilerMetrics:
+    """The metrics of one reconciler process, in the registry it is given."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        drop = ("drop",)
+        self.orders_recorded = Counter(
+            "flashsale_orders_recorded", "Orders that were new in Postgres or changed their state.", drop, registry=registry
+        )
+        self.orders_paid = Counter("flashsale_orders_paid", "Orders that became paid.", drop, registry=registry)
+        self.refunds_due = Counter(
+            "flashsale_allotment_refusals", "Payments the allotment in Postgres had no units for.", drop, registry=registry
+        )
+        self.batch_seconds = Histogram(
+            "flashsale_batch_seconds",
+            "From a batch being read to its commit, waiting for Postgres included.",
+            drop,
+            buckets=BATCH_SECONDS_BUCKETS,
+            registry=registry,
+        )
+        self.journal_oldest_age = Gauge(
+            "flashsale_journal_oldest_age_seconds",
+            "Age of the oldest journal entry that is not in Postgres yet; 0 when all are.",
+            drop,
+            registry=registry,
+        )
+        self.dead_letters = Counter("flashsale_dead_letters", "Journal entries moved to the dead-letter stream.", drop, registry=registry)
+        self.vanished_entries = Counter(
+            "flashsale_journal_vanished", "Journal entries somebody deleted before they were recorded.", drop, registry=registry
+        )
+        self.expired = Counter("flashsale_expired", "Reservations ended because they were overdue.", drop, registry=registry)
+        self.audit_drift_units = Gauge(
+            "flashsale_audit_drift_units",
+            "Units the last audit could not account for; anything but 0 is a defect.",
+            drop,
+            registry=registry,
+        )
+        self.outbox_waiting = Gauge("flashsale_outbox_waiting", "Events not delivered yet, counted up to a bound.", registry=registry)
+        self._of_drop = (
+            self.orders_recorded,
+            self.orders_paid,
+            self.refunds_due,
+            self.batch_seconds,
+            self.journal_oldest_age,
+            self.dead_letters,
+            self.vanished_entries,
+            self.expired,
+            self.audit_drift_units,
+        )
+
+    def forget(self, drop_id: str) -> None:
+        """Drop the series of a drop that is no longer worked on here."""
+        for metric in self._of_drop:
+            with suppress(KeyError):
+                metric.remove(drop_id)

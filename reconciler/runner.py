@@ -1,0 +1,199 @@
+"""The reconciler process: every background loop, started and stopped together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+from flashsale.errors import DatabaseUnavailable, FlashsaleError, StoreUnavailable
+from reconciler.agents import keep_running, repeat
+from reconciler.auditor import Auditor
+from reconciler.consumer import JournalConsumer
+from reconciler.janitor import Janitor
+from reconciler.journal import Journal, Store, live_drop_ids
+from reconciler.orders import OrderRecorder
+from reconciler.outbox import Outbox
+from reconciler.reaper import Reaper
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from flashsale.connections import Database
+    from flashsale.settings import Settings
+    from reconciler.agents import Agent
+    from reconciler.auditor import Inspect
+    from reconciler.metrics import ReconcilerMetrics
+    from reconciler.reaper import Expire
+
+STOP_GRACE_S = 10.0
+LIVE_DROPS_MAX = 500
+
+_log = structlog.get_logger("reconciler")
+
+
+class OpenInStore(Protocol):
+    """Gives the store a drop that Postgres has and the store has not."""
+
+    async def __call__(self, drop_id: str) -> None:
+        """Opens the drop and notes it (`drop_opened_in_store`); repeated, it changes nothing."""
+        ...
+
+
+class Reconciler:
+    """One reconciler process. Any number may run beside each other on the same stores."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        database: Database,
+        open_journal_store: Callable[[], Store],
+        expire: Expire,
+        inspect: Inspect,
+        open_in_store: OpenInStore,
+        metrics: ReconcilerMetrics,
+        consumer: str | None = None,
+    ) -> None:
+        """Put the agents together; nothing connects before `run`.
+
+        Args:
+            settings: all of them.
+            database: Postgres.
+            open_journal_store: a new client of the store whose time limit leaves room for a read that blocks
+                `settings.reconciler.block_ms`. Each live drop gets one of its own, since a blocking read keeps a connection.
+            expire: ends overdue reservations.
+            inspect: looks at a drop in the store.
+            open_in_store: gives the store a drop.
+            metrics: what is counted.
+            consumer: this process's name in the consumer groups; unique, made up when None.
+        """
+        self._settings = settings
+        self._database = database
+        self._open_journal_store = open_journal_store
+        self._open_in_store = open_in_store
+        self._metrics = metrics
+        self._consumer = consumer or f"{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}"
+        self._recorder = OrderRecorder(database)
+        self._outbox = Outbox(database)
+        self._drops: dict[str, _LiveDrop] = {}
+        self._known: frozenset[str] = frozenset()
+        self._agents: list[Agent] = [
+            Reaper(expire, self.live_drops, metrics, settings.reaper),
+            Auditor(inspect, database, self._journals, metrics, settings.reconciler),
+            Janitor(self._journals, metrics, settings.reconciler),
+        ]
+
+    def live_drops(self) -> frozenset[str]:
+        """Ids of the drops worked on now."""
+        return frozenset(self._drops)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set; then finish what is in hand within `STOP_GRACE_S` and return."""
+        store = self._open_journal_store()
+        _log.info("reconciler_started", consumer=self._consumer)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                running = [tasks.create_task(keep_running(agent, stop), name=agent.name) for agent in self._agents]
+                running.append(tasks.create_task(repeat("registry", self._refresh_ms, lambda: self._refresh(store, stop, tasks), stop)))
+                running.append(tasks.create_task(repeat("opener", self._refresh_ms, self._open_drops, stop)))
+                await stop.wait()
+                await self._finish(running)
+        finally:
+            await store.aclose()
+            _log.info("reconciler_stopped", consumer=self._consumer)
+
+    @property
+    def _refresh_ms(self) -> int:
+        return self._settings.reconciler.refresh_ms
+
+    def _journals(self) -> Mapping[str, Journal]:
+        return {drop_id: drop.journal for drop_id, drop in self._drops.items()}
+
+    async def _finish(self, running: list[asyncio.Task[None]]) -> None:
+        for drop in self._drops.values():
+            drop.stop.set()
+        tasks = [*running, *(drop.task for drop in self._drops.values())]
+        _, late = await asyncio.wait(tasks, timeout=STOP_GRACE_S)
+        for task in late:
+            _log.warning("agent_cancelled", agent=task.get_name())
+            task.cancel()
+
+    async def _refresh(self, store: Store, stop: asyncio.Event, tasks: asyncio.TaskGroup) -> None:
+        """Start consumers for drops that are new, end those of drops that are gone.
+
+        A drop counts as live when the store or Postgres says so. If either is away the last knowledge stands: forgetting a
+        drop because of a fault would leave its orders waiting.
+        """
+        found = await self._find_drops(store)
+        if stop.is_set():
+            return
+        for drop_id in sorted(found - self._drops.keys())[: LIVE_DROPS_MAX - len(self._drops)]:
+            self._drops[drop_id] = self._follow(drop_id, tasks)
+            _log.info("drop_followed", drop=drop_id)
+        for drop_id in self._drops.keys() - found:
+            await self._drops.pop(drop_id).end()
+            self._metrics.forget(drop_id)
+            _log.info("drop_left", drop=drop_id)
+
+    async def _find_drops(self, store: Store) -> frozenset[str]:
+        found: set[str] = set()
+        complete = True
+        try:
+            found |= await live_drop_ids(store)
+        except StoreUnavailable:
+            complete = False
+        try:
+            found |= {row["drop_id"] for row in await self._database.fetch("drops_live")}
+            self._metrics.outbox_waiting.set(await self._outbox.waiting())
+        except DatabaseUnavailable:
+            complete = False
+        self._known = frozenset(found) if complete else self._known | found
+        return self._known
+
+    async def _open_drops(self) -> None:
+        for row in await self._database.fetch("drops_to_open"):
+            try:
+                await self._open_in_store(row["drop_id"])
+                _log.info("drop_opened_in_store", drop=row["drop_id"])
+            except FlashsaleError as error:
+                _log.warning("drop_not_opened", drop=row["drop_id"], code=error.code, error=str(error))
+
+    def _follow(self, drop_id: str, tasks: asyncio.TaskGroup) -> _LiveDrop:
+        store, stop = self._open_journal_store(), asyncio.Event()
+        journal = Journal(store, drop_id, self._consumer)
+        consumer = JournalConsumer(drop_id, journal, self._recorder, self._metrics, self._settings.reconciler)
+
+        async def work() -> None:
+            try:
+                await keep_running(consumer, stop)
+            finally:
+                await store.aclose()
+
+        return _LiveDrop(journal, stop, tasks.create_task(work(), name=consumer.name))
+
+
+@dataclass(frozen=True, slots=True)
+class _LiveDrop:
+    """A drop whose journal is being worked on."""
+
+    journal: Journal
+    stop: asyncio.Event
+    task: asyncio.Task[None]
+
+    async def end(self) -> None:
+        """Finish the batch in hand and go."""
+        self.stop.set()
+        await self.task
+
+
+def stop_on_signals(stop: asyncio.Event) -> None:
+    """Set `stop` at SIGTERM or SIGINT."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
