@@ -56,7 +56,7 @@ _RESTART_BACKOFF_S = (0.1, 0.5, 2.0, 5.0, 15.0)
 _STEADY_AFTER_S = 60.0
 _POSTGRES_USER = "flashsale"
 _POSTGRES_DATABASE = "flashsale"
-_POSTGRES_PORT = 5432  # names the socket's file
+_POSTGRES_PORT = 5432  # names the socket's file when no port is open
 
 
 class EmbeddedFailed(FlashsaleError):
@@ -338,13 +338,13 @@ class EmbeddedServer(ABC):
     # ---- start
 
     async def _start_locked(self) -> None:
+        if self._port == 0:
+            self._port = _free_port()
         self._account = _server_account([*self._paths_needed(), self.folder.parent])
         _make_folder(self.folder, 0o700, self._account)
         self._socket_folder = _socket_folder(self.folder / "run", self._socket_name, self._account)
         await _end_leftover(self.folder, self._stop_signal)
         self._rotate_log()
-        if self._port == 0:
-            self._port = _free_port()
         await self._prepare()
         deadline = time.monotonic() + START_TIMEOUT_S
         await self._spawn()
@@ -409,6 +409,8 @@ class EmbeddedServer(ABC):
             await _end_process(self._process, how)
             self._process = None
             (self.folder / "pid").unlink(missing_ok=True)
+            if self._socket_folder is not None and not self._socket_folder.is_relative_to(self.folder):
+                shutil.rmtree(self._socket_folder, ignore_errors=True)
         if self._lock is not None:
             self._lock.release()
             self._lock = None
@@ -524,7 +526,8 @@ class EmbeddedPostgres(EmbeddedServer):
     def url_for(self, *, user: str = _POSTGRES_USER, database: str = _POSTGRES_DATABASE) -> str:
         """The URL over the socket for another role or database."""
         assert self._socket_folder is not None, "start it first"
-        return f"postgresql://{quote(user)}@/{quote(database)}?host={quote(str(self._socket_folder), safe='')}&port={_POSTGRES_PORT}"
+        host, port = quote(str(self._socket_folder), safe=""), self._port or _POSTGRES_PORT
+        return f"postgresql://{quote(user)}@/{quote(database)}?host={host}&port={port}"
 
     @property
     def tcp_url(self) -> str:
