@@ -178,13 +178,12 @@ class Scripts:
     async def run(self, name: str, drop_id: str, *arguments: bytes | str | int) -> bytes:
         """Runs a script with the keys its header names and answers its reply as it is. Raises as `call` does."""
         script = self._scripts[name]
-        keys = drop_keys(drop_id)
-        parameters = (len(script.keys), *(getattr(keys, key) for key in script.keys), *arguments)
+        parameters = self.parameters(name, drop_id, *arguments)
         loop = asyncio.get_running_loop()
         deadline, pause_s = loop.time() + self._deadline_s, REPEAT_PAUSE_S
         while True:
             try:
-                reply: bytes = await self._evaluate(script, parameters)
+                reply = await self._evaluate(script, parameters)
             except (StoreConnectionError, StoreTimeoutError, OSError) as error:
                 if isinstance(error, BusyLoadingError):
                     raise StoreUnavailable(what="The store is loading its data.", todo="Try again in a moment.") from None
@@ -202,12 +201,18 @@ class Scripts:
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, REPEAT_PAUSE_MAX_S)
 
+    def parameters(self, name: str, drop_id: str, *arguments: bytes | str | int) -> tuple[Any, ...]:
+        """What follows EVALSHA on the wire: the script's SHA, the number of keys, the keys, the arguments."""
+        script = self._scripts[name]
+        keys = drop_keys(drop_id)
+        return (script.sha, len(script.keys), *(getattr(keys, key) for key in script.keys), *arguments)
+
     async def _evaluate(self, script: Script, parameters: Sequence[Any]) -> bytes:
         try:
-            reply = await self._client.execute_command("EVALSHA", script.sha, *parameters)
+            reply = await self._client.execute_command("EVALSHA", *parameters)
         except NoScriptError:
             # EVAL both runs and loads, on whichever node owns the keys; SCRIPT LOAD would need to know the node.
-            reply = await self._client.execute_command("EVAL", script.body, *parameters)
+            reply = await self._client.execute_command("EVAL", script.body, *parameters[1:])
         return bytes(reply)
 
     @staticmethod

@@ -1,0 +1,74 @@
+"""`flashsale bench`: the numbers this service claims, each beside a baseline, on this machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import uvloop
+from rich.console import Console
+
+RUNS_MIN = 1
+
+
+def bench(
+    runs: Annotated[int, typer.Option(min=RUNS_MIN, help="Runs of each measurement, interleaved with its baseline.")] = 5,
+    report: Annotated[Path, typer.Option(help="Where the rows are written as JSON.")] = Path("bench.json"),
+    only: Annotated[str, typer.Option(help="Measure only rows whose name contains this.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON instead of a table.")] = False,
+) -> None:
+    """Measure reservations, orders and HTTP against their baselines, on embedded stores with full durability.
+
+    Nothing is asserted: the table shows the ratio beside the goal. Takes a few minutes.
+
+    Examples:
+
+        flashsale bench
+
+        flashsale bench --only serving --runs 9 --report serving.json
+    """
+    messages = Console(stderr=True)
+    rows = uvloop.run(_measure(runs, only, messages))
+    from loadtest.bench.measure import show, write  # noqa: PLC0415 - the load test tools load only when asked for
+
+    write(rows, _machine(), report)
+    if as_json:
+        sys.stdout.write(report.read_text(encoding="utf-8"))
+    else:
+        show(rows, Console())
+    messages.print(f"Written to {report}.")
+
+
+async def _measure(runs: int, only: str, messages: Console) -> list[Any]:
+    from loadtest.bench import http, orders, reservations  # noqa: PLC0415 - see above
+    from loadtest.bench.measure import compare  # noqa: PLC0415
+    from loadtest.bench.stage import running_stage  # noqa: PLC0415
+
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="flashsale-bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        async with running_stage(folder / "stores") as stage:
+            for comparison in [*reservations.comparisons(stage), *orders.comparisons(stage)]:
+                if only in comparison.name:
+                    rows.append(await compare(comparison, runs, messages.print))
+            if any(only in comparison.name for comparison in http.comparisons(stage, http.Servers(0, 0))):
+                async with http.running_servers(stage, folder) as servers:
+                    for comparison in http.comparisons(stage, servers):
+                        if only in comparison.name:
+                            rows.append(await compare(comparison, runs, messages.print))
+    return rows
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "processor": platform.processor() or platform.machine(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
