@@ -258,6 +258,14 @@ def _unavailable(where: str, error: Exception) -> DatabaseUnavailable:
     )
 
 
+def _bad_database_url(url: str, why: str) -> ConfigurationError:
+    return ConfigurationError(
+        what=f"The database's URL {redacted(url)} is not valid:",
+        why=f"{why}.",
+        todo="It looks like postgresql://user@host:5432/name or postgresql://user@/name?host=/socket/folder.",
+    )
+
+
 class Session:
     """One connection of the pool, for as long as the `async with` that gave it.
 
@@ -336,9 +344,13 @@ class Database:
 
         Raises:
             DatabaseUnavailable: there is no connection within `CONNECT_TIMEOUT_S`.
+            ConfigurationError: the URL is malformed.
         """
-        with _database_unavailable(self._where):
-            connection = await self._pool.acquire(timeout=CONNECT_TIMEOUT_S)
+        try:
+            with _database_unavailable(self._where):
+                connection = await self._pool.acquire(timeout=CONNECT_TIMEOUT_S)
+        except ValueError as error:  # asyncpg reads the URL only now
+            raise _bad_database_url(self._where, _reason(error)) from error
         try:
             yield Session(connection, self._queries, self._where)
         finally:
@@ -388,31 +400,26 @@ async def open_database(settings: PostgresSettings, *, queries: Mapping[str, Que
         queries: the named queries; those of `reconciler/sql/queries` when None.
 
     Raises:
-        ConfigurationError: the URL is malformed.
+        ConfigurationError: the URL is no database URL; one that is malformed further in fails on first use.
     """
     if queries is None:
         queries = load_queries(resource_dir("sql") / "queries")
-    try:
-        pool = await asyncpg.create_pool(
-            settings.url,
-            min_size=0,
-            max_size=settings.pool_size_max,
-            timeout=CONNECT_TIMEOUT_S,
-            command_timeout=settings.statement_timeout_ms / 1000 + STATEMENT_GRACE_S,
-            server_settings={
-                "application_name": "flashsale",
-                "timezone": "UTC",
-                "statement_timeout": str(settings.statement_timeout_ms),
-                "lock_timeout": str(settings.lock_timeout_ms),
-                "idle_in_transaction_session_timeout": str(settings.statement_timeout_ms),
-            },
-        )
-    except (ValueError, asyncpg.InterfaceError) as error:
-        raise ConfigurationError(
-            what=f"The database's URL {redacted(settings.url)} is not valid:",
-            why=f"{error}.",
-            todo="It looks like postgresql://user@host:5432/name or postgresql://user@/name?host=/socket/folder.",
-        ) from error
+    if not settings.url.startswith(("postgresql://", "postgres://")):
+        raise _bad_database_url(settings.url, "it does not begin with postgresql://")
+    pool = await asyncpg.create_pool(
+        settings.url,
+        min_size=0,
+        max_size=settings.pool_size_max,
+        timeout=CONNECT_TIMEOUT_S,
+        command_timeout=settings.statement_timeout_ms / 1000 + STATEMENT_GRACE_S,
+        server_settings={
+            "application_name": "flashsale",
+            "timezone": "UTC",
+            "statement_timeout": str(settings.statement_timeout_ms),
+            "lock_timeout": str(settings.lock_timeout_ms),
+            "idle_in_transaction_session_timeout": str(settings.statement_timeout_ms),
+        },
+    )
     return Database(pool, queries, settings.url)
 
 
