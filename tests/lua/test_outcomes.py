@@ -1,0 +1,65 @@
+"""Every outcome of every script: the answer, the whole state afterwards, and that calling twice has one effect."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from tests.lua import scenarios_orders, scenarios_room
+from tests.lua.dump import changed
+from tests.lua.scenario import HOT, Scenario
+from tests.lua.world import LIBRARY, World
+
+SCENARIOS = [*scenarios_room.SCENARIOS, *scenarios_orders.SCENARIOS]
+
+
+def test_every_outcome_of_every_script_has_a_scenario() -> None:
+    covered = {(scenario.script, scenario.outcome) for scenario in SCENARIOS}
+    assert covered == {(script.name, outcome) for script in LIBRARY.values() for outcome in script.outcomes}
+    names = Counter(scenario.name for scenario in SCENARIOS if scenario.when)
+    assert not [name for name, times in names.items() if times > 1]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+async def test_outcome(world: World, scenario: Scenario) -> None:
+    await scenario.start(world)
+    if scenario.after_ms is not None:
+        world.at(scenario.after_ms)
+    before, digest_before = await world.state(), await world.digest()
+
+    outcome, answer = _told(scenario, await world.act(scenario.script, *scenario.asked))
+
+    after, digest_after = await world.state(), await world.digest()
+    assert outcome == scenario.outcome
+    if scenario.answer is not None:
+        assert answer == scenario.answer
+    assert after == _counting(changed(before, **scenario.changes), scenario.counted)
+    if not scenario.changes and not scenario.counted:
+        assert digest_after == digest_before
+
+    await world.client.script_flush()
+    repeated, _ = _told(scenario, await world.act(scenario.script, *scenario.asked))
+    assert repeated == (scenario.replay or scenario.outcome)
+    assert await world.state() == _counting(after, scenario.counted)
+    if not scenario.counted:
+        assert await world.digest() == digest_after
+
+
+def _told(scenario: Scenario, reply: tuple[str, int, Any]) -> tuple[str, Any]:
+    word, _, results = reply
+    if word == "recovering":
+        assert results == []
+        return word, None
+    if scenario.script == "open_drop":
+        return word, list(results)
+    assert word == "done"
+    answer = results[0] if scenario.script in HOT else results
+    return answer[0], answer
+
+
+def _counting(state: dict[str, Any], counted: dict[str, int]) -> dict[str, Any]:
+    stats = Counter(state["stats"])
+    stats.update(counted)
+    return state | {"stats": dict(stats)}

@@ -1,0 +1,303 @@
+"""One drop on a real store, with the clock in the test's hand.
+
+Tests name shoppers and reservations in words ("ann", "r1"): to the scripts ids are only text. A shopper's secret hash is
+"ann-secret", the token "ann-token". Times are milliseconds after the opening; `t` turns them into the store's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import msgpack
+from redis.asyncio import Redis
+
+from flashsale.drops import DropStore
+from flashsale.keys import drop_keys
+from flashsale.model import Drop, OpenDropOutcome, Sku
+from flashsale.resources import resource_dir
+from flashsale.scripts import Script, Scripts, read_scripts
+from flashsale.settings import Settings, load_settings
+from tests.lua.dump import State, ask, decode
+
+LIBRARY: dict[str, Script] = read_scripts(resource_dir("lua"))
+DROP_ID = "d"
+KEYS = drop_keys(DROP_ID)
+OPENS_AT_MS = 1_800_000_000_000
+BEAT_MS = 100
+TOKEN_TTL_MS = 120_000
+RESERVATION_TTL_MS = 60_000
+CLAIM_WINDOW_MS = 5_000
+
+SKUS = (Sku("s1", "One", 5, 1_000, 2), Sku("s2", "Two", 3, 500, 2))
+SINGLE = (Sku("s1", "One", 1, 1_000, 1),)
+
+
+def t(after_ms: int) -> int:
+    """The store's time `after_ms` after the opening."""
+    return OPENS_AT_MS + after_ms
+
+
+DROP = Drop(
+    drop_id=DROP_ID,
+    name="D",
+    currency="EUR",
+    skus=SKUS,
+    joins_at_ms=t(-60_000),
+    opens_at_ms=t(0),
+    closes_at_ms=t(600_000),
+    rate_per_min=60_000,
+    capacity=50,
+    claim_window_ms=CLAIM_WINDOW_MS,
+    reservation_ttl_ms=RESERVATION_TTL_MS,
+    limit_per_shopper=3,
+)
+
+
+def settings_of_tests(**room: int) -> Settings:
+    """The default settings with small limits; `room` changes those of the waiting room."""
+    return load_settings(
+        environment={},
+        overrides={
+            "tokens": {"ttl_ms": TOKEN_TTL_MS},
+            "waiting_room": {"tickets_max": 100, "reservations_per_shopper_max": 3} | room,
+        },
+    )
+
+
+class World:
+    """Calls scripts on one drop and shows the whole state."""
+
+    def __init__(self, client: Redis, settings: Settings | None = None) -> None:
+        settings = settings or settings_of_tests()
+        self.client = client
+        self.scripts = Scripts(client, LIBRARY, settings.store, settings.batch)
+        self.drops = DropStore(self.scripts, settings)
+        self.epoch = 1
+        self.at(-10_000)
+
+    def at(self, after_ms: int) -> None:
+        """Sets the clock."""
+        self.scripts.clock_ms = t(after_ms)
+
+    async def open(self, **changes: Any) -> OpenDropOutcome:
+        """Gives the drop to the store, with `changes` to its definition."""
+        return await self.drops.open(dataclasses.replace(DROP, **changes), injected_clock=True)
+
+    async def state(self) -> State:
+        """Everything the store holds of the drop."""
+        async with self.client.pipeline(transaction=False) as pipeline:
+            ask(pipeline, DROP_ID)
+            return decode(DROP_ID, await pipeline.execute())
+
+    async def digest(self) -> bytes:
+        """The server's digest of all data, byte for byte."""
+        found: bytes = await self.client.execute_command("DEBUG", "DIGEST")
+        return found
+
+    def envelope(self) -> bytes:
+        """The first argument of every script but open_drop."""
+        packed: bytes = msgpack.packb((self.epoch, self.scripts.clock_ms))
+        return packed
+
+    async def act(self, script: str, *arguments: Any) -> tuple[str, int, Any]:
+        """Calls a script as it is, structured arguments packed: (word, number, results)."""
+        packed = [argument if isinstance(argument, bytes | int) else msgpack.packb(argument) for argument in arguments]
+        if script != "open_drop":
+            packed.insert(0, self.envelope())
+        reply = msgpack.unpackb(await self.scripts.run(script, DROP_ID, *packed), strict_map_key=False)
+        return reply if len(reply) == 3 else (reply[0], reply[1], reply)
+
+    async def _results(self, script: str, *arguments: Any) -> Any:
+        word, _, results = await self.act(script, *arguments)
+        assert word == "done", word
+        return results
+
+    async def join(self, *names: str) -> list[Any]:
+        """Joins shoppers in one call."""
+        results: list[Any] = await self._results("join", [joining(name) for name in names])
+        return results
+
+    async def beat(self, rate_per_min: int = -1) -> str:
+        """One beat of the inlet; the outcome."""
+        outcome: str = (await self._results("advance", [BEAT_MS, rate_per_min]))[0]
+        return outcome
+
+    async def admit(self, *names: str, token: str = "token") -> list[Any]:
+        """Exchanges tickets for tokens in one call."""
+        results: list[Any] = await self._results("admit", [admission(name, token) for name in names])
+        return results
+
+    async def reserve(self, *requests: list[Any]) -> list[Any]:
+        """Reserves in one call; see `reserving`."""
+        results: list[Any] = await self._results("reserve", list(requests))
+        return results
+
+    async def confirm(self, reservation: str, reference: str = "pay", amount_minor: int = 1_500) -> list[Any]:
+        """Pays one reservation; its result."""
+        result: list[Any] = (await self._results("confirm", [paying(reservation, reference, amount_minor)]))[0]
+        return result
+
+    async def release(self, reservation: str) -> list[Any]:
+        """Gives one reservation back; its result."""
+        result: list[Any] = (await self._results("release", [[reservation, "q-release", "shopper"]]))[0]
+        return result
+
+    async def expire(self, batch_size_max: int = 100) -> int:
+        """Ends overdue reservations; how many."""
+        ended: int = (await self._results("expire", batch_size_max))[1]
+        return ended
+
+    async def steer(self, word: str, value: int | str = 0) -> list[Any]:
+        """The merchant's hand: (outcome, state)."""
+        results: list[Any] = await self._results("steer_drop", [word, value])
+        return results
+
+    async def close(self) -> list[Any]:
+        """Ends the drop: (outcome, closed at)."""
+        results: list[Any] = await self._results("close_drop")
+        return results
+
+
+def joining(name: str) -> list[Any]:
+    """A request of join."""
+    return [name, f"{name}-secret"]
+
+
+def admission(name: str, token: str = "token") -> list[Any]:
+    """A request of admit."""
+    return [name, f"{name}-secret", f"{name}-{token}"]
+
+
+def reserving(name: str, reservation: str, token: str = "token", **items: int) -> list[Any]:
+    """A request of reserve; `items` are SKU = quantity."""
+    return [reservation, name, f"{name}-{token}", f"q-{reservation}", [list(item) for item in sorted(items.items())]]
+
+
+def paying(reservation: str, reference: str = "pay", amount_minor: int = 1_500) -> list[Any]:
+    """A request of confirm."""
+    return [reservation, reference, amount_minor, "q-confirm"]
+
+
+# ------------------------------------------------------------------------------------------------ where tests start from
+
+
+async def scheduled(world: World) -> None:
+    """Given to the store; joining begins later."""
+    await world.open()
+    world.at(-100_000)
+
+
+async def waiting(world: World) -> None:
+    """People may join; the opening comes later."""
+    await world.open()
+    world.at(-5_000)
+
+
+async def joined(world: World) -> None:
+    """Ann and bob wait for the opening."""
+    await waiting(world)
+    await world.join("ann", "bob")
+
+
+async def served(world: World) -> None:
+    """The drop is open; ann and bob hold slots and have not fetched their tokens."""
+    await joined(world)
+    await serve(world)
+
+
+async def serve(world: World) -> None:
+    """Two beats around the opening, so that everyone who waits is served."""
+    world.at(-BEAT_MS)
+    assert await world.beat() == "advanced"
+    world.at(BEAT_MS)
+    assert await world.beat() == "advanced"
+
+
+async def admitted(world: World) -> None:
+    """Ann and bob have their tokens."""
+    await served(world)
+    world.at(200)
+    assert [result[0] for result in await world.admit("ann", "bob")] == ["admitted", "admitted"]
+
+
+async def reserved(world: World) -> None:
+    """Ann holds r1: one of each SKU."""
+    await admitted(world)
+    world.at(1_000)
+    [result] = await world.reserve(reserving("ann", "r1", s1=1, s2=1))
+    assert result[0] == "reserved"
+
+
+async def confirmed(world: World) -> None:
+    """Ann has paid r1."""
+    await reserved(world)
+    world.at(2_000)
+    assert (await world.confirm("r1"))[0] == "confirmed"
+
+
+async def released(world: World) -> None:
+    """Ann has given r1 back."""
+    await reserved(world)
+    world.at(2_000)
+    assert (await world.release("r1"))[0] == "released"
+
+
+async def expired(world: World) -> None:
+    """Ann's r1 has run out."""
+    await reserved(world)
+    world.at(1_000 + RESERVATION_TTL_MS)
+    assert await world.expire() == 1
+
+
+async def last_unit_reserved(world: World) -> None:
+    """One unit in all, and ann holds it as r1; bob is admitted."""
+    await world.open(skus=SINGLE, limit_per_shopper=1)
+    world.at(-5_000)
+    await world.join("ann", "bob")
+    await serve(world)
+    world.at(200)
+    await world.admit("ann", "bob")
+    world.at(1_000)
+    [result] = await world.reserve(reserving("ann", "r1", s1=1))
+    assert result[0] == "reserved"
+
+
+async def all_sold(world: World) -> None:
+    """The only unit is sold."""
+    await last_unit_reserved(world)
+    assert (await world.confirm("r1", amount_minor=1_000))[0] == "confirmed"
+
+
+async def refund_due(world: World) -> None:
+    """Ann's r1 ran out, bob took the unit as r2, and then ann's payment came."""
+    await last_unit_reserved(world)
+    world.at(1_000 + RESERVATION_TTL_MS)
+    assert await world.expire() == 1
+    await world.reserve(reserving("bob", "r2", s1=1))
+    assert (await world.confirm("r1", amount_minor=1_000))[0] == "refund_due"
+
+
+async def paused(world: World) -> None:
+    """Ann and bob have tokens, and the drop is paused; carl has joined since and is not served."""
+    await admitted(world)
+    await world.join("carl")
+    await world.steer("pause")
+
+
+async def closed(world: World) -> None:
+    """Ann holds r1 and the drop has ended."""
+    await reserved(world)
+    await world.close()
+
+
+async def forgotten(world: World) -> None:
+    """The store has lost the drop's stock."""
+    await reserved(world)
+    await world.client.delete(KEYS.stock)
+
+
+async def forgotten_rules(world: World) -> None:
+    """The store has lost the drop's rules."""
+    await reserved(world)
+    await world.client.delete(KEYS.drop)
