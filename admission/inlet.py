@@ -143,7 +143,7 @@ class Inlet:
     def _pause_s(self, snapshot: Snapshot, failures: int) -> float:
         beat_s = self._room.beat_ms / 1000
         if failures:
-            return min(beat_s * 2 ** min(failures, 8), BACKOFF_MAX_S)
+            return float(min(beat_s * 2.0 ** min(failures, 8), BACKOFF_MAX_S))
         if snapshot.state in _BEATING or snapshot.reservations_live:
             return beat_s
         until_join_s = (snapshot.joins_at_ms - snapshot.now_ms) / 1000

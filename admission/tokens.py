@@ -167,9 +167,7 @@ class TokenSigner:
         signing = keys.active("admission")
         self._private = signing.private()
         self._header = b64encode(msgspec.json.encode({"alg": "EdDSA", "kid": signing.kid, "typ": TOKEN_TYPE})).encode() + b"."
-        self._public: dict[str, Ed25519PublicKey] = {
-            key.kid: key.private().public_key() for key in keys.keys if key.purpose == "admission"
-        }
+        self._public: dict[str, Ed25519PublicKey] = {key.kid: key.private().public_key() for key in keys.keys if key.purpose == "admission"}
         self._issuer = issuer
         self._audience = audience
         self._verified: OrderedDict[bytes, tuple[str, str, str]] = OrderedDict()

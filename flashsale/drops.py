@@ -43,6 +43,7 @@ class DropRow:
     drop: Drop
     state: DropState
     epoch: int
+    """0 until the store has been given the drop"""
     opened_in_store: bool
 
 
@@ -127,8 +128,7 @@ class DropStore:
             stats={name: int(total) for name, total in zip(stats[::2], stats[1::2], strict=True)},
             journal_length=journal_length,
             tickets=tuple(
-                Ticket.from_wire(ticket_id, record) if record else None
-                for ticket_id, record in zip(tickets, ticket_records, strict=True)
+                Ticket.from_wire(ticket_id, record) if record else None for ticket_id, record in zip(tickets, ticket_records, strict=True)
             ),
             reservations=tuple(
                 Reservation.from_wire(reservation_id, record) if record else None
@@ -232,12 +232,13 @@ class DropCatalog:
         row = await self.get(drop_id)
         if row.opened_in_store:
             return
-        if await self._store.open(row.drop, row.epoch) is OpenDropOutcome.EXISTS:
+        epoch = row.epoch or FIRST_EPOCH
+        if await self._store.open(row.drop, epoch) is OpenDropOutcome.EXISTS:
             raise Recovering(
                 what=f"The store already holds another drop called {drop_id}.",
                 todo="Is this store used by another installation? Each needs a store of its own.",
             )
-        await self._database.execute("drop_opened_in_store", drop_id, row.epoch)
+        await self._database.execute("drop_opened_in_store", drop_id, epoch)
 
 
 def _row(row: Any) -> DropRow:

@@ -16,14 +16,17 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import msgpack
-from redis.asyncio import Redis
 from redis.exceptions import (
     BusyLoadingError,
-    ConnectionError as StoreConnectionError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     ResponseError,
+)
+from redis.exceptions import (
+    ConnectionError as StoreConnectionError,
+)
+from redis.exceptions import (
     TimeoutError as StoreTimeoutError,
 )
 
@@ -123,8 +126,8 @@ class Scripts:
     an earlier epoch, answers "recovering" instead of acting.
     """
 
-    def __init__(self, client: Redis, scripts: dict[str, Script], store: StoreSettings, batch: BatchSettings) -> None:
-        self._client = client
+    def __init__(self, client: Any, scripts: dict[str, Script], store: StoreSettings, batch: BatchSettings) -> None:
+        self._client = client  # redis.asyncio.Redis or RedisCluster; its command methods are not annotated
         self._scripts = scripts
         self._deadline_s = store.deadline_ms / 1000
         self._batch = batch

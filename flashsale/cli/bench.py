@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import sys
@@ -9,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
+import structlog
 import typer
 import uvloop
 from rich.console import Console
@@ -27,14 +29,17 @@ def bench(
     Nothing is asserted: the table shows the ratio beside the goal. Takes a few minutes.
 
     Examples:
-
         flashsale bench
 
         flashsale bench --only serving --runs 9 --report serving.json
     """
     messages = Console(stderr=True)
-    rows = uvloop.run(_measure(runs, only, messages))
-    from loadtest.bench.measure import show, write  # noqa: PLC0415 - the load test tools load only when asked for
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    with tempfile.TemporaryDirectory(prefix="flashsale-bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # the Postgres account must get in when we are root
+        rows = uvloop.run(_measure(folder, runs, only, messages))
+    from loadtest.bench.measure import show, write
 
     write(rows, _machine(), report)
     if as_json:
@@ -44,24 +49,18 @@ def bench(
     messages.print(f"Written to {report}.")
 
 
-async def _measure(runs: int, only: str, messages: Console) -> list[Any]:
-    from loadtest.bench import http, orders, reservations  # noqa: PLC0415 - see above
-    from loadtest.bench.measure import compare  # noqa: PLC0415
-    from loadtest.bench.stage import running_stage  # noqa: PLC0415
+async def _measure(folder: Path, runs: int, only: str, messages: Console) -> list[Any]:
+    from loadtest.bench import http, orders, reservations
+    from loadtest.bench.measure import compare
+    from loadtest.bench.stage import running_stage
 
-    rows = []
-    with tempfile.TemporaryDirectory(prefix="flashsale-bench-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        async with running_stage(folder / "stores") as stage:
-            for comparison in [*reservations.comparisons(stage), *orders.comparisons(stage)]:
-                if only in comparison.name:
-                    rows.append(await compare(comparison, runs, messages.print))
-            if any(only in comparison.name for comparison in http.comparisons(stage, http.Servers(0, 0))):
-                async with http.running_servers(stage, folder) as servers:
-                    for comparison in http.comparisons(stage, servers):
-                        if only in comparison.name:
-                            rows.append(await compare(comparison, runs, messages.print))
+    async with running_stage(folder / "stores") as stage:
+        chosen = [row for row in (*reservations.comparisons(stage), *orders.comparisons(stage)) if only in row.name]
+        rows = [await compare(row, runs, messages.print) for row in chosen]
+        if any(only in name for name in http.NAMES):
+            async with http.running_servers(stage, folder) as servers:
+                chosen = [row for row in http.comparisons(stage, servers) if only in row.name]
+                rows += [await compare(row, runs, messages.print) for row in chosen]
     return rows
 
 

@@ -28,6 +28,12 @@ REQUESTS = 12_000
 SERVING_REQUESTS = 120_000
 SERVING_DEPTH = 16
 START_TIMEOUT_S = 20.0
+NAMES = (
+    "join over HTTP, one worker",
+    "admission over HTTP, one worker",
+    "reserve over HTTP, one worker",
+    "serving document, one worker",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +48,13 @@ def comparisons(stage: Stage, servers: Servers) -> list[Comparison]:
     """The HTTP rows."""
     bench = HttpBench(stage, servers)
     empty = "an empty aiohttp handler, same requests, same core"
-    return [
-        Comparison("join over HTTP, one worker", "requests/s", bench.join, empty, bench.empty_join, 0.4),
-        Comparison("admission over HTTP, one worker", "requests/s", bench.admission, empty, bench.empty_admission, 0.2),
-        Comparison("reserve over HTTP, one worker", "requests/s", bench.reserve, empty, bench.empty_reserve, 0.4),
-        Comparison("serving document, one worker", "requests/s", bench.serving, empty, bench.empty_serving, 5.0),
-    ]
+    measured = (
+        (bench.join, bench.empty_join, 0.4),
+        (bench.admission, bench.empty_admission, 0.2),
+        (bench.reserve, bench.empty_reserve, 0.4),
+        (bench.serving, bench.empty_serving, 5.0),
+    )
+    return [Comparison(name, "requests/s", ours, empty, other, goal) for name, (ours, other, goal) in zip(NAMES, measured, strict=True)]
 
 
 class HttpBench:

@@ -40,9 +40,7 @@ def comparisons(stage: Stage) -> list[Comparison]:
             bench.one_per_call,
             4.0,
         ),
-        Comparison(
-            "sold-out refusals, in process", "refusals/s", bench.refused, "acceptances in the same run", bench.accepted, 1.0
-        ),
+        Comparison("sold-out refusals, in process", "refusals/s", bench.refused, "acceptances in the same run", bench.accepted, 1.0),
         Comparison(
             "reservations, in process (2)",
             "reservations/s",

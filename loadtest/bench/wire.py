@@ -84,7 +84,14 @@ class _Connection(asyncio.Protocol):
 
 
 async def drive(
-    host: str, port: int, requests: Sequence[bytes], *, connections: int, depth: int = 1, expected: bytes = b"HTTP/1.1 20", keep: bool = False
+    host: str,
+    port: int,
+    requests: Sequence[bytes],
+    *,
+    connections: int,
+    depth: int = 1,
+    expected: bytes = b"HTTP/1.1 20",
+    keep: bool = False,
 ) -> tuple[float, list[bytes]]:
     """Sends all `requests` over `connections`, `depth` at a time on each; answers (requests a second, bodies).
 
