@@ -1,0 +1,211 @@
+"""A rehearsed drop on a running stack: its definition, the crowd, coming to rest, and the report. For the demo and the tests."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from flashsale.cli.summary import Crowd, faults, read_records, summarise
+from flashsale.cli.target import Parts
+from flashsale.errors import FlashsaleError, StoreUnavailable
+from flashsale.model import Drop, Sku
+
+LIMIT_PER_SHOPPER = 2
+RESERVATION_TTL_MS = 6_000
+CLAIM_WINDOW_MS = 3_000
+SELLING_S = 6
+"""how long the first sell-out takes, so that a line forms in front of it"""
+SESSION_S = 2.5
+"""about how long an admitted shopper keeps a slot"""
+REST_S_MAX = 30.0
+LOOK_S = 0.25
+DROP_HOURS = 2
+CROWD_STOP_S = 10.0
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "payments": {"test_provider": True},
+    "log": {"level": "warning"},
+}
+"""what a rehearsal sets besides the defaults"""
+
+
+class CrowdFailed(FlashsaleError):
+    """The process that plays the shoppers ended without a result."""
+
+    code = "crowd_failed"
+
+
+class NotAtRest(FlashsaleError):
+    """Reservations or journal entries were still unfinished when the time was up."""
+
+    code = "not_at_rest"
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What is rehearsed."""
+
+    shoppers: int
+    units: int
+    seed: int
+    opens_in_s: float
+    deadline_s: float = 120.0
+    """after the start; then every simulated shopper goes home"""
+
+
+def new_drop_id() -> str:
+    """An id no other rehearsal in the same data folder has."""
+    return f"demo-{secrets.token_hex(3)}"
+
+
+def make_drop(drop_id: str, scenario: Scenario, now_ms: int) -> Drop:
+    """A drop of two SKUs whose rate and capacity make a line for this many units."""
+    rate_per_s = max(4.0, scenario.units / SELLING_S)
+    first = (scenario.units * 3 + 4) // 5
+    allotments = (("runner-white", "Runner, white", first), ("runner-black", "Runner, black", scenario.units - first))
+    opens_at_ms = now_ms + int(scenario.opens_in_s * 1000)
+    return Drop(
+        drop_id=drop_id,
+        name="Runner, first release",
+        currency="EUR",
+        skus=tuple(Sku(sku, name, units, 12_900, LIMIT_PER_SHOPPER) for sku, name, units in allotments if units),
+        joins_at_ms=now_ms,
+        opens_at_ms=opens_at_ms,
+        closes_at_ms=opens_at_ms + DROP_HOURS * 3_600_000,
+        rate_per_min=int(rate_per_s * 60),
+        capacity=int(rate_per_s * SESSION_S),
+        claim_window_ms=CLAIM_WINDOW_MS,
+        reservation_ttl_ms=RESERVATION_TTL_MS,
+        limit_per_shopper=LIMIT_PER_SHOPPER,
+        description="A rehearsal: nothing here is real but the machinery.",
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------- the crowd
+
+
+@dataclass(frozen=True, slots=True)
+class RunningCrowd:
+    """Simulated shoppers in a process of their own."""
+
+    process: asyncio.subprocess.Process
+    result_file: Path
+    log_file: Path
+
+    async def finished(self) -> Crowd:
+        """What they wrote down, once the last one has left.
+
+        Raises:
+            CrowdFailed: the process ended without a result.
+        """
+        code = await self.process.wait()
+        try:
+            return msgspec.json.decode(self.result_file.read_bytes(), type=Crowd)
+        except (OSError, msgspec.DecodeError) as error:
+            said = self.log_file.read_text(encoding="utf-8", errors="replace").strip()[-2000:]
+            raise CrowdFailed(what=f"The simulated shoppers ended with status {code} and no result:", why=said or str(error)) from error
+
+
+@asynccontextmanager
+async def crowd(url: str, drop_id: str, scenario: Scenario, storefront_key: str, folder: Path) -> AsyncIterator[RunningCrowd]:
+    """Simulated shoppers on their way to a drop; sent home when the block is left.
+
+    Args:
+        url: of the service.
+        drop_id: the drop they come for.
+        scenario: how many, and which.
+        storefront_key: an API key that may confirm; goes by file, so that nobody reads it in the process list.
+        folder: for the key, the result and the process's messages.
+    """
+    key_file, result_file, log_file = folder / f"{drop_id}.key", folder / f"{drop_id}.crowd.json", folder / f"{drop_id}.crowd.log"
+    key_file.touch(mode=0o600)
+    key_file.write_text(storefront_key, encoding="ascii")
+    argv = [
+        *(sys.executable, "-m", "loadtest.swarm", "--url", url, "--drop", drop_id, "--seed", str(scenario.seed)),
+        *("--shoppers", str(scenario.shoppers), "--deadline-s", str(scenario.deadline_s)),
+        *("--storefront-key-file", str(key_file), "--result", str(result_file)),
+    ]
+    with log_file.open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            *argv, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=_crowd_environment(), start_new_session=True
+        )
+    try:
+        yield RunningCrowd(process, result_file, log_file)
+    finally:
+        await _send_home(process)
+        key_file.unlink(missing_ok=True)
+
+
+def _crowd_environment() -> dict[str, str]:
+    """Ours without the service's settings: shoppers know the service from outside only."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("FLASHSALE_")}
+
+
+async def _send_home(process: asyncio.subprocess.Process) -> None:
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        if process.returncode is not None:
+            return
+        with suppress(ProcessLookupError):
+            process.send_signal(how)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CROWD_STOP_S):
+                await process.wait()
+
+
+# --------------------------------------------------------------------------------------------------------------- the end
+
+
+async def come_to_rest(parts: Parts, drop_id: str, within_s: float = REST_S_MAX) -> float:
+    """Returns when no reservation is live and everything in the journal is in Postgres; how long that took, in seconds.
+
+    Raises:
+        NotAtRest: that was not so `within_s`.
+    """
+    from reconciler.journal import Journal
+
+    journal, started = Journal(parts.store, drop_id, "rehearsal"), time.monotonic()
+    unfinished = "the store does not answer"
+    while (waited_s := time.monotonic() - started) < within_s:
+        with suppress(StoreUnavailable, FlashsaleError):
+            live = (await parts.drops.inspect(drop_id)).reservations_live
+            age_ms = await journal.oldest_unfinished_ms()
+            if not live and age_ms is None:
+                return waited_s
+            unfinished = f"{live} reservations are live, the oldest unfinished journal entry is {age_ms} ms old"
+        await asyncio.sleep(LOOK_S)
+    raise NotAtRest(what=f"The drop {drop_id} has not come to rest within {within_s:.0f} s:", why=f"{unfinished}.")
+
+
+async def report_on(parts: Parts, drop_id: str, seen: Crowd) -> dict[str, Any]:
+    """The report on a drop at rest, from Postgres and the store.
+
+    Raises:
+        FlashsaleError: one of them cannot be read.
+    """
+    from prometheus_client import CollectorRegistry
+
+    from reconciler.auditor import Auditor
+    from reconciler.journal import Journal
+    from reconciler.metrics import ReconcilerMetrics
+
+    metrics = ReconcilerMetrics(CollectorRegistry())
+    auditor = Auditor(parts.drops.inspect, parts.database, dict, metrics, parts.settings.reconciler)
+    audit = await auditor.audit_drop(drop_id, Journal(parts.store, drop_id, "rehearsal"))
+    records = await read_records(parts.store, parts.database, await parts.drops.inspect(drop_id), audit.word.value)
+    return summarise(records, seen)
+
+
+def verdict(report: dict[str, Any]) -> list[str]:
+    """What is wrong, in words; empty when nothing is."""
+    return faults(report)

@@ -1,0 +1,290 @@
+"""One shopper's visit to one drop, from arriving to leaving."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from loadtest.asking import Asker, TimeUp, code_of
+from loadtest.client import Answer
+from loadtest.diary import Diary
+from loadtest.payment import Payments
+from loadtest.shopper import Intent, Items, Plan, Ware, poll_after_s, position, settle_for
+
+ATTEMPTS_MAX = 60
+"""reservations one shopper tries, refused ones included"""
+MORE = 1000
+"""the attempt under whose key a shopper asks for more than the limit"""
+LOSE_AFTER_MAX_S = 0.05
+LATE_BY_S = 0.5
+"""after the expiry, a late payer pays"""
+FORGED_TOKEN = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJtZSJ9.bm90LWEtc2lnbmF0dXJl"  # noqa: S105 - made up on purpose
+
+
+@dataclass(frozen=True, slots=True)
+class Sale:
+    """The drop as its public description tells."""
+
+    drop_id: str
+    wares: tuple[Ware, ...]
+    opens_at: float
+    """seconds since the epoch"""
+    starts_at: float
+    """when the first early shoppers come, seconds since the epoch"""
+    late_span_s: float
+    """the late ones come within this time after the opening"""
+
+    @property
+    def path(self) -> str:
+        """Where the drop is."""
+        return f"/v1/drops/{self.drop_id}"
+
+
+class Leaves(Exception):
+    """The visit is over; the argument says how it ended."""
+
+    def __init__(self, ending: str) -> None:
+        self.ending = ending
+        super().__init__(ending)
+
+
+class Visit:
+    """Plays a plan. All it knows of the service is what the answers say."""
+
+    def __init__(self, plan: Plan, sale: Sale, asker: Asker, payments: Payments, diary: Diary) -> None:
+        self._plan = plan
+        self._sale = sale
+        self._asker = asker
+        self._payments = payments
+        self._diary = diary
+        self._ticket_id = ""
+        self._queue_number = 0
+        self._polls = 0
+        self._bearer: dict[str, str] = {}
+
+    async def run(self) -> None:
+        """The whole visit; never raises for anything the service does."""
+        try:
+            await self._shop()
+        except Leaves as left:
+            ending = left.ending
+        except TimeUp:
+            ending = "deadline"
+            self._diary.left_empty_handed(self._plan.wanted, _now_ms())
+        else:
+            ending = "done"
+        self._diary.endings[ending] += 1
+
+    async def _shop(self) -> None:
+        await self._arrive()
+        await self._join()
+        if self._plan.no_show:
+            await self._lose_interest()
+        await self._wait_to_be_served()
+        await self._get_admitted()
+        await self._asker.rest(self._plan.choosing_s)
+        if self._plan.forged_token:
+            await self._try_forged_token()
+        reservation, items = await self._reserve()
+        if self._plan.over_limit:
+            await self._try_over_limit(reservation, items)
+        await self._finish(reservation)
+
+    # ------------------------------------------------------------------------------------------------------- the line
+
+    async def _arrive(self) -> None:
+        sale, share = self._sale, self._plan.joins_at
+        at = sale.opens_at + share * sale.late_span_s if self._plan.late else sale.starts_at + share * (sale.opens_at - sale.starts_at)
+        await self._asker.rest(max(0.0, at - time.time()))
+
+    async def _join(self) -> None:
+        ticket = await self._ask_for_place()
+        self._ticket_id = str(ticket["ticket_id"])
+        self._diary.joined[self._plan.number] = self._ticket_id
+        if self._plan.joins_twice:
+            again = await self._ask_for_place()
+            if [again.get(name) for name in ("ticket_id", "entry_number", "queue_number")] != [
+                ticket.get(name) for name in ("ticket_id", "entry_number", "queue_number")
+            ]:
+                self._diary.promise_broken(f"the same secret got two places: {ticket} {again}")
+        number = ticket.get("queue_number")
+        self._queue_number = int(ticket["entry_number"] if number is None else number)
+
+    async def _ask_for_place(self) -> dict[str, Any]:
+        while True:
+            answer = await self._asker.ask("join", "POST", self._sale.path + "/tickets", body={"secret_hash": self._plan.secret_hash})
+            if answer.status in (200, 201):
+                ticket: dict[str, Any] = answer.json()
+                return ticket
+            if code_of(answer) != "not_open":
+                self._refused("join", answer)
+            await self._asker.rest(1.0)
+
+    async def _look(self) -> dict[str, Any]:
+        """The serving document. Leaves when there is nothing left to wait for."""
+        answer = await self._asker.ask("serving", "GET", self._sale.path + "/serving")
+        if answer.status != 200:
+            self._refused("serving", answer)
+        document: dict[str, Any] = answer.json()
+        if document["sold_out"]:
+            self._leave_empty_handed()
+        if document["state"] == "closed":
+            raise Leaves("closed")
+        return document
+
+    async def _poll(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """The next serving document, after the pause the present one asks for."""
+        self._polls += 1
+        await self._asker.rest(poll_after_s(self._queue_number, document, self._roll()))
+        return await self._look()
+
+    def _roll(self) -> float:
+        """Spreads this shopper's polls evenly: multiples of the golden section, started at its own place."""
+        return (self._plan.joins_at + self._polls * 0.6180339887) % 1.0
+
+    async def _lose_interest(self) -> NoReturn:
+        document = await self._look()
+        for _ in range(self._plan.polls_before_leaving):
+            document = await self._poll(document)
+        raise Leaves("no_show")
+
+    async def _wait_to_be_served(self) -> None:
+        document = await self._look()
+        drawn = False
+        while document["state"] != "open" or position(self._queue_number, document) >= 0:
+            document = await self._poll(document)
+            if document["key"] and not drawn and not self._plan.late:
+                self._queue_number = await self._drawn_place()
+                drawn = True
+
+    async def _drawn_place(self) -> int:
+        answer = await self._asker.ask("ticket", "GET", f"/v1/tickets/{self._ticket_id}")
+        return int(answer.json().get("queue_number", self._queue_number))
+
+    async def _get_admitted(self) -> None:
+        credentials = {"Authorization": f"Ticket {self._ticket_id}.{self._plan.secret}"}
+        while True:
+            answer = await self._asker.ask("admission", "POST", self._sale.path + "/admissions", headers=credentials)
+            if answer.status == 200:
+                self._bearer = {"Authorization": f"Bearer {answer.json()['admission_token']}"}
+                self._diary.admitted.add(self._plan.number)
+                return
+            if code_of(answer) not in ("not_yet", "paused"):
+                self._refused("admission", answer)
+            await self._asker.rest(answer.json().get("poll_after_ms", 1000) / 1000 * (0.7 + 0.6 * self._roll()))
+            self._polls += 1
+            await self._look()
+
+    # -------------------------------------------------------------------------------------------------------- the shop
+
+    async def _reserve(self) -> tuple[dict[str, Any], Items]:
+        """An acknowledged reservation and what is in it."""
+        wanted, attempt = self._plan.wanted, 0
+        while (answer := await self._take(wanted, attempt)).status not in (200, 201):
+            attempt += 1
+            code = code_of(answer) if attempt < ATTEMPTS_MAX else "too many attempts"
+            match code:
+                case "sold_out":
+                    wanted = await self._units_may_return(wanted)
+                case "token_expired" | "token_invalid":
+                    await self._get_admitted()
+                case "paused":
+                    await self._poll(await self._look())
+                case _:
+                    self._refused("reserve", answer)
+        return self._note_reservation(answer, wanted), wanted
+
+    async def _take(self, items: Items, attempt: int) -> Answer:
+        """One attempt, under a key of its own, repeated under that key until it is answered."""
+        plan = self._plan
+        return await self._asker.ask(
+            "reserve",
+            "POST",
+            self._sale.path + "/reservations",
+            headers={**self._bearer, "Idempotency-Key": f"{plan.secret[:12]}-{attempt}"},
+            body={"items": [{"sku": sku, "quantity": quantity} for sku, quantity in items]},
+            lose_after_s=LOSE_AFTER_MAX_S * plan.joins_at if plan.lost_answer and attempt == 0 else None,
+        )
+
+    def _note_reservation(self, answer: Answer, items: Items) -> dict[str, Any]:
+        reservation: dict[str, Any] = answer.json()
+        units = sum(quantity for _, quantity in items)
+        got = sorted((item["sku"], item["quantity"]) for item in reservation["items"])
+        if got != list(items):
+            self._diary.promise_broken(f"asked for {items}, got {got}")
+        self._diary.reservations[str(reservation["id"])] = units
+        return reservation
+
+    async def _units_may_return(self, wanted: Items) -> Items:
+        """What this shopper takes next, once anything is available again."""
+        if self._plan.impatient:
+            self._leave_empty_handed()
+        document = await self._look()
+        while not (instead := settle_for(wanted, document["available"])):
+            document = await self._poll(document)
+        return instead
+
+    async def _try_forged_token(self) -> None:
+        answer = await self._asker.ask(
+            "reserve_forged",
+            "POST",
+            self._sale.path + "/reservations",
+            headers={"Authorization": f"Bearer {FORGED_TOKEN}", "Idempotency-Key": f"forged-{self._plan.number}"},
+            body={"items": [{"sku": self._sale.wares[0].sku, "quantity": 1}]},
+        )
+        if answer.status != 401:
+            self._diary.promise_broken(f"a forged admission token was answered {answer.status} {code_of(answer)}")
+
+    async def _try_over_limit(self, reservation: Mapping[str, Any], items: Items) -> None:
+        sku = items[0][0]
+        limit = next(ware.limit for ware in self._sale.wares if ware.sku == sku)
+        answer = await self._take(((sku, limit),), MORE)
+        if answer.status in (200, 201):
+            self._note_reservation(answer, ((sku, limit),))
+            if _now_ms() < reservation["expires_at_ms"]:
+                self._diary.promise_broken(f"reserved {limit} of {sku} on top of {items}, over the limit")
+
+    async def _finish(self, reservation: Mapping[str, Any]) -> NoReturn:
+        intent, reservation_id = self._plan.intent, str(reservation["id"])
+        if intent is Intent.HOLD:
+            raise Leaves("held_and_left")
+        if intent is Intent.PAY_LATE:
+            await self._asker.rest(max(0.0, (reservation["expires_at_ms"] - _now_ms()) / 1000) + LATE_BY_S)
+        else:
+            await self._asker.rest(self._plan.paying_s)
+        if intent is Intent.RELEASE:
+            await self._give_back(reservation_id)
+        if intent is Intent.PAY_BY_WEBHOOK:
+            answer = await self._payments.pay_by_webhook(self._asker, reservation)
+        else:
+            answer = await self._payments.confirm(self._asker, reservation)
+        if answer.status in (200, 201, 202, 204):
+            self._diary.confirmed[reservation_id] = answer.status
+            raise Leaves("paid_late" if intent is Intent.PAY_LATE else "paid")
+        self._diary.payments_refused[f"{answer.status} {code_of(answer)}"] += 1
+        raise Leaves("payment_refused")
+
+    async def _give_back(self, reservation_id: str) -> NoReturn:
+        answer = await self._asker.ask("release", "DELETE", f"/v1/reservations/{reservation_id}", headers=self._bearer)
+        if answer.status != 200:
+            self._refused("release", answer)
+        self._diary.released.add(reservation_id)
+        raise Leaves("released")
+
+    # --------------------------------------------------------------------------------------------------------- leaving
+
+    def _refused(self, operation: str, answer: Answer) -> NoReturn:
+        code = code_of(answer)
+        if code == "sold_out":
+            self._leave_empty_handed()
+        raise Leaves("closed" if code == "closed" else f"{operation}_refused {answer.status} {code}".strip())
+
+    def _leave_empty_handed(self) -> NoReturn:
+        self._diary.left_empty_handed(self._plan.wanted, _now_ms())
+        raise Leaves("sold_out")
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
