@@ -89,5 +89,5 @@ if #ledger.slots_add > 0 then
   redis.call("ZREM", KEYS[5], unpack(ledger.slots_remove))
 end
 if #waiting_again > 0 then redis.call("ZADD", KEYS[5], unpack(waiting_again)) end
-if admitted > 0 then redis.call("HINCRBY", KEYS[1], "admitted", admitted) end
+if admitted > 0 then redis.call("HSET", KEYS[1], "admitted", drop.admitted + admitted) end
 return done(drop, results)

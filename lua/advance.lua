@@ -67,7 +67,7 @@ end
 
 if #lapsed > 0 then
   redis.call("ZREM", KEYS[3], unpack(lapsed))
-  redis.call("HINCRBY", KEYS[7], "slots_lapsed", #lapsed)
+  redis.pcall("HINCRBY", KEYS[7], "slots_lapsed", #lapsed)
 end
 local until_ms, slots = drop.now + drop.claim_window_ms, {}
 for i = 1, #back do

@@ -21,7 +21,8 @@ local drop, epoch = load_drop(KEYS[1], ARGV[1])
 if not drop then return recovering(epoch) end
 local wanted = unpack_array(ARGV[2], 2, "wanted")
 local ledger = ledger_new(drop)
-if not ledger_read_stock(ledger, KEYS[2]) then return recovering(drop.epoch) end
+local definition = redis.call("HGET", KEYS[1], "definition")
+if not definition or not ledger_read_stock(ledger, KEYS[2]) then return recovering(drop.epoch) end
 
 local function records(key, ids)
   if type(ids) ~= "table" or #ids > BATCH_MAX then bad_argument("ids must be an array of at most " .. BATCH_MAX) end
@@ -33,7 +34,7 @@ local function records(key, ids)
 end
 
 return done(drop, {
-  "found", redis.call("HGET", KEYS[1], "definition"), snapshot(ledger, KEYS[6], KEYS[7], KEYS[5]),
+  "found", definition, snapshot(ledger, KEYS[6], KEYS[7], KEYS[5]),
   redis.call("HGETALL", KEYS[8]), redis.call("XLEN", KEYS[9]), records(KEYS[3], wanted[1]),
   records(KEYS[4], wanted[2]),
 })

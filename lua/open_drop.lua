@@ -14,6 +14,9 @@ local RULES = {
   "reservation_ttl_ms", "token_ttl_ms", "limit_per_shopper", "tickets_max", "reservations_per_shopper_max",
 }
 
+-- The dearest reservation, 10 SKUs of 1000 units, stays below 2^53: beyond it numbers lose bits.
+local PRICE_MAX = 1e11
+
 local definition = unpack_array(ARGV[1], 4, "definition")
 local digest = text(definition[1], 64, "digest")
 local json = text(definition[2], 262144, "definition")
@@ -22,7 +25,7 @@ if type(rules) ~= "table" or type(skus) ~= "table" or #skus == 0 or #skus > 50 t
   bad_argument("rules must be a map and skus an array of 1 to 50")
 end
 
-local fields, names, units = {}, {}, {}
+local fields, names, units, seen = {}, {}, {}, {}
 for i = 1, #RULES do
   local n = #fields
   fields[n + 1], fields[n + 2] = RULES[i], string.format("%d", whole(rules[RULES[i]], 0, 2 ^ 53, RULES[i]))
@@ -30,6 +33,8 @@ end
 for i = 1, #skus do
   local s, n = skus[i], #units
   local sku = text(s[1], 64, "sku")
+  if seen[sku] then bad_argument("each SKU must be named once") end
+  seen[sku] = true
   local allotment, available = whole(s[2], 1, 1e7, "allotment"), whole(s[3], 0, 1e7, "available")
   local sold = whole(s[4], 0, 1e7, "sold")
   if available + sold ~= allotment then bad_argument("allotment must be available + sold") end
@@ -38,7 +43,7 @@ for i = 1, #skus do
   units[n + 3], units[n + 4] = "available:" .. sku, available
   units[n + 5], units[n + 6] = "reserved:" .. sku, 0
   units[n + 7], units[n + 8] = "sold:" .. sku, sold
-  units[n + 9], units[n + 10] = "price:" .. sku, string.format("%d", whole(s[5], 0, 2 ^ 53, "price_minor"))
+  units[n + 9], units[n + 10] = "price:" .. sku, string.format("%d", whole(s[5], 0, PRICE_MAX, "price_minor"))
   units[n + 11], units[n + 12] = "limit:" .. sku, whole(s[6], 1, 1e7, "limit_per_shopper")
 end
 

@@ -1,5 +1,6 @@
 -- The drop as this call sees it: its hash read once, the time read once, and the state that follows from both.
--- A missing drop is never "zero" and never "full": load_drop answers nil, and the script says it is recovering.
+-- A missing drop is never "zero" and never "full": load_drop answers nil, and the script says it is recovering. A number
+-- that is none counts as missing.
 
 local DROP_FIELDS = {
   "state", "epoch", "joins_at_ms", "opens_at_ms", "closes_at_ms", "rate_per_min", "capacity", "claim_window_ms",
@@ -33,12 +34,9 @@ local function load_drop(key, envelope)
   local drop = {}
   for i = 1, #DROP_FIELDS do
     local name, value = DROP_FIELDS[i], values[i]
+    if value and not DROP_TEXT[name] then value = tonumber(value) end
     if not value then return nil, 0 end
-    if DROP_TEXT[name] then
-      drop[name] = value
-    else
-      drop[name] = tonumber(value)
-    end
+    drop[name] = value
   end
   if epoch ~= 0 and epoch ~= drop.epoch then return nil, drop.epoch end
   drop.now = (drop.clock == "injected" and clock_ms > 0) and clock_ms or store_time_ms()

@@ -20,7 +20,7 @@ local function ledger_new(drop)
   }
 end
 
--- Reads all SKUs of the drop. Answers false when any number is missing.
+-- Reads all SKUs of the drop. Answers false when any number is missing or is none.
 local function ledger_read_stock(ledger, key)
   local fields, skus = {}, ledger.drop.skus
   for i = 1, #skus do
@@ -30,13 +30,14 @@ local function ledger_read_stock(ledger, key)
   end
   local values = redis.call("HMGET", key, unpack(fields))
   for i = 1, #fields do
+    values[i] = values[i] and tonumber(values[i])
     if not values[i] then return false end
   end
   for i = 1, #skus do
     local at = (i - 1) * 6
     ledger.stock[skus[i]] = {
-      allotment = tonumber(values[at + 1]), available = tonumber(values[at + 2]), reserved = tonumber(values[at + 3]),
-      sold = tonumber(values[at + 4]), price = tonumber(values[at + 5]), limit = tonumber(values[at + 6]),
+      allotment = values[at + 1], available = values[at + 2], reserved = values[at + 3],
+      sold = values[at + 4], price = values[at + 5], limit = values[at + 6],
     }
   end
   return true
@@ -140,7 +141,8 @@ local function ledger_write(ledger, keys)
   if #ledger.expiries_add > 0 then redis.call("ZADD", keys.expiries, unpack(ledger.expiries_add)) end
   if #ledger.slots_remove > 0 then redis.call("ZREM", keys.slots, unpack(ledger.slots_remove)) end
   if #ledger.slots_add > 0 then redis.call("ZADD", keys.slots, unpack(ledger.slots_add)) end
-  for name, by in pairs(ledger.stats) do redis.call("HINCRBY", keys.stats, name, by) end
+  -- Totals are for people only: one that cannot be counted must not keep the journal from being written.
+  for name, by in pairs(ledger.stats) do redis.pcall("HINCRBY", keys.stats, name, by) end
   if #ledger.transitions > 0 then
     redis.call("XADD", keys.journal, "*", "v", "1", "e", cmsgpack.pack(ledger.transitions))
   end

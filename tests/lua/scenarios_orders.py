@@ -85,12 +85,12 @@ RESERVE = [
         counted={"refused:limit_reached": 1},
     ),
     Scenario(
-        "reserve", "limit_reached", w.reserved, ([reserving("ann", "r2", s1=2)],), ["limit_reached", 2, 1], when="of a SKU, with those held",
+        "reserve", "limit_reached", w.reserved, ([reserving("ann", "r2", s1=2)],), ["limit_reached", 2, 1], when="with those held",
         counted={"refused:limit_reached": 1},
     ),
     Scenario(
         "reserve", "limit_reached", w.confirmed, ([reserving("ann", "r2", s1=2)],), ["limit_reached", 2, 1],
-        when="of a SKU, with those owned", counted={"refused:limit_reached": 1},
+        when="with those owned", counted={"refused:limit_reached": 1},
     ),
     Scenario(
         "reserve", "limit_reached", w.admitted, ([reserving("ann", "r1", s1=2, s2=2)],), ["limit_reached", 3, 0], when="of the drop",

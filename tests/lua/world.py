@@ -92,8 +92,12 @@ class World:
 
     async def digest(self) -> bytes:
         """The server's digest of all data, byte for byte."""
-        found: bytes = await self.client.execute_command("DEBUG", "DIGEST")
+        found: bytes = await self.command("DEBUG", "DIGEST")
         return found
+
+    async def command(self, *words: str | bytes | int) -> Any:
+        """Any command of the server."""
+        return await self.client.execute_command(*words)  # type: ignore[no-untyped-call]
 
     def envelope(self) -> bytes:
         """The first argument of every script but open_drop."""
@@ -106,7 +110,7 @@ class World:
         if script != "open_drop":
             packed.insert(0, self.envelope())
         reply = msgpack.unpackb(await self.scripts.run(script, DROP_ID, *packed), strict_map_key=False)
-        return reply if len(reply) == 3 else (reply[0], reply[1], reply)
+        return reply[0], reply[1], reply[2] if len(reply) == 3 else reply
 
     async def _results(self, script: str, *arguments: Any) -> Any:
         word, _, results = await self.act(script, *arguments)
@@ -289,6 +293,33 @@ async def closed(world: World) -> None:
     """Ann holds r1 and the drop has ended."""
     await reserved(world)
     await world.close()
+
+
+async def busy(world: World) -> None:
+    """A state in which every script but open_drop has something to change; see `VALID`."""
+    await joined(world)
+    await world.join("carl")
+    await serve(world)
+    world.at(200)
+    await world.admit("ann", "bob")
+    world.at(1_000)
+    await world.reserve(reserving("ann", "r1", s1=1, s2=1))
+    world.at(1_000 + RESERVATION_TTL_MS)
+
+
+VALID: dict[str, tuple[Any, ...]] = {
+    "join": ([joining("dora")],),
+    "admit": ([admission("carl")],),
+    "advance": ([BEAT_MS, 60_000],),
+    "reserve": ([reserving("bob", "r2", s1=1, s2=1)],),
+    "confirm": ([paying("r1")],),
+    "release": ([["r1", "q-release", "shopper"]],),
+    "expire": (100,),
+    "steer_drop": (["capacity", 9],),
+    "close_drop": (),
+    "inspect": ([["ann"], ["r1"]],),
+}
+"""Arguments (after the envelope) with which each script does its work in the state `busy`."""
 
 
 async def forgotten(world: World) -> None:
