@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from reconciler.journal import Journal
     from reconciler.metrics import ReconcilerMetrics
 
+LOADS_IN_HAND_MAX = 3
+RECORDINGS_MAX = 2
+"""While one batch waits for its commit to reach the disk, the rows of the next go in."""
+HEAD_START_S = 0.001
+
 _log = structlog.get_logger("reconciler")
 
 
@@ -55,8 +60,9 @@ class Load:
 class JournalConsumer:
     """Moves one drop's journal into Postgres.
 
-    While Postgres works on one batch the next is read and laid out; never more than that is held in memory. Nothing is
-    acknowledged before its commit. While Postgres is away the batch in hand is tried again, at least once a second.
+    While Postgres works on one batch the next is read and laid out, and the one before acknowledged; more than
+    `LOADS_IN_HAND_MAX` are never held in memory. Nothing is acknowledged before its commit. While Postgres is away the
+    batches in hand are tried again, at least once a second.
     """
 
     def __init__(
@@ -74,27 +80,27 @@ class JournalConsumer:
         self._metrics = metrics
         self._settings = settings
         self._waiting: deque[Entry | UnreadableEntry] = deque()
+        self._in_hand: list[asyncio.Task[None]] = []
+        self._room = asyncio.Semaphore(LOADS_IN_HAND_MAX)
+        self._lanes = asyncio.Semaphore(RECORDINGS_MAX)
         self._claim_at = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until stopping; the batch in hand is finished first, unless Postgres is away."""
+        """Work until stopping; what is in hand is finished first, unless Postgres is away."""
         backoff = Backoff()
-        recording: asyncio.Task[None] | None = None
         try:
             while not stop.is_set():
                 try:
-                    load = await self._claimed(recording) or await self._next(self._settings.block_ms)
+                    load = await self._claimed() or await self._next(self._settings.block_ms)
                 except StoreUnavailable as error:
                     self._say_first(backoff, "journal_unreachable", error)
                     await backoff.wait(stop)
                     continue
                 backoff.reset()
-                if recording:
-                    await recording
-                recording = asyncio.create_task(self._finish(load, stop)) if load else None
+                if load:
+                    await self._take_in_hand(load, stop)
         finally:
-            if recording:
-                await recording
+            await self._nothing_in_hand()
         await self._leave()
 
     async def drain(self) -> int:
@@ -104,20 +110,44 @@ class JournalConsumer:
             StoreUnavailable: the journal cannot be read.
         """
         seen, never = 0, asyncio.Event()
-        recording: asyncio.Task[None] | None = None
         while load := await self._next(None):
             seen += len(load)
-            if recording:
-                await recording
-            recording = asyncio.create_task(self._finish(load, never))
-        if recording:
-            await recording
+            await self._take_in_hand(load, never)
+        await self._nothing_in_hand()
         return seen
 
+    async def _take_in_hand(self, load: Load, stop: asyncio.Event) -> None:
+        """Start on `load` when there is room for it.
+
+        Returns once its statement should be on its way: laying out the next load keeps this process busy for longer than
+        sending takes, and Postgres would be idle meanwhile.
+        """
+        await self._room.acquire()
+        for work in [work for work in self._in_hand if work.done()]:
+            self._in_hand.remove(work)
+            work.result()
+        work = asyncio.create_task(self._work(load, stop))
+        self._in_hand.append(work)
+        await asyncio.wait({work}, timeout=HEAD_START_S)
+
+    async def _nothing_in_hand(self) -> None:
+        in_hand, self._in_hand = self._in_hand, []
+        await asyncio.gather(*in_hand)
+
+    async def _work(self, load: Load, stop: asyncio.Event) -> None:
+        try:
+            async with self._lanes:
+                recorded = await self._record(load, stop)
+            if recorded:
+                await self._settle(load, recorded)
+        finally:
+            self._room.release()
+
     async def _next(self, block_ms: int | None) -> Load | None:
-        """Entries of up to `batch_rows_max` transitions (an entry is never cut), or None when there is nothing new."""
+        """Entries of up to `batch_rows_max` orders (an entry is never cut), or None when there is nothing new."""
         taken: list[Entry | UnreadableEntry] = []
-        rows, last_read_was_full = 0, True
+        orders: set[str] = set()
+        last_read_was_full = True
         while True:
             if not self._waiting:
                 if not last_read_was_full:
@@ -126,21 +156,20 @@ class JournalConsumer:
                 last_read_was_full = len(found) == self._settings.batch_entries_max
                 self._waiting.extend(read_entry(entry.entry_id, entry.fields) for entry in found)
                 continue
-            rows += _rows_of(self._waiting[0])
-            if taken and rows > self._settings.batch_rows_max:
+            orders |= _orders_of(self._waiting[0])
+            if taken and len(orders) > self._settings.batch_rows_max:
                 break
             taken.append(self._waiting.popleft())
         return Load(self._drop_id, taken) if taken else None
 
-    async def _claimed(self, recording: asyncio.Task[None] | None) -> Load | None:
+    async def _claimed(self) -> Load | None:
         """Now and then, entries that a consumer took and did not finish.
 
         Nothing of our own may be in hand meanwhile: we would take it from ourselves and count it as one more delivery.
         """
         if self._waiting or time.monotonic() < self._claim_at:
             return None
-        if recording:
-            await recording
+        await self._nothing_in_hand()
         claimed = await self._journal.claim(self._settings.claim_idle_ms, self._settings.batch_entries_max)
         if len(claimed.entries) < self._settings.batch_entries_max:
             self._claim_at = time.monotonic() + self._settings.claim_idle_ms / 2000
@@ -150,11 +179,8 @@ class JournalConsumer:
         read = [read_entry(entry.entry_id, entry.fields) for entry in claimed.entries]
         return Load(self._drop_id, read) if read else None
 
-    async def _finish(self, load: Load, stop: asyncio.Event) -> None:
-        """Record, then acknowledge and announce. Without the acknowledgement the entries come again, which is harmless."""
-        recorded = await self._record(load, stop)
-        if recorded is None:
-            return
+    async def _settle(self, load: Load, recorded: Recorded) -> None:
+        """Acknowledge and announce. If that fails the entries come again, which is harmless."""
         seconds = time.monotonic() - load.read_at
         self._count(recorded, seconds)
         failed = load.failures(recorded.poison)
@@ -216,5 +242,5 @@ class JournalConsumer:
             _log.warning("journal_not_left", drop=self._drop_id, error=str(error))
 
 
-def _rows_of(entry: Entry | UnreadableEntry) -> int:
-    return len(entry.transitions) if isinstance(entry, Entry) else 0
+def _orders_of(entry: Entry | UnreadableEntry) -> set[str]:
+    return {transition.reservation_id for transition in entry.transitions} if isinstance(entry, Entry) else set()

@@ -169,7 +169,7 @@ CREATE TRIGGER orders_deleted_unused AFTER DELETE ON orders
     REFERENCING OLD TABLE AS deleted FOR EACH STATEMENT EXECUTE FUNCTION check_deleted_is_unused();
 
 CREATE TABLE outbox (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id bigint GENERATED ALWAYS AS IDENTITY (CACHE 256) PRIMARY KEY,
     drop_id text COLLATE "C" NOT NULL,
     reservation_id text COLLATE "C" NOT NULL,
     event text NOT NULL CONSTRAINT outbox_event_known

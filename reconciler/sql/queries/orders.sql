@@ -5,8 +5,9 @@
 -- Records a batch of orders of one drop: rows, items, units sold, outbox, refunds, in one round trip.
 -- $1 drop id; $2-$12 one array per column, one element per order, sorted by reservation id so that two consumers lock in
 -- the same order; $13-$15 one element per item. Times are ms since the epoch, 0 for none; texts are '' for none.
--- Returns one row: written = rows that changed; paid = those of them newly paid; refused = SKUs whose
--- allotment would not hold the newly paid units. If refused > 0 the caller rolls back.
+-- Returns one row: written = rows that changed; paid = those of them newly paid.
+-- The guard against selling a unit twice is drop_skus_sold_within_allotment: when the units of all newly paid orders do not
+-- fit, that constraint fails the statement and nothing of it stays, without a transaction around it or a second round trip.
 -- An order returned as paid was of lower rank before, so its units were not counted yet: the rank rule alone makes the
 -- counting exact, whoever else records the same order at the same time. xmax = 0 marks a row inserted by this statement.
 -- An unknown drop gets the currency code for none, so that the check of references names the fault.
@@ -59,8 +60,7 @@ locked AS (
 raised AS (
     UPDATE drop_skus s SET sold = s.sold + l.units
     FROM locked l
-    WHERE s.drop_id = $1 AND s.sku = l.sku AND s.sold + l.units <= s.allotment
-    RETURNING s.sku
+    WHERE s.drop_id = $1 AND s.sku = l.sku
 ),
 noted AS (
     INSERT INTO outbox (drop_id, reservation_id, event, payload)
@@ -75,8 +75,7 @@ owed AS (
 )
 SELECT
     (SELECT count(*) FROM written)::integer AS written,
-    (SELECT count(*) FROM written WHERE state = 'paid')::integer AS paid,
-    ((SELECT count(*) FROM locked) - (SELECT count(*) FROM raised))::integer AS refused
+    (SELECT count(*) FROM written WHERE state = 'paid')::integer AS paid
 
 -- name: skus_lock
 -- The SKUs of a drop with the units that can still be sold, locked in SKU order until the transaction ends.
