@@ -20,10 +20,9 @@ def resource_dir(name: ResourceName) -> Path:
         FileNotFoundError: neither exists; the message names both.
     """
     if name == "sql":
-        import reconciler  # noqa: PLC0415 - only to find its folder; a top-level import would turn the layers round
-
-        return Path(reconciler.__file__).resolve().parent / "sql"
-    packaged, checkout = _PACKAGE / f"_{name}", _CHECKOUT / name
+        packaged = checkout = _CHECKOUT / "reconciler" / "sql"  # beside this package, installed or not
+    else:
+        packaged, checkout = _PACKAGE / f"_{name}", _CHECKOUT / name
     for candidate in (packaged, checkout):
         if candidate.is_dir():
             return candidate

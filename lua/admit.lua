@@ -37,7 +37,7 @@ elseif all_sold(ledger) then refusal = {"sold_out", drop.now} end
 local served, numbers = {}, {}
 for i = 1, #ids do
   local ticket = ledger.tickets[ids[i]]
-  if ticket and ticket[TICKET.number] < drop.serving_number then numbers[#numbers + 1] = ticket[TICKET.number] end
+  if ticket and ticket[TICKET_NUMBER] < drop.serving_number then numbers[#numbers + 1] = ticket[TICKET_NUMBER] end
 end
 if #numbers > 0 then
   local scores = redis.call("ZMSCORE", KEYS[4], unpack(numbers))
@@ -47,12 +47,12 @@ end
 local results, waiting_again, admitted = {}, {}, 0
 for i = 1, #requests do
   local id, ticket = ids[i], ledger.tickets[ids[i]]
-  local number = ticket and ticket[TICKET.number]
-  if not ticket or ticket[TICKET.secret_hash] ~= requests[i][2] then
+  local number = ticket and ticket[TICKET_NUMBER]
+  if not ticket or ticket[TICKET_SECRET_HASH] ~= requests[i][2] then
     results[i] = {"ticket_invalid", 0}
-  elseif ticket[TICKET.token_id] ~= "" and drop.now < ticket[TICKET.token_expires_at_ms] then
+  elseif ticket[TICKET_TOKEN_ID] ~= "" and drop.now < ticket[TICKET_TOKEN_EXPIRES_AT_MS] then
     results[i] = {
-      "replayed", ticket[TICKET.token_id], ticket[TICKET.token_issued_at_ms], ticket[TICKET.token_expires_at_ms], number,
+      "replayed", ticket[TICKET_TOKEN_ID], ticket[TICKET_TOKEN_ISSUED_AT_MS], ticket[TICKET_TOKEN_EXPIRES_AT_MS], number,
     }
   elseif refusal then
     results[i] = refusal
@@ -68,11 +68,11 @@ for i = 1, #requests do
       active = active + 1
     end
     local expires_at_ms = drop.now + drop.token_ttl_ms
-    ticket[TICKET.token_id] = requests[i][3]
-    ticket[TICKET.token_issued_at_ms] = drop.now
-    ticket[TICKET.token_expires_at_ms] = expires_at_ms
-    if ticket[TICKET.admitted_at_ms] == 0 then
-      ticket[TICKET.admitted_at_ms] = drop.now
+    ticket[TICKET_TOKEN_ID] = requests[i][3]
+    ticket[TICKET_TOKEN_ISSUED_AT_MS] = drop.now
+    ticket[TICKET_TOKEN_EXPIRES_AT_MS] = expires_at_ms
+    if ticket[TICKET_ADMITTED_AT_MS] == 0 then
+      ticket[TICKET_ADMITTED_AT_MS] = drop.now
       admitted = admitted + 1
     end
     ledger.tickets_changed[id] = true

@@ -31,24 +31,24 @@ local ledger = ledger_new(drop)
 if not ledger_read_stock(ledger, KEYS[2]) then return recovering(drop.epoch) end
 read_records(KEYS[4], ids, ledger.reservations)
 local ticket_ids = {}
-for _, reservation in pairs(ledger.reservations) do ticket_ids[#ticket_ids + 1] = reservation[RESERVATION.ticket_id] end
+for _, reservation in pairs(ledger.reservations) do ticket_ids[#ticket_ids + 1] = reservation[RESERVATION_TICKET_ID] end
 read_records(KEYS[3], ticket_ids, ledger.tickets)
 check_types(KEYS[5], KEYS[6], KEYS[7], KEYS[8])
 
 local function answer(outcome, reservation)
   return {
-    outcome, reservation[RESERVATION.state], reservation[RESERVATION.amount_minor],
-    reservation[RESERVATION.reserved_at_ms], reservation[RESERVATION.expires_at_ms],
+    outcome, reservation[RESERVATION_STATE], reservation[RESERVATION_AMOUNT_MINOR],
+    reservation[RESERVATION_RESERVED_AT_MS], reservation[RESERVATION_EXPIRES_AT_MS],
   }
 end
 
 local function sell(id, reservation, request)
-  reservation[RESERVATION.state] = STATE.confirmed
-  reservation[RESERVATION.payment_reference] = request[2]
-  move_units(ledger, reservation[RESERVATION.items], "reserved", "sold")
+  reservation[RESERVATION_STATE] = STATE_CONFIRMED
+  reservation[RESERVATION_PAYMENT_REFERENCE] = request[2]
+  move_units(ledger, reservation[RESERVATION_ITEMS], "reserved", "sold")
   ledger.reservations_changed[id] = true
   ledger.expiries_remove[#ledger.expiries_remove + 1] = id
-  local ticket_id = reservation[RESERVATION.ticket_id]
+  local ticket_id = reservation[RESERVATION_TICKET_ID]
   local ticket = ledger.tickets[ticket_id]
   if ticket then finish_slot(ledger, ticket_id, ticket) end
   record(ledger, "confirmed", id, reservation, request[4], "")
@@ -57,30 +57,30 @@ end
 
 -- True when every unit of an ended reservation is still free and within the shopper's limits.
 local function can_take_again(reservation, ticket)
-  local items, units = reservation[RESERVATION.items], 0
+  local items, units = reservation[RESERVATION_ITEMS], 0
   for i = 1, #items do
     local sku, quantity = items[i][1], items[i][2]
     local stock = ledger.stock[sku]
     if stock.available < quantity then return false end
-    if ticket and (ticket[TICKET.held][sku] or 0) + quantity > stock.limit then return false end
+    if ticket and (ticket[TICKET_HELD][sku] or 0) + quantity > stock.limit then return false end
     units = units + quantity
   end
-  return not ticket or ticket[TICKET.units] + units <= drop.limit_per_shopper
+  return not ticket or ticket[TICKET_UNITS] + units <= drop.limit_per_shopper
 end
 
 local function settle_late(id, reservation, request)
-  local ticket = ledger.tickets[reservation[RESERVATION.ticket_id]]
+  local ticket = ledger.tickets[reservation[RESERVATION_TICKET_ID]]
   if can_take_again(reservation, ticket) then
-    move_units(ledger, reservation[RESERVATION.items], "available", "reserved")
+    move_units(ledger, reservation[RESERVATION_ITEMS], "available", "reserved")
     if ticket then
-      hold_units(ticket, reservation[RESERVATION.items], 1)
-      ticket[TICKET.live] = ticket[TICKET.live] + 1
+      hold_units(ticket, reservation[RESERVATION_ITEMS], 1)
+      ticket[TICKET_LIVE] = ticket[TICKET_LIVE] + 1
     end
     count(ledger, "late_payments_honoured", 1)
     return sell(id, reservation, request)
   end
-  reservation[RESERVATION.state] = STATE.refund_due
-  reservation[RESERVATION.payment_reference] = request[2]
+  reservation[RESERVATION_STATE] = STATE_REFUND_DUE
+  reservation[RESERVATION_PAYMENT_REFERENCE] = request[2]
   ledger.reservations_changed[id] = true
   record(ledger, "refund_due", id, reservation, request[4], "paid_after_expiry")
   count(ledger, "late_payments_refused", 1)
@@ -91,23 +91,23 @@ local results = {}
 for i = 1, #requests do
   local request, id = requests[i], ids[i]
   local reservation = ledger.reservations[id]
-  local state = reservation and reservation[RESERVATION.state]
+  local state = reservation and reservation[RESERVATION_STATE]
   if not reservation then
     results[i] = {"not_found", 0}
-  elseif state == STATE.confirmed or state == STATE.refund_due then
-    local same = reservation[RESERVATION.payment_reference] == request[2]
-    local word = same and (state == STATE.confirmed and "replayed" or "refund_due") or "payment_conflict"
+  elseif state == STATE_CONFIRMED or state == STATE_REFUND_DUE then
+    local same = reservation[RESERVATION_PAYMENT_REFERENCE] == request[2]
+    local word = same and (state == STATE_CONFIRMED and "replayed" or "refund_due") or "payment_conflict"
     results[i] = answer(word, reservation)
-  elseif request[3] ~= reservation[RESERVATION.amount_minor] then
+  elseif request[3] ~= reservation[RESERVATION_AMOUNT_MINOR] then
     results[i] = answer("amount_mismatch", reservation)
-  elseif state == STATE.reserved and drop.now < reservation[RESERVATION.expires_at_ms] then
+  elseif state == STATE_RESERVED and drop.now < reservation[RESERVATION_EXPIRES_AT_MS] then
     results[i] = sell(id, reservation, request)
   else
-    if state == STATE.reserved then
-      give_back(ledger, id, reservation, STATE.expired)
+    if state == STATE_RESERVED then
+      give_back(ledger, id, reservation, STATE_EXPIRED)
       record(ledger, "expired", id, reservation, "", "expired")
-      for j = 1, #reservation[RESERVATION.items] do
-        count(ledger, "expired_units", reservation[RESERVATION.items][j][2])
+      for j = 1, #reservation[RESERVATION_ITEMS] do
+        count(ledger, "expired_units", reservation[RESERVATION_ITEMS][j][2])
       end
     end
     results[i] = settle_late(id, reservation, request)

@@ -23,7 +23,7 @@ if not ledger_read_stock(ledger, KEYS[2]) then return recovering(drop.epoch) end
 local ids = redis.call("ZRANGEBYSCORE", KEYS[5], "-inf", drop.now, "LIMIT", 0, batch_size_max)
 read_records(KEYS[4], ids, ledger.reservations)
 local ticket_ids = {}
-for _, reservation in pairs(ledger.reservations) do ticket_ids[#ticket_ids + 1] = reservation[RESERVATION.ticket_id] end
+for _, reservation in pairs(ledger.reservations) do ticket_ids[#ticket_ids + 1] = reservation[RESERVATION_TICKET_ID] end
 read_records(KEYS[3], ticket_ids, ledger.tickets)
 check_types(KEYS[5], KEYS[6], KEYS[7], KEYS[8])
 
@@ -31,11 +31,11 @@ local ended = 0
 for i = 1, #ids do
   local id = ids[i]
   local reservation = ledger.reservations[id]
-  if reservation and reservation[RESERVATION.state] == STATE.reserved then
-    give_back(ledger, id, reservation, STATE.expired)
+  if reservation and reservation[RESERVATION_STATE] == STATE_RESERVED then
+    give_back(ledger, id, reservation, STATE_EXPIRED)
     record(ledger, "expired", id, reservation, "", "expired")
-    for j = 1, #reservation[RESERVATION.items] do
-      count(ledger, "expired_units", reservation[RESERVATION.items][j][2])
+    for j = 1, #reservation[RESERVATION_ITEMS] do
+      count(ledger, "expired_units", reservation[RESERVATION_ITEMS][j][2])
     end
     ended = ended + 1
   else

@@ -35,10 +35,10 @@ local results, joined = {}, drop.joined
 for i = 1, #requests do
   local id, secret_hash = ids[i], requests[i][2]
   local ticket = ledger.tickets[id]
-  if ticket and ticket[TICKET.secret_hash] ~= secret_hash then
+  if ticket and ticket[TICKET_SECRET_HASH] ~= secret_hash then
     results[i] = {"ticket_invalid", 0}
   elseif ticket then
-    results[i] = {"replayed", ticket[TICKET.number], ticket[TICKET.late], ticket[TICKET.joined_at_ms]}
+    results[i] = {"replayed", ticket[TICKET_NUMBER], ticket[TICKET_LATE], ticket[TICKET_JOINED_AT_MS]}
   elseif refusal then
     results[i] = refusal
   elseif joined >= drop.tickets_max then

@@ -29,13 +29,13 @@ local ledger = ledger_new(drop)
 if not ledger_read_stock(ledger, KEYS[2]) then return recovering(drop.epoch) end
 read_records(KEYS[4], ids, ledger.reservations)
 local ticket_ids = {}
-for _, reservation in pairs(ledger.reservations) do ticket_ids[#ticket_ids + 1] = reservation[RESERVATION.ticket_id] end
+for _, reservation in pairs(ledger.reservations) do ticket_ids[#ticket_ids + 1] = reservation[RESERVATION_TICKET_ID] end
 read_records(KEYS[3], ticket_ids, ledger.tickets)
 check_types(KEYS[5], KEYS[6], KEYS[7], KEYS[8])
 
 local WORDS = {
-  [STATE.confirmed] = "confirmed", [STATE.released] = "replayed", [STATE.expired] = "expired",
-  [STATE.refund_due] = "expired",
+  [STATE_CONFIRMED] = "confirmed", [STATE_RELEASED] = "replayed", [STATE_EXPIRED] = "expired",
+  [STATE_REFUND_DUE] = "expired",
 }
 
 local results = {}
@@ -45,15 +45,15 @@ for i = 1, #requests do
   if not reservation then
     results[i] = {"not_found", 0}
   else
-    local word = WORDS[reservation[RESERVATION.state]]
+    local word = WORDS[reservation[RESERVATION_STATE]]
     if not word then
       word = "released"
-      give_back(ledger, id, reservation, STATE.released)
+      give_back(ledger, id, reservation, STATE_RELEASED)
       record(ledger, "released", id, reservation, requests[i][2], requests[i][3])
     end
     results[i] = {
-      word, reservation[RESERVATION.state], reservation[RESERVATION.amount_minor],
-      reservation[RESERVATION.reserved_at_ms], reservation[RESERVATION.expires_at_ms],
+      word, reservation[RESERVATION_STATE], reservation[RESERVATION_AMOUNT_MINOR],
+      reservation[RESERVATION_RESERVED_AT_MS], reservation[RESERVATION_EXPIRES_AT_MS],
     }
   end
 end

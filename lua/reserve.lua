@@ -47,6 +47,8 @@ read_records(KEYS[4], ids, ledger.reservations)
 read_records(KEYS[3], ticket_ids, ledger.tickets)
 check_types(KEYS[5], KEYS[6], KEYS[7], KEYS[8])
 
+local stock_of = ledger.stock
+
 local refusal
 if drop.effective == "closed" then refusal = {"closed", drop.closes_at_ms}
 elseif drop.effective == "paused" then refusal = {"paused", drop.now}
@@ -62,98 +64,87 @@ end
 
 local function answer(outcome, reservation)
   return {
-    outcome, reservation[RESERVATION.state], reservation[RESERVATION.amount_minor],
-    reservation[RESERVATION.reserved_at_ms], reservation[RESERVATION.expires_at_ms],
+    outcome, reservation[RESERVATION_STATE], reservation[RESERVATION_AMOUNT_MINOR],
+    reservation[RESERVATION_RESERVED_AT_MS], reservation[RESERVATION_EXPIRES_AT_MS],
   }
 end
 
--- The limit that `items` would break for this shopper and what they hold towards it, or nil.
-local function limit_broken(ticket, items)
-  if ticket[TICKET.reservations] >= drop.reservations_per_shopper_max then
-    return drop.reservations_per_shopper_max, ticket[TICKET.reservations]
+-- Looks at each item once. Answers why `items` cannot be taken, or nil, their price and their number.
+local function judge(ticket, items)
+  local held_of, units, amount_minor = ticket[TICKET_HELD], 0, 0
+  local limit, held, short
+  if ticket[TICKET_RESERVATIONS] >= drop.reservations_per_shopper_max then
+    limit, held = drop.reservations_per_shopper_max, ticket[TICKET_RESERVATIONS]
   end
-  local units = 0
-  for i = 1, #items do
-    local sku, quantity = items[i][1], items[i][2]
-    local held = ticket[TICKET.held][sku] or 0
-    if held + quantity > ledger.stock[sku].limit then return ledger.stock[sku].limit, held end
+  for j = 1, #items do
+    local sku, quantity = items[j][1], items[j][2]
+    local stock = stock_of[sku]
+    if not stock then return {"unknown_sku", 0} end
+    local of_sku = held_of[sku] or 0
+    if not limit and of_sku + quantity > stock.limit then limit, held = stock.limit, of_sku end
+    if quantity > stock.available then short = true end
     units = units + quantity
+    amount_minor = amount_minor + stock.price * quantity
   end
-  if ticket[TICKET.units] + units > drop.limit_per_shopper then return drop.limit_per_shopper, ticket[TICKET.units] end
+  if not limit and ticket[TICKET_UNITS] + units > drop.limit_per_shopper then
+    limit, held = drop.limit_per_shopper, ticket[TICKET_UNITS]
+  end
+  if limit then return {"limit_reached", limit, held} end
+  if short then
+    local left = {}
+    for j = 1, #items do
+      left[2 * j - 1], left[2 * j] = items[j][1], stock_of[items[j][1]].available
+    end
+    return {"sold_out", left}
+  end
+  return nil, amount_minor, units
 end
 
-local function known(items)
-  for i = 1, #items do
-    if not ledger.stock[items[i][1]] then return false end
-  end
-  return true
-end
+local now, expires_at_ms, taken, taken_units = drop.now, drop.now + drop.reservation_ttl_ms, 0, 0
 
--- What is left of each SKU asked for when that is too little for any of them, or nil.
-local function shortage(items)
-  local short, left = false, {}
-  for i = 1, #items do
-    local available = ledger.stock[items[i][1]].available
-    if available < items[i][2] then short = true end
-    left[#left + 1], left[#left + 2] = items[i][1], available
-  end
-  return short and left or nil
-end
-
-local function take(id, ticket_id, ticket, request)
-  local items, amount_minor, units = request[5], 0, 0
-  for i = 1, #items do
-    amount_minor = amount_minor + ledger.stock[items[i][1]].price * items[i][2]
-    units = units + items[i][2]
-  end
-  local expires_at_ms = drop.now + drop.reservation_ttl_ms
-  local reservation = {
-    STATE.reserved, ticket_id, ticket[TICKET.number], items, amount_minor, drop.now, expires_at_ms, "", request[4],
-  }
+local function take(id, ticket_id, ticket, request, amount_minor, units)
+  local items, number, request_id = request[5], ticket[TICKET_NUMBER], request[4]
   move_units(ledger, items, "available", "reserved")
   hold_units(ticket, items, 1)
-  ticket[TICKET.reservations] = ticket[TICKET.reservations] + 1
-  ticket[TICKET.live] = ticket[TICKET.live] + 1
+  ticket[TICKET_RESERVATIONS] = ticket[TICKET_RESERVATIONS] + 1
+  ticket[TICKET_LIVE] = ticket[TICKET_LIVE] + 1
   ledger.tickets_changed[ticket_id] = true
-  ledger.reservations[id] = reservation
+  ledger.reservations[id] = {STATE_RESERVED, ticket_id, number, items, amount_minor, now, expires_at_ms, "", request_id}
   ledger.reservations_changed[id] = true
-  local n, m = #ledger.expiries_add, #ledger.slots_add
-  ledger.expiries_add[n + 1], ledger.expiries_add[n + 2] = expires_at_ms, id
-  ledger.slots_add[m + 1], ledger.slots_add[m + 2] = expires_at_ms, ticket[TICKET.number]
-  record(ledger, "reserved", id, reservation, request[4], "")
-  count(ledger, "reserved_units", units)
-  return answer("reserved", reservation)
+  local at = 2 * taken
+  taken, taken_units = taken + 1, taken_units + units
+  ledger.expiries_add[at + 1], ledger.expiries_add[at + 2] = expires_at_ms, id
+  ledger.slots_add[at + 1], ledger.slots_add[at + 2] = expires_at_ms, number
+  ledger.transitions[taken] = {
+    "reserved", id, now, request_id, ticket_id, number, items, amount_minor, now, expires_at_ms, "", "",
+  }
+  return {"reserved", STATE_RESERVED, amount_minor, now, expires_at_ms}
 end
 
 local results = {}
 for i = 1, #requests do
   local request, id, ticket_id = requests[i], ids[i], ticket_ids[i]
-  local items, before, ticket = request[5], ledger.reservations[ids[i]], ledger.tickets[ticket_ids[i]]
+  local before, ticket = ledger.reservations[id], ledger.tickets[ticket_id]
   if before then
-    results[i] = same_items(before[RESERVATION.items], items) and answer("replayed", before) or {"key_reused", 0}
+    results[i] = same_items(before[RESERVATION_ITEMS], request[5]) and answer("replayed", before) or {"key_reused", 0}
   elseif refusal then
     results[i] = refusal
     count(ledger, "refused:" .. refusal[1], 1)
-  elseif not ticket or ticket[TICKET.token_id] ~= request[3] then
+  elseif not ticket or ticket[TICKET_TOKEN_ID] ~= request[3] then
     results[i] = {"token_invalid", 0}
-  elseif drop.now >= ticket[TICKET.token_expires_at_ms] then
-    results[i] = {"token_expired", ticket[TICKET.token_expires_at_ms]}
-  elseif not known(items) then
-    results[i] = {"unknown_sku", 0}
+  elseif now >= ticket[TICKET_TOKEN_EXPIRES_AT_MS] then
+    results[i] = {"token_expired", ticket[TICKET_TOKEN_EXPIRES_AT_MS]}
   else
-    local limit, held = limit_broken(ticket, items)
-    local left = not limit and shortage(items)
-    if limit then
-      results[i] = {"limit_reached", limit, held}
-      count(ledger, "refused:limit_reached", 1)
-    elseif left then
-      results[i] = {"sold_out", left}
-      count(ledger, "refused:sold_out", 1)
+    local why, amount_minor, units = judge(ticket, request[5])
+    if not why then
+      results[i] = take(id, ticket_id, ticket, request, amount_minor, units)
     else
-      results[i] = take(id, ticket_id, ticket, request)
+      results[i] = why
+      if why[1] ~= "unknown_sku" then count(ledger, "refused:" .. why[1], 1) end
     end
   end
 end
+if taken_units > 0 then count(ledger, "reserved_units", taken_units) end
 
 ledger_write(ledger, {
   stock = KEYS[2], tickets = KEYS[3], reservations = KEYS[4], expiries = KEYS[5], slots = KEYS[6], stats = KEYS[7],

@@ -2,15 +2,16 @@
 -- Scripts read through the ledger, change its tables while they decide, and call ledger_write once at the end.
 -- Records are packed arrays; the positions below are the format.
 
-local TICKET = {
-  number = 1, late = 2, secret_hash = 3, joined_at_ms = 4, token_id = 5, token_issued_at_ms = 6,
-  token_expires_at_ms = 7, admitted_at_ms = 8, reservations = 9, live = 10, units = 11, held = 12,
-}
-local RESERVATION = {
-  state = 1, ticket_id = 2, number = 3, items = 4, amount_minor = 5, reserved_at_ms = 6, expires_at_ms = 7,
-  payment_reference = 8, request_id = 9,
-}
-local STATE = {reserved = 1, confirmed = 2, released = 3, expired = 4, refund_due = 5}
+-- They are plain locals because a table of them would be looked up by name some twenty times a request.
+local TICKET_NUMBER, TICKET_LATE, TICKET_SECRET_HASH, TICKET_JOINED_AT_MS = 1, 2, 3, 4
+local TICKET_TOKEN_ID, TICKET_TOKEN_ISSUED_AT_MS, TICKET_TOKEN_EXPIRES_AT_MS, TICKET_ADMITTED_AT_MS = 5, 6, 7, 8
+local TICKET_RESERVATIONS, TICKET_LIVE, TICKET_UNITS, TICKET_HELD = 9, 10, 11, 12
+
+local RESERVATION_STATE, RESERVATION_TICKET_ID, RESERVATION_NUMBER, RESERVATION_ITEMS = 1, 2, 3, 4
+local RESERVATION_AMOUNT_MINOR, RESERVATION_RESERVED_AT_MS, RESERVATION_EXPIRES_AT_MS = 5, 6, 7
+local RESERVATION_PAYMENT_REFERENCE, RESERVATION_REQUEST_ID = 8, 9
+
+local STATE_RESERVED, STATE_CONFIRMED, STATE_RELEASED, STATE_EXPIRED, STATE_REFUND_DUE = 1, 2, 3, 4, 5
 
 local function ledger_new(drop)
   return {
@@ -46,9 +47,9 @@ end
 -- Reads packed records by id into `into`, leaving out those that are not there. One command for all ids.
 local function read_records(key, ids, into)
   if #ids == 0 then return end
-  local values = redis.call("HMGET", key, unpack(ids))
+  local values, unpack_record = redis.call("HMGET", key, unpack(ids)), cmsgpack.unpack
   for i = 1, #ids do
-    if values[i] then into[ids[i]] = cmsgpack.unpack(values[i]) end
+    if values[i] then into[ids[i]] = unpack_record(values[i]) end
   end
 end
 
@@ -76,51 +77,51 @@ end
 
 -- What the shopper holds goes up or down by `items`; `sign` is 1 or -1.
 local function hold_units(ticket, items, sign)
-  local held = ticket[TICKET.held]
+  local held = ticket[TICKET_HELD]
   for i = 1, #items do
     local sku, quantity = items[i][1], items[i][2]
     local units = (held[sku] or 0) + sign * quantity
     held[sku] = units > 0 and units or nil
-    ticket[TICKET.units] = ticket[TICKET.units] + sign * quantity
+    ticket[TICKET_UNITS] = ticket[TICKET_UNITS] + sign * quantity
   end
 end
 
 -- The shopper has one live reservation less; with the last one the slot is free for the next in line.
 local function finish_slot(ledger, ticket_id, ticket)
-  ticket[TICKET.live] = ticket[TICKET.live] - 1
+  ticket[TICKET_LIVE] = ticket[TICKET_LIVE] - 1
   ledger.tickets_changed[ticket_id] = true
-  if ticket[TICKET.live] <= 0 then
-    ticket[TICKET.live] = 0
-    ledger.slots_remove[#ledger.slots_remove + 1] = ticket[TICKET.number]
+  if ticket[TICKET_LIVE] <= 0 then
+    ticket[TICKET_LIVE] = 0
+    ledger.slots_remove[#ledger.slots_remove + 1] = ticket[TICKET_NUMBER]
   end
 end
 
 -- A live reservation's units go back on sale, the shopper's allowance and slot with them.
 local function give_back(ledger, id, reservation, state)
-  move_units(ledger, reservation[RESERVATION.items], "reserved", "available")
-  reservation[RESERVATION.state] = state
+  move_units(ledger, reservation[RESERVATION_ITEMS], "reserved", "available")
+  reservation[RESERVATION_STATE] = state
   ledger.reservations_changed[id] = true
   ledger.expiries_remove[#ledger.expiries_remove + 1] = id
-  local ticket = ledger.tickets[reservation[RESERVATION.ticket_id]]
+  local ticket = ledger.tickets[reservation[RESERVATION_TICKET_ID]]
   if ticket then
-    hold_units(ticket, reservation[RESERVATION.items], -1)
-    finish_slot(ledger, reservation[RESERVATION.ticket_id], ticket)
+    hold_units(ticket, reservation[RESERVATION_ITEMS], -1)
+    finish_slot(ledger, reservation[RESERVATION_TICKET_ID], ticket)
   end
 end
 
 -- One self-contained step for the reconciler.
 local function record(ledger, kind, id, reservation, request_id, reason)
   ledger.transitions[#ledger.transitions + 1] = {
-    kind, id, ledger.drop.now, request_id, reservation[RESERVATION.ticket_id], reservation[RESERVATION.number],
-    reservation[RESERVATION.items], reservation[RESERVATION.amount_minor], reservation[RESERVATION.reserved_at_ms],
-    reservation[RESERVATION.expires_at_ms], reservation[RESERVATION.payment_reference], reason,
+    kind, id, ledger.drop.now, request_id, reservation[RESERVATION_TICKET_ID], reservation[RESERVATION_NUMBER],
+    reservation[RESERVATION_ITEMS], reservation[RESERVATION_AMOUNT_MINOR], reservation[RESERVATION_RESERVED_AT_MS],
+    reservation[RESERVATION_EXPIRES_AT_MS], reservation[RESERVATION_PAYMENT_REFERENCE], reason,
   }
 end
 
 local function write_records(key, records, changed)
-  local arguments, n = {}, 0
+  local arguments, n, pack_record = {}, 0, cmsgpack.pack
   for id in pairs(changed) do
-    arguments[n + 1], arguments[n + 2] = id, cmsgpack.pack(records[id])
+    arguments[n + 1], arguments[n + 2] = id, pack_record(records[id])
     n = n + 2
   end
   if n > 0 then redis.call("HSET", key, unpack(arguments)) end
