@@ -24,8 +24,8 @@ _log = structlog.get_logger("reconciler")
 class Expire(Protocol):
     """Ends overdue reservations of a drop by one script call."""
 
-    async def __call__(self, drop_id: str, batch_size: int) -> int:
-        """At most `batch_size` of them; returns how many, 0 when none is overdue. Calling it twice is harmless."""
+    async def __call__(self, drop_id: str, batch_size_max: int) -> int:
+        """At most `batch_size_max` of them; returns how many, 0 when none is overdue. Calling it twice is harmless."""
         ...
 
 

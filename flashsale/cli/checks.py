@@ -1,0 +1,78 @@
+"""Are the stores there, and safe to sell from? Asked before anything is started on them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+from flashsale.cli.output import say, warn
+from flashsale.cli.target import opened
+from flashsale.connections import Finding, check_database, check_store, require_safe
+from flashsale.errors import ConfigurationError, DatabaseUnavailable, FlashsaleError, StoreUnavailable
+from flashsale.settings import Settings
+
+WAIT_S = 15.0
+"""How long a start waits for a store that does not answer yet."""
+RETRY_S = 0.5
+
+Result = TypeVar("Result")
+
+
+async def require_safe_stores(settings: Settings, wait_s: float = WAIT_S) -> bool:
+    """Returns when the stores are safe to start on; False when Postgres did not answer and was not checked.
+
+    Raises:
+        UnsafeStore: one is set up so that sales could be lost.
+        StoreUnavailable: the store did not answer within `wait_s`.
+    """
+    async with opened(settings) as parts:
+        findings = await _answer(lambda: check_store(parts.store), "the store", wait_s, StoreUnavailable)
+        try:
+            findings += await _answer(lambda: check_database(parts.database), "Postgres", wait_s, DatabaseUnavailable)
+        except DatabaseUnavailable as error:
+            _judge(findings)
+            warn(f"{error.what} {error.why} Starting without it: drops run, orders are recorded when it is back.")
+            return False
+    _judge(findings)
+    return True
+
+
+def _judge(findings: list[Finding]) -> None:
+    require_safe(findings)
+    for finding in findings:
+        if finding.level == "warn":
+            warn(f"{finding.what} {finding.todo}")
+
+
+async def _answer(ask: Callable[[], Awaitable[Result]], who: str, wait_s: float, unavailable: type[FlashsaleError]) -> Result:
+    """What `ask` answers, asked again for a bounded time; says once that it waits."""
+    deadline = time.monotonic() + wait_s
+    said = False
+    while True:
+        try:
+            return await ask()
+        except unavailable:
+            if time.monotonic() + RETRY_S > deadline:
+                raise
+        if not said:
+            say(f"[dim]Waiting up to {wait_s:.0f} s for {who} …[/]")
+            said = True
+        await asyncio.sleep(RETRY_S)
+
+
+def require_signing_keys(settings: Settings) -> None:
+    """Returns when the workers will find their signing keys.
+
+    Raises:
+        ConfigurationError: none are named, or the file is not there.
+    """
+    file = settings.tokens.signing_keys_file
+    if not file or not Path(file).is_file():
+        raise ConfigurationError(
+            what=f"The signing-key file {file} does not exist." if file else "No signing keys are set.",
+            todo="Make them with 'flashsale signing-key create FILE' and set tokens.signing_keys_file"
+            " (FLASHSALE_TOKENS_SIGNING_KEYS_FILE) to that file.",
+        )

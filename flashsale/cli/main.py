@@ -1,0 +1,152 @@
+"""The command `flashsale`: all groups together, and what happens to an error that no command caught."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from flashsale import __version__
+from flashsale.cli import audit, doctor, drop, key, migrate, reconcile, serve, signing_key, up, watch
+from flashsale.cli.commands import CONTEXT_SETTINGS, command, help_of
+from flashsale.cli.exits import Exit, exit_code_of
+from flashsale.cli.output import message_console, print_error
+from flashsale.errors import FlashsaleError
+
+_ANYWHERE = {"--debug": "FLASHSALE_DEBUG", "--no-color": "NO_COLOR"}
+"""Flags that may stand anywhere on the line, and the variable each sets."""
+
+_UNDEFINED_TABLE = "42P01"
+
+_DOCSTRING = """A waiting room, reservations and orders for drops that never oversell.
+
+Exit codes: 0 ok; 1 a check found something; 2 wrong usage, settings or drop file; 3 a store cannot be reached; 4 refused
+by the rules; 5 already running; 70 a defect; 130 interrupted.
+
+Messages go to stderr, data to stdout. Settings come from options, then FLASHSALE_<SECTION>_<NAME> in the environment,
+then --config FILE, then the defaults in config/flashsale.toml.
+"""
+
+app = typer.Typer(
+    help=help_of(
+        _DOCSTRING, ("flashsale up", "flashsale drop create config/drops/trial.toml", "flashsale drop watch trial", "flashsale demo")
+    ),
+    no_args_is_help=True,
+    context_settings=CONTEXT_SETTINGS,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)] = False,
+    no_color: Annotated[bool, typer.Option("--no-color", help="No colours; so does NO_COLOR. May stand anywhere.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from. May stand anywhere.")] = False,
+) -> None:
+    pass
+
+
+@command(app, "version", "flashsale version")
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+up.register(app)
+serve.register(app)
+reconcile.register(app)
+migrate.register(app)
+drop.register(app)
+watch.register(drop.drops)
+key.register(app)
+signing_key.register(app)
+audit.register(app)
+doctor.register(app)
+
+
+def _register_optional(name: str) -> None:
+    """Adds a command that lives in a module of its own name, if this installation has it."""
+    if importlib.util.find_spec(f"flashsale.cli.{name}") is not None:
+        module = importlib.import_module(f"flashsale.cli.{name}")
+        command(app, name)(getattr(module, name))
+
+
+_register_optional("demo")
+_register_optional("bench")
+
+
+def main() -> None:
+    """Entry point of the `flashsale` command."""
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read us has gone; without this the interpreter would complain about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command line and returns its exit code. Messages are on stderr by then."""
+    arguments = _take_flags(arguments)
+    try:
+        app(list(arguments), prog_name="flashsale")
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(Exit.OK if ended.code is None else Exit.DEFECT)
+    except KeyboardInterrupt:
+        return int(Exit.INTERRUPTED)
+    except BrokenPipeError:
+        return int(Exit.OK)
+    except Exception as error:  # noqa: BLE001 - the one place that turns every error into words
+        return _failed(error)
+    return int(Exit.OK)
+
+
+def _take_flags(arguments: Sequence[str]) -> list[str]:
+    """The arguments without the flags that may stand anywhere, which take effect here."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    for flag, variable in _ANYWHERE.items():
+        if flag in arguments[:end]:
+            os.environ[variable] = "1"
+    return [*(word for word in arguments[:end] if word not in _ANYWHERE), *arguments[end:]]
+
+
+def _failed(error: Exception) -> int:
+    if os.environ.get("FLASHSALE_DEBUG"):
+        message_console().print_exception()
+    known = _known(error)
+    if known is not None:
+        print_error(known)
+        return int(exit_code_of(known))
+    unexpected = FlashsaleError(
+        what="Something failed that should not be able to:",
+        why=f"{type(error).__name__}.",
+        todo="Run it again with --debug and report what it shows.",
+    )
+    print_error(unexpected)
+    return int(Exit.DEFECT)
+
+
+def _known(error: Exception) -> FlashsaleError | None:
+    """The error in our own words, if we have any for it."""
+    if isinstance(error, FlashsaleError):
+        return error
+    if isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        return _known(error.exceptions[0])
+    if getattr(error, "sqlstate", None) == _UNDEFINED_TABLE:
+        from flashsale.cli.exits import Refused
+
+        return Refused(what="The database has not been migrated.", todo="Run 'flashsale migrate'.")
+    return None

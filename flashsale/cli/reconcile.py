@@ -1,0 +1,83 @@
+"""`flashsale reconcile`: the process that writes orders, returns overdue units and proves the totals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from flashsale.cli import options
+from flashsale.cli.commands import command, finish, run
+
+if TYPE_CHECKING:
+    from flashsale.settings import Settings
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    command(
+        app,
+        "reconcile",
+        "FLASHSALE_STORE_URL=redis://store:6379 FLASHSALE_POSTGRES_URL=postgresql://db/flashsale flashsale reconcile",
+        "flashsale reconcile --config /etc/flashsale.toml",
+    )(reconcile)
+    command(app, "reconcile-worker", hidden=True)(reconcile_worker)
+
+
+def reconcile(config: options.Config = None) -> None:
+    """Write orders from the journal to Postgres, return overdue units, and prove the totals.
+
+    Any number may run beside each other. The stores are checked first; what could lose a sale is refused, with what to
+    change. While Postgres is away the journal keeps everything.
+    """
+    finish(run(_reconcile(config)))
+
+
+def reconcile_worker() -> None:
+    """The reconciler alone; settings come from the environment. Started by `up`."""
+    from flashsale.settings import load_settings
+
+    run(run_reconciler(load_settings()))
+
+
+async def _reconcile(config: Path | None) -> int:
+    from flashsale.cli.checks import require_safe_stores
+    from flashsale.settings import load_settings
+
+    settings = load_settings(config)
+    await require_safe_stores(settings)
+    await run_reconciler(settings)
+    return 0
+
+
+async def run_reconciler(settings: Settings) -> None:
+    """Puts the reconciler together and runs it until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigurationError: a URL is malformed.
+    """
+    import asyncio
+
+    from prometheus_client import CollectorRegistry
+
+    from flashsale.cli.target import opened
+    from flashsale.connections import open_store
+    from flashsale.log import configure_logging
+    from reconciler.metrics import ReconcilerMetrics
+    from reconciler.runner import Reconciler, stop_on_signals
+
+    configure_logging(settings.log)
+    stop = asyncio.Event()
+    stop_on_signals(stop)
+    async with opened(settings) as parts:
+        reconciler = Reconciler(
+            settings=settings,
+            database=parts.database,
+            open_journal_store=lambda: open_store(settings.store, blocks_ms=settings.reconciler.block_ms),
+            expire=parts.reservations.expire,
+            inspect=parts.drops.inspect,
+            open_in_store=parts.catalog.open_in_store,
+            metrics=ReconcilerMetrics(CollectorRegistry()),
+        )
+        await reconciler.run(stop)

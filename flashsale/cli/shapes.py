@@ -1,0 +1,178 @@
+"""What reading commands print with `--json`. Members may be added, never changed or taken away.
+
+Times are milliseconds since the Unix epoch, lengths of time are milliseconds, money is in minor units. `null` means that
+the store or Postgres did not answer.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+from flashsale.model import Drop, Inspection, SkuStock
+
+
+class DropListed(Struct, frozen=True):
+    """An element of `drop list --json`."""
+
+    drop_id: str
+    name: str
+    state: str
+    """scheduled, waiting, open, paused or closed; without the store, the last one Postgres heard of"""
+    in_store: bool
+    joins_at_ms: int
+    opens_at_ms: int
+    closes_at_ms: int
+    allotment: int
+    """units of all SKUs"""
+    available: int | None
+    reserved: int | None
+    sold: int | None
+
+
+class Orders(Struct, frozen=True):
+    """Orders of a drop in Postgres, by state."""
+
+    pending: int = 0
+    paid: int = 0
+    expired: int = 0
+    cancelled: int = 0
+    refund_due: int = 0
+    refunded: int = 0
+
+
+class Picture(Struct, frozen=True):
+    """A drop at one moment: a line of `drop watch --json`, and `live` in `drop show --json`."""
+
+    drop_id: str
+    at_ms: int
+    """by the store's clock"""
+    state: str
+    epoch: int
+    joins_at_ms: int
+    opens_at_ms: int
+    closes_at_ms: int
+    joined: int
+    waiting: int
+    """people ahead of whom the serving number has not come yet"""
+    serving_number: int
+    admitted: int
+    active: int
+    """slots in use, of `capacity`"""
+    capacity: int
+    returning: int
+    """served shoppers who wait for a slot again"""
+    rate_per_min: int
+    sold_out: bool
+    skus: dict[str, SkuStock]
+    reservations_live: int
+    expired_units: int
+    refused: dict[str, int]
+    """requests to reserve that were refused, by reason"""
+    notice: str
+    journal_length: int
+    journal_oldest_unfinished_ms: int | None
+    """age of the oldest entry that is not in Postgres yet; null when all are"""
+    orders: Orders | None
+    """null while Postgres does not answer"""
+
+
+class DropShown(Struct, frozen=True):
+    """`drop show --json`."""
+
+    drop_id: str
+    state: str
+    in_store: bool
+    definition: Drop
+    live: Picture | None
+
+
+class DropCreated(Struct, frozen=True):
+    """`drop create --json`."""
+
+    drop_id: str
+    outcome: Literal["created", "existed", "dry_run"]
+    in_store: bool
+    definition: Drop
+
+
+class DropSteered(Struct, frozen=True):
+    """`drop open`, `pause`, `resume` and `close` with `--json`."""
+
+    drop_id: str
+    outcome: str
+    """done, unchanged, closed or replayed"""
+    state: str
+
+
+class KeyListed(Struct, frozen=True):
+    """An element of `key list --json`."""
+
+    key_id: str
+    tenant: str
+    scopes: tuple[str, ...]
+    label: str
+    created_at_ms: int
+    expires_at_ms: int | None
+    """null: never"""
+    revoked_at_ms: int | None
+    """null: not revoked"""
+
+
+class DriftFound(Struct, frozen=True):
+    """One thing that does not add up."""
+
+    sku: str
+    """empty for the whole drop"""
+    law: str
+    units: int
+
+
+class DropAudited(Struct, frozen=True):
+    """An element of `audit --json`."""
+
+    drop_id: str
+    result: str
+    """clean, drift, or unfinished (the journal kept moving)"""
+    drifts: list[DriftFound]
+
+
+class Checked(Struct, frozen=True):
+    """An element of `doctor --json`."""
+
+    name: str
+    level: Literal["ok", "warn", "unsafe"]
+    what: str
+    todo: str
+
+
+def picture_of(inspection: Inspection, oldest_unfinished_ms: int | None, orders: Orders | None) -> Picture:
+    """The picture of a drop, put together from its sources."""
+    snapshot, stats = inspection.snapshot, inspection.stats
+    return Picture(
+        drop_id=snapshot.drop_id,
+        at_ms=snapshot.now_ms,
+        state=snapshot.state.value,
+        epoch=snapshot.epoch,
+        joins_at_ms=snapshot.joins_at_ms,
+        opens_at_ms=snapshot.opens_at_ms,
+        closes_at_ms=snapshot.closes_at_ms,
+        joined=snapshot.joined,
+        waiting=max(0, snapshot.joined - snapshot.serving_number),
+        serving_number=snapshot.serving_number,
+        admitted=snapshot.admitted,
+        active=snapshot.active,
+        capacity=snapshot.capacity,
+        returning=snapshot.returning,
+        rate_per_min=snapshot.rate_per_min,
+        sold_out=snapshot.sold_out,
+        skus=snapshot.skus,
+        reservations_live=snapshot.reservations_live,
+        expired_units=stats.get("expired_units", 0),
+        refused={name.removeprefix("refused:"): total for name, total in sorted(stats.items()) if name.startswith("refused:")},
+        notice=snapshot.notice,
+        journal_length=inspection.journal_length,
+        journal_oldest_unfinished_ms=oldest_unfinished_ms,
+        orders=orders,
+    )

@@ -1,0 +1,393 @@
+"""Drop files: a drop as a merchant writes it in TOML, read with every problem reported at once.
+
+See `config/drops/` for examples. A time has a zone (`2026-12-01T10:00:00+01:00`) or counts from now (`"in 30s"`); a
+duration is a number with a unit (`"90s"`, `"1h 30m"`); money is in the smallest unit of the currency.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, TypeVar
+
+from flashsale.errors import FlashsaleError
+from flashsale.model import ALLOTMENT_MAX, DROP_ID_RE, QUANTITY_MAX, SKU_RE, SKUS_PER_DROP_MAX, Drop, Sku
+from flashsale.toml_lines import Path, line_index
+
+Value = TypeVar("Value")
+
+SECOND_MS, MINUTE_MS, HOUR_MS, DAY_MS = 1_000, 60_000, 3_600_000, 86_400_000
+
+FILE_BYTES_MAX = 262_144
+NAME_LENGTH_MAX = 120
+DESCRIPTION_LENGTH_MAX = 2_000
+MEDIA_LENGTH_MAX = 500
+RATE_PER_MIN_MAX = 1_000_000
+CAPACITY_MAX = 1_000_000
+PRICE_MINOR_MAX = 100_000_000_000
+"""Ten lines of a thousand units at this price still add up exactly in Lua (below 2^53)."""
+RESERVATION_TTL_MIN_MS, RESERVATION_TTL_MAX_MS = 10 * SECOND_MS, 60 * MINUTE_MS
+CLAIM_WINDOW_MIN_MS, CLAIM_WINDOW_MAX_MS = 5 * SECOND_MS, 10 * MINUTE_MS
+OPEN_FOR_MAX_MS = 7 * DAY_MS
+JOIN_AHEAD_MAX_MS = 7 * DAY_MS
+OPENS_AHEAD_MAX_MS = 400 * DAY_MS
+"""A year and a month: a later opening is a slip of the pen."""
+
+JOIN_AHEAD_MS = 30 * MINUTE_MS
+OPEN_FOR_MS = 2 * HOUR_MS
+RATE_PER_MIN = 600
+CAPACITY = 200
+CLAIM_WINDOW_MS = 60 * SECOND_MS
+RESERVATION_TTL_MS = 5 * MINUTE_MS
+LIMIT_PER_SHOPPER = 1
+DURABILITIES = ("disk", "second")
+
+DROP_KEYS = (
+    "id", "name", "description", "currency", "joins_at", "opens_at", "closes_at", "rate_per_min", "capacity", "claim_window",
+    "reservation_ttl", "limit_per_shopper", "durability", "sku",
+)  # fmt: skip
+SKU_KEYS = ("id", "name", "allotment", "price_minor", "limit_per_shopper", "media")
+_MEANT = {
+    "drop": "id", "drop_id": "id", "slug": "id", "title": "name", "opens": "opens_at", "start": "opens_at", "starts_at": "opens_at",
+    "end": "closes_at", "ends_at": "closes_at", "ttl": "reservation_ttl", "hold": "reservation_ttl", "rate": "rate_per_min",
+    "limit": "limit_per_shopper", "max_per_shopper": "limit_per_shopper", "price": "price_minor", "units": "allotment",
+    "stock": "allotment", "quantity": "allotment", "image": "media", "items": "sku", "skus": "sku", "products": "sku",
+}  # fmt: skip
+"""What people write, and what it is called here."""
+
+_DURATION = re.compile(r"(?:\d+ *(?:ms|s|m|h|d) *)+")
+_DURATION_PART = re.compile(r"(\d+) *(ms|s|m|h|d)")
+_UNIT_MS = {"ms": 1, "s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS}
+_AT_LINE = re.compile(r"\(at line (\d+), column \d+\)")
+_EXAMPLE_TIME = "opens_at = 2026-12-01T10:00:00+01:00"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong in a drop file."""
+
+    line: int
+    """from 1"""
+    key: str
+    """as a path: `opens_at`, `sku[1].allotment`; empty for the whole file"""
+    what: str
+    todo: str
+    """what to do, with an example of right"""
+
+
+class DropFileError(FlashsaleError):
+    """A drop file is not valid. Nothing was created."""
+
+    code = "drop_file"
+
+    def __init__(self, source: str, problems: tuple[Problem, ...]) -> None:
+        self.source = source
+        self.problems = problems
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        lines = [f"{source}:{p.line}: {p.key + ': ' if p.key else ''}{p.what}\n    {p.todo}" for p in problems]
+        super().__init__(what=f"{source} has {count}:", why="\n".join(lines), todo="Nothing was created. Correct the file and try again.")
+
+
+class _Wrong(NamedTuple):
+    """Why a value cannot be used."""
+
+    what: str
+    todo: str
+
+
+def parse_drop(text: str, *, source: str, now_ms: int) -> Drop:
+    """The drop that the TOML document `text` describes.
+
+    Args:
+        source: the file's name, for messages.
+        now_ms: the present, for `"in 30s"` and for what must not be in the past.
+
+    Raises:
+        DropFileError: says everything that is wrong, each with its line.
+    """
+    if len(text.encode()) > FILE_BYTES_MAX:
+        raise DropFileError(source, (Problem(1, "", "The file is too long.", f"A drop file has at most {FILE_BYTES_MAX} bytes."),))
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise DropFileError(source, (_not_toml(str(error), text),)) from None
+    reader = _DropReader(tree, line_index(text), now_ms)
+    drop = reader.read()
+    if reader.problems:
+        raise DropFileError(source, tuple(sorted(reader.problems, key=lambda problem: problem.line)))
+    return drop
+
+
+def _not_toml(message: str, text: str) -> Problem:
+    at = _AT_LINE.search(message)
+    line = int(at[1]) if at else max(1, len(text.splitlines()))
+    return Problem(
+        line, "", f"This is not TOML: {_AT_LINE.sub('', message).strip()}.", 'A line looks like name = "Sneaker X"; text stands in quotes.'
+    )
+
+
+class _Table:
+    """One table of the file: takes values out of it and notes what is wrong with them."""
+
+    def __init__(self, values: Mapping[str, Any], path: Path, lines: Mapping[Path, int], problems: list[Problem]) -> None:
+        self._values = values
+        self._path = path
+        self._lines = lines
+        self._problems = problems
+
+    def note(self, key: str, what: str, todo: str) -> None:
+        path = (*self._path, key) if key else self._path
+        line = next((self._lines[path[:length]] for length in range(len(path), 0, -1) if path[:length] in self._lines), 1)
+        self._problems.append(Problem(line, _dotted(path), what, todo))
+
+    def has(self, key: str) -> bool:
+        return key in self._values
+
+    def refuse_unknown(self, known: tuple[str, ...]) -> None:
+        for key in self._values:
+            if key not in known:
+                close = difflib.get_close_matches(key.lower(), known, 1)
+                meant = _MEANT.get(key.lower(), close[0] if close else None)
+                todo = f"Did you mean {meant}?" if meant in known else f"There are {', '.join(known)}."
+                self.note(key, "There is no such key.", todo)
+
+    def take(self, key: str, check: Callable[[Any], Value | _Wrong], instead: Value, *, required: str = "") -> Value:
+        """The checked value of `key`; `instead` when it is missing or wrong.
+
+        Args:
+            required: an example; without one the key may be left out.
+        """
+        if key not in self._values:
+            if required:
+                self.note(key, "It is missing.", f"For example: {required}")
+            return instead
+        value = check(self._values[key])
+        if isinstance(value, _Wrong):
+            self.note(key, value.what, value.todo)
+            return instead
+        return value
+
+
+class _DropReader:
+    """Reads one file; `problems` grows meanwhile."""
+
+    def __init__(self, tree: dict[str, Any], lines: Mapping[Path, int], now_ms: int) -> None:
+        self.problems: list[Problem] = []
+        self._tree = tree
+        self._lines = lines
+        self._now_ms = now_ms
+        self._top = _Table(tree, (), lines, self.problems)
+
+    def read(self) -> Drop:
+        """The drop; it means nothing when there are problems."""
+        top = self._top
+        top.refuse_unknown(DROP_KEYS)
+        joins_at_ms, opens_at_ms, closes_at_ms = self._times()
+        limit = top.take("limit_per_shopper", _whole(1, QUANTITY_MAX, "limit_per_shopper = 2"), LIMIT_PER_SHOPPER)
+        return Drop(
+            drop_id=top.take("id", _drop_id, "", required='id = "sneaker-x"'),
+            name=top.take("name", _text(NAME_LENGTH_MAX, 'name = "Sneaker X"'), "", required='name = "Sneaker X"'),
+            currency=top.take("currency", _currency, "XXX", required='currency = "EUR"'),
+            skus=self._skus(limit),
+            joins_at_ms=joins_at_ms,
+            opens_at_ms=opens_at_ms,
+            closes_at_ms=closes_at_ms,
+            rate_per_min=top.take("rate_per_min", _whole(1, RATE_PER_MIN_MAX, "rate_per_min = 600"), RATE_PER_MIN),
+            capacity=top.take("capacity", _whole(1, CAPACITY_MAX, "capacity = 200"), CAPACITY),
+            claim_window_ms=top.take("claim_window", _duration(CLAIM_WINDOW_MIN_MS, CLAIM_WINDOW_MAX_MS, "60s"), CLAIM_WINDOW_MS),
+            reservation_ttl_ms=top.take(
+                "reservation_ttl", _duration(RESERVATION_TTL_MIN_MS, RESERVATION_TTL_MAX_MS, "5m"), RESERVATION_TTL_MS
+            ),
+            limit_per_shopper=limit,
+            durability=top.take("durability", _durability, "disk"),
+            description=top.take("description", _text(DESCRIPTION_LENGTH_MAX, 'description = "…"', empty=True, lines=True), ""),
+        )
+
+    # ---- times
+
+    def _times(self) -> tuple[int, int, int]:
+        top, check = self._top, _moment(self._now_ms)
+        before = len(self.problems)
+        opens = top.take("opens_at", check, 0, required=_EXAMPLE_TIME)
+        joins = top.take("joins_at", check, opens - JOIN_AHEAD_MS)
+        closes = top.take("closes_at", check, opens + OPEN_FOR_MS)
+        if len(self.problems) == before:
+            self._check_times(joins, opens, closes)
+        return joins, opens, closes
+
+    def _check_times(self, joins: int, opens: int, closes: int) -> None:
+        top = self._top
+        if opens < self._now_ms:
+            top.note("opens_at", "It is in the past.", 'Choose a time to come; opens_at = "in 0s" opens at once.')
+        elif opens > self._now_ms + OPENS_AHEAD_MAX_MS:
+            top.note("opens_at", "It is more than a year ahead.", "Is the year right?")
+        if joins > opens:
+            top.note(
+                "joins_at",
+                "People may join only after the opening.",
+                "Let joins_at be before opens_at, or leave it out for 30 minutes ahead.",
+            )
+        elif opens - joins > JOIN_AHEAD_MAX_MS:
+            top.note("joins_at", "It is more than 7 days before the opening.", "Let people join later; a line of days helps nobody.")
+        if closes <= opens:
+            top.note("closes_at", "It is not after the opening.", "Let closes_at be after opens_at, or leave it out for 2 hours.")
+        elif closes - opens > OPEN_FOR_MAX_MS:
+            top.note("closes_at", "It is more than 7 days after the opening.", "A drop is open for at most 7 days.")
+
+    # ---- SKUs
+
+    def _skus(self, drop_limit: int) -> tuple[Sku, ...]:
+        tables = self._tree.get("sku")
+        example = 'Add a table: [[sku]] with id = "m", name = "Size M", allotment = 100, price_minor = 12900.'
+        if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
+            self._top.note("sku", "A drop has at least one SKU, each a table of its own.", example)
+            return ()
+        if len(tables) > SKUS_PER_DROP_MAX:
+            self._top.note("sku", f"There are {len(tables)} SKUs.", f"A drop has at most {SKUS_PER_DROP_MAX}; make two drops of it.")
+        skus = tuple(self._sku(table, position, drop_limit) for position, table in enumerate(tables))
+        self._check_together(skus)
+        return skus
+
+    def _sku(self, values: dict[str, Any], position: int, drop_limit: int) -> Sku:
+        table = _Table(values, ("sku", position), self._lines, self.problems)
+        table.refuse_unknown(SKU_KEYS)
+        sku = table.take("id", _sku_id, "", required='id = "sneaker-x-42"')
+        limit = table.take("limit_per_shopper", _whole(1, QUANTITY_MAX, "limit_per_shopper = 1"), drop_limit)
+        if limit > drop_limit:
+            table.note(
+                "limit_per_shopper", f"It is above the drop's limit of {drop_limit}.", "Lower it, or raise the drop's limit_per_shopper."
+            )
+        return Sku(
+            sku=sku,
+            name=table.take("name", _text(NAME_LENGTH_MAX, 'name = "Size 42"'), sku),
+            allotment=table.take("allotment", _whole(1, ALLOTMENT_MAX, "allotment = 100"), 0, required="allotment = 100"),
+            price_minor=table.take("price_minor", _price, 0, required="price_minor = 12900  (129.00 in a currency with cents)"),
+            limit_per_shopper=limit,
+            media=table.take("media", _media, ""),
+        )
+
+    def _check_together(self, skus: tuple[Sku, ...]) -> None:
+        first: dict[str, int] = {}
+        for position, sku in enumerate(skus):
+            folded = sku.sku.casefold()
+            if folded and folded in first:
+                where = self._lines.get(("sku", first[folded]), 0)
+                table = _Table({}, ("sku", position), self._lines, self.problems)
+                table.note(
+                    "id", f"The SKU of line {where} has this id too; capitals make no difference.", "Give each SKU an id of its own."
+                )
+            first.setdefault(folded, position)
+        total = sum(sku.allotment for sku in skus)
+        if total > ALLOTMENT_MAX:
+            self._top.note("sku", f"All SKUs together have {total:,} units.", f"A drop has at most {ALLOTMENT_MAX:,}.")
+
+
+# ------------------------------------------------------------------------------------------------------- kinds of values
+
+
+def _drop_id(value: Any) -> str | _Wrong:
+    if isinstance(value, str) and DROP_ID_RE.fullmatch(value):
+        return value
+    return _Wrong("It has to be 1 to 48 lower-case letters, digits and hyphens.", 'For example: id = "sneaker-x"')
+
+
+def _sku_id(value: Any) -> str | _Wrong:
+    if isinstance(value, str) and SKU_RE.fullmatch(value):
+        return value
+    return _Wrong("It has to be 1 to 64 letters, digits, dots, hyphens and underscores.", 'For example: id = "sneaker-x-42"')
+
+
+def _text(length_max: int, example: str, *, empty: bool = False, lines: bool = False) -> Callable[[Any], str | _Wrong]:
+    def check(value: Any) -> str | _Wrong:
+        if not isinstance(value, str) or not (value.strip() or empty) or len(value) > length_max:
+            return _Wrong(f"It has to be text of {0 if empty else 1} to {length_max} characters.", f"For example: {example}")
+        if not all(char.isprintable() or (lines and char == "\n") for char in value):
+            return _Wrong("It has characters that cannot be shown.", "Type the text anew.")
+        return value.strip()
+
+    return check
+
+
+def _currency(value: Any) -> str | _Wrong:
+    if isinstance(value, str) and re.fullmatch(r"[A-Z]{3}", value):
+        return value
+    return _Wrong("It has to be a currency code of three capitals (ISO 4217).", 'For example: currency = "EUR"')
+
+
+def _whole(low: int, high: int, example: str) -> Callable[[Any], int | _Wrong]:
+    def check(value: Any) -> int | _Wrong:
+        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+            return value
+        return _Wrong(f"It has to be a whole number from {low:,} to {high:,}, without quotes.", f"For example: {example}")
+
+    return check
+
+
+def _price(value: Any) -> int | _Wrong:
+    example = "price_minor = 12900 is 129.00 in a currency with cents."
+    if isinstance(value, float):
+        return _Wrong("It is in the smallest unit of the currency, so it has no decimals.", example)
+    return _whole(0, PRICE_MINOR_MAX, example)(value)
+
+
+def _media(value: Any) -> str | _Wrong:
+    if value == "" or (isinstance(value, str) and len(value) <= MEDIA_LENGTH_MAX and re.fullmatch(r"https?://[!-~]+", value)):
+        return str(value)
+    return _Wrong("It has to be the address of a picture.", 'For example: media = "https://shop.example/sneaker.webp"')
+
+
+def _durability(value: Any) -> str | _Wrong:
+    if value in DURABILITIES:
+        return str(value)
+    if value == "replica":
+        return _Wrong(
+            "Waiting for a replica's disk is not supported yet; it comes with Sentinel and Cluster.", 'Use durability = "disk" for now.'
+        )
+    return _Wrong('It has to be "disk" or "second".', 'For example: durability = "disk" (a reservation answered is on disk)')
+
+
+def _duration(low_ms: int, high_ms: int, example: str) -> Callable[[Any], int | _Wrong]:
+    def check(value: Any) -> int | _Wrong:
+        milliseconds = milliseconds_of(value) if isinstance(value, str) else None
+        if milliseconds is None:
+            what = "It needs a unit (ms, s, m, h or d) and quotes." if isinstance(value, int | float) else "It is not a duration."
+            return _Wrong(what, f'For example: "{example}" or "90s"')
+        if not low_ms <= milliseconds <= high_ms:
+            return _Wrong(f"It has to be from {low_ms // 1000} s to {high_ms // MINUTE_MS} min.", f'For example: "{example}"')
+        return milliseconds
+
+    return check
+
+
+def milliseconds_of(text: str) -> int | None:
+    """The duration `text` says, for example `1h 30m`; None when it is none."""
+    if not _DURATION.fullmatch(text.strip()):
+        return None
+    return sum(int(number) * _UNIT_MS[unit] for number, unit in _DURATION_PART.findall(text))
+
+
+def _moment(now_ms: int) -> Callable[[Any], int | _Wrong]:
+    def check(value: Any) -> int | _Wrong:
+        if isinstance(value, str) and value.startswith("in "):
+            ahead_ms = milliseconds_of(value[3:])
+            return _Wrong("It is not a time from now.", 'For example: "in 30s" or "in 10m"') if ahead_ms is None else now_ms + ahead_ms
+        if isinstance(value, str):
+            try:
+                value = datetime.fromisoformat(value)
+            except ValueError:
+                return _Wrong("It is not a time.", f'For example: {_EXAMPLE_TIME}, or "in 30s" to try things out')
+        if not isinstance(value, datetime):
+            return _Wrong("It has to be a date and a time with a zone.", f"For example: {_EXAMPLE_TIME}")
+        if value.tzinfo is None:
+            return _Wrong("It has no zone, so nobody can tell when it is.", f"For example: {_EXAMPLE_TIME}, or with Z at the end for UTC")
+        return int(value.astimezone(UTC).timestamp() * 1000)
+
+    return check
+
+
+def _dotted(path: Path) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
