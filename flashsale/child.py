@@ -19,7 +19,8 @@ from pathlib import Path
 
 # Numbers of the Linux kernel's interface: prctl(2), capset(2), capabilities(7).
 _PR_SET_PDEATHSIG = 1
-_PR_SET_KEEPCAPS = 8
+_PR_SET_SECUREBITS = 28
+_SECBIT_NO_SETUID_FIXUP = 1 << 2
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -70,7 +71,8 @@ def main(arguments: Sequence[str]) -> None:
 def _become(account: Account) -> None:
     """Change to `account` for good."""
     if account.passes_folder_permissions:
-        _prctl(_PR_SET_KEEPCAPS, 1)
+        # Else the kernel takes every capability away with the user id, and access(2), which initdb asks, never counts them.
+        _prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP)
     os.setgroups([])
     os.setgid(account.gid)
     os.setuid(account.uid)
@@ -79,7 +81,7 @@ def _become(account: Account) -> None:
 
 
 def _keep_capability(number: int) -> None:
-    """Hold exactly one capability, also across the coming exec."""
+    """Hold one capability and drop all others, also across the coming exec."""
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     bit = 1 << number
     # Two structs of effective, permitted, inheritable: capabilities 0..31, then 32..63.

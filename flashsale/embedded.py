@@ -54,6 +54,7 @@ _LOG_MAX_BYTES = 16_000_000
 _LOG_TAIL_LINES = 8
 _RESTART_BACKOFF_S = (0.1, 0.5, 2.0, 5.0, 15.0)
 _STEADY_AFTER_S = 60.0
+_NOBODY_ID = 65534  # where no user of that name is known
 _POSTGRES_USER = "flashsale"
 _POSTGRES_DATABASE = "flashsale"
 _POSTGRES_PORT = 5432  # names the socket's file when no port is open
@@ -134,8 +135,10 @@ def _server_account(paths: Iterable[Path]) -> Account | None:
     """
     if os.geteuid() != 0:
         return None
-    nobody = pwd.getpwnam("nobody")
-    return Account(nobody.pw_uid, nobody.pw_gid, passes_folder_permissions=not all(_open_to_others(path) for path in paths))
+    uid = gid = _NOBODY_ID
+    with suppress(KeyError):
+        uid, gid = pwd.getpwnam("nobody")[2:4]
+    return Account(uid, gid, passes_folder_permissions=not all(_open_to_others(path) for path in paths))
 
 
 def _open_to_others(path: Path) -> bool:

@@ -18,6 +18,7 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
+from flashsale import embedded as module
 from flashsale.connections import open_store, ping_database, ping_store
 from flashsale.embedded import (
     Crash,
@@ -417,3 +418,15 @@ async def test_root_may_keep_the_data_below_a_private_folder(folder: Path) -> No
         await ping_database(stores.postgres.url, timeout_ms=1000)
         status = Path(f"/proc/{stores.postgres.pid}/status").read_text(encoding="ascii")
         assert "CapEff:\t0000000000000002" in status, "CAP_DAC_OVERRIDE and nothing else"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up root and yet pass private folders")
+async def test_root_may_keep_the_programs_below_a_private_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    private = folder / "private"
+    private.mkdir(mode=0o700)
+    shutil.copytree(module.postgres_programs().parent, private / "programs", symlinks=True)
+    monkeypatch.setattr(module, "postgres_programs", lambda: private / "programs" / "bin")
+    server = EmbeddedPostgres(folder / "postgres")
+    await server.start()
+    assert await on(server.url, "SELECT 1") == 1
+    await server.stop()
