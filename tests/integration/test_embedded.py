@@ -424,8 +424,10 @@ async def test_root_may_keep_the_data_below_a_private_folder(folder: Path) -> No
 async def test_root_may_keep_the_programs_below_a_private_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     private = folder / "private"
     private.mkdir(mode=0o700)
-    shutil.copytree(module.postgres_programs().parent, private / "programs", symlinks=True)
-    monkeypatch.setattr(module, "postgres_programs", lambda: private / "programs" / "bin")
+    package = module.postgres_programs().parents[1]
+    for part in (package, package.with_name(f"{package.name}.libs")):
+        shutil.copytree(part, private / part.name, symlinks=True, ignore=shutil.ignore_patterns("pginstall"))
+    monkeypatch.setattr(module, "postgres_programs", lambda: private / package.name / "pginstall18" / "bin")
     server = EmbeddedPostgres(folder / "postgres")
     await server.start()
     assert await on(server.url, "SELECT 1") == 1
