@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeAlias, cast
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import asyncpg
-from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, Sentinel
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, Sentinel, SentinelConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
@@ -118,9 +118,18 @@ def _open_sentinel(url: SplitResult, options: dict[str, Any], connections_max: i
             username=_unquoted(url.username),
             password=_unquoted(url.password),
             max_connections=connections_max,
+            connection_pool_class=_SentinelPool,
             **options,
         ),
     )
+
+
+class _SentinelPool(SentinelConnectionPool):
+    """Closes the connections to the Sentinels with its own; redis-py leaves them open."""
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        await self.sentinel_manager.aclose()
 
 
 def _host_and_port(text: str, default_port: int) -> tuple[str, int]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -15,6 +16,7 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as StoreConnectionError
+from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as StoreTimeoutError
 
 from flashsale import connections
@@ -33,7 +35,7 @@ from flashsale.connections import (
     redacted,
     require_safe,
 )
-from flashsale.embedded import EmbeddedStores
+from flashsale.embedded import EmbeddedStores, valkey_program
 from flashsale.errors import ConfigurationError, DatabaseUnavailable, StoreUnavailable, UnsafeStore
 from flashsale.settings import PostgresSettings, StoreSettings
 
@@ -160,6 +162,78 @@ async def test_a_store_that_is_not_there_says_so_without_its_password() -> None:
     with pytest.raises(StoreUnavailable, match=r"redis://:\*\*\*@127\.0\.0\.1:1/0 does not answer: .*refused") as caught:
         await ping_store("redis://:hunter2@127.0.0.1:1/0", timeout_ms=500)
     assert "hunter2" not in str(caught.value)
+
+
+@asynccontextmanager
+async def bare_valkey(folder: Path, *arguments: str) -> AsyncIterator[int]:
+    """A Valkey on a free port with arguments of its own; gives the port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    safe = ("--appendonly", "yes", "--appendfsync", "always", "--bind", "127.0.0.1")
+    home = folder / str(port)
+    home.mkdir()
+    process = await asyncio.create_subprocess_exec(
+        valkey_program(), *arguments, "--port", str(port), "--dir", home, *safe, stdout=asyncio.subprocess.DEVNULL
+    )
+    try:
+        yield port
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def until_it_works(attempt: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            with suppress(StoreUnavailable, RedisError):
+                if await attempt():
+                    return
+            await asyncio.sleep(0.05)
+
+
+async def test_a_cluster_is_reached_through_any_of_its_nodes(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        ports = [await stack.enter_async_context(bare_valkey(tmp_path, "--cluster-enabled", "yes")) for _ in range(3)]
+        nodes = [open_store(store_at(f"redis://127.0.0.1:{port}")) for port in ports]
+        slots = ((0, 5460), (5461, 10922), (10923, 16383))
+        for node, (first, last) in zip(nodes, slots, strict=True):
+            stack.push_async_callback(node.aclose)
+            await until_it_works(node.ping)
+            await node.execute_command("CLUSTER ADDSLOTSRANGE", first, last)  # type: ignore[no-untyped-call]
+            await node.execute_command("CLUSTER MEET", "127.0.0.1", ports[0])  # type: ignore[no-untyped-call]
+
+        async def agreed() -> bool:
+            states = [(await node.cluster("INFO"))["cluster_state"] for node in nodes]
+            return states == ["ok"] * 3
+
+        await until_it_works(agreed)
+        client = open_store(store_at(f"redis+cluster://127.0.0.1:{ports[1]}"))
+        stack.push_async_callback(client.aclose)
+        for number in range(30):
+            await client.set(f"{{drop{number}}}:key", number)
+        assert [await client.get(f"{{drop{number}}}:key") for number in range(30)] == [b"%d" % number for number in range(30)]
+        sizes = [await node.dbsize() for node in nodes]
+        assert sum(sizes) == 30
+        assert all(sizes), "drops spread over the nodes"
+        require_safe(await check_store(client))
+        await nodes[2].config_set("maxmemory-policy", "allkeys-lru")
+        with pytest.raises(UnsafeStore, match="noeviction"):
+            require_safe(await check_store(client))
+
+
+async def test_sentinel_leads_to_the_primary(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        primary = await stack.enter_async_context(bare_valkey(tmp_path, "--requirepass", "pass@word"))
+        configuration = tmp_path / "sentinel.conf"
+        configuration.write_text(f"sentinel monitor main 127.0.0.1 {primary} 1\nsentinel auth-pass main pass@word\n", encoding="ascii")
+        sentinel = await stack.enter_async_context(bare_valkey(tmp_path, str(configuration), "--sentinel"))
+        client = open_store(store_at(f"redis+sentinel://:pass%40word@127.0.0.1:{sentinel},127.0.0.1:1/main/2"))
+        stack.push_async_callback(client.aclose)
+        await until_it_works(client.ping)
+        client_info = await client.client_info()
+        assert (client_info["db"], client_info["resp"]) == (2, "2")
+        require_safe(await check_store(client))
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1", "redis+sentinel://127.0.0.1:26379", "redis+sentinel://host:port/main"])
