@@ -1,19 +1,53 @@
-"""Paying, as the shop's backend and its payment provider do it."""
+"""Paying, as the shop's backend and its payment provider do it. The money is made up, the requests are not."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from loadtest.asking import Asker
-from loadtest.client import Answer
+from loadtest.asking import PAUSE_MAX_S, Asker, code_of
+from loadtest.diary import Diary
+
+CONFIRMED = frozenset({200, 202})
+DELIVERIES_MAX = 20
+_UNREACHED = 0
+
+
+def confirm_request(storefront_key: str, reservation: Mapping[str, Any]) -> dict[str, Any]:
+    """Path, headers and body with which the shop's backend says that a reservation is paid.
+
+    One payment for one reservation, however often it is reported.
+    """
+    reservation_id = reservation["reservation_id"]
+    return {
+        "path": f"/v1/reservations/{reservation_id}/confirm",
+        "headers": {"Authorization": f"Bearer {storefront_key}", "Idempotency-Key": f"confirm-{reservation_id.rpartition('.')[2]}"},
+        "body": {"payment_reference": f"pay-{reservation_id.rpartition('.')[2]}", "amount_minor": reservation["amount_minor"]},
+    }
+
+
+def test_payment_request(reservation: Mapping[str, Any]) -> dict[str, Any]:
+    """Path and body with which a shopper pays at the local test provider, which then sends its webhook."""
+    return {"path": "/v1/test-provider/payments", "body": {"reservation_id": reservation["reservation_id"]}}
+
+
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """What a payment came to."""
+
+    acknowledged: bool
+    status: int
+    code: str = ""
 
 
 class Payments:
-    """Pays for reservations. The money is made up, the requests are not."""
+    """Pays for reservations."""
 
-    def __init__(self, storefront_key: str) -> None:
+    def __init__(self, asker: Asker, diary: Diary, storefront_key: str) -> None:
         """`storefront_key` may confirm reservations; empty when there is none."""
+        self._asker = asker
+        self._diary = diary
         self._key = storefront_key
 
     @property
@@ -21,32 +55,25 @@ class Payments:
         """Whether there is a key to confirm with."""
         return bool(self._key)
 
-    async def confirm(self, asker: Asker, reservation: Mapping[str, Any]) -> Answer:
-        """The shop's backend tells the service that a reservation is paid."""
-        reservation_id = reservation["id"]
-        return await asker.ask(
-            "confirm",
-            "POST",
-            f"/v1/reservations/{reservation_id}/confirm",
-            headers={"Authorization": f"Bearer {self._key}", "Idempotency-Key": f"confirm-{reservation_id}"},
-            body={"payment_reference": payment_reference(reservation_id), "amount_minor": reservation["amount_minor"]},
-        )
+    async def confirm(self, reservation: Mapping[str, Any]) -> Paid:
+        """The shop's backend confirms. Raises TimeUp."""
+        answer = await self._asker.ask("confirm", "POST", **confirm_request(self._key, reservation))
+        acknowledged = answer.status in CONFIRMED
+        return Paid(acknowledged, answer.status, "" if acknowledged else code_of(answer))
 
-    async def pay_by_webhook(self, asker: Asker, reservation: Mapping[str, Any]) -> Answer:
-        """The test provider tells the service that a reservation is paid."""
-        reservation_id = reservation["id"]
-        return await asker.ask(
-            "webhook",
-            "POST",
-            "/v1/payments/webhook/test",
-            body={
-                "reservation_id": reservation_id,
-                "payment_reference": payment_reference(reservation_id),
-                "amount_minor": reservation["amount_minor"],
-            },
-        )
+    async def by_webhook(self, reservation: Mapping[str, Any]) -> Paid:
+        """The test provider is paid and tells the service, again and again until that is answered, as providers do.
 
-
-def payment_reference(reservation_id: str) -> str:
-    """One payment for one reservation, however often it is reported."""
-    return f"pay-{reservation_id}"
+        Raises TimeUp.
+        """
+        status = _UNREACHED
+        for _ in range(DELIVERIES_MAX):
+            answer = await self._asker.ask("test_payment", "POST", **test_payment_request(reservation))
+            if answer.status != 201:
+                return Paid(acknowledged=False, status=answer.status, code=code_of(answer))
+            status = int(answer.json()["webhook_status"])
+            if status != _UNREACHED and status < 500:
+                break
+            self._diary.lost["webhook"] += 1
+            await self._asker.rest(PAUSE_MAX_S)
+        return Paid(status == 200, status, "" if status == 200 else "webhook")

@@ -58,7 +58,7 @@ def read_sale(drop: dict[str, Any], now: float, late_span_s: float) -> tuple[Sal
         starts_at=min(max(now, drop["joins_at_ms"] / 1000), max(opens_at, now)),
         late_span_s=late_span_s,
     )
-    return sale, int(drop["rules"]["limit_per_shopper"])
+    return sale, int(drop["limit_per_shopper"])
 
 
 async def run_crowd(options: argparse.Namespace, diary: Diary) -> None:
@@ -74,7 +74,7 @@ async def run_crowd(options: argparse.Namespace, diary: Diary) -> None:
         if answer.status != 200:
             raise NoDrop(f"GET /v1/drops/{options.drop} was answered {answer.status}: {answer.body[:200]!r}")
         sale, limit = read_sale(answer.json(), time.time(), options.late_span_s)
-        payments = Payments(_key_of(options.storefront_key_file))
+        payments = Payments(asker, diary, _key_of(options.storefront_key_file))
         habits = Habits() if payments.can_confirm else Habits(webhook=1.0)
         async with asyncio.TaskGroup() as visits:
             for number in range(options.shoppers):

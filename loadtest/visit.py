@@ -214,7 +214,7 @@ class Visit:
         got = sorted((item["sku"], item["quantity"]) for item in reservation["items"])
         if got != list(items):
             self._diary.promise_broken(f"asked for {items}, got {got}")
-        self._diary.reservations[str(reservation["id"])] = units
+        self._diary.reservations[str(reservation["reservation_id"])] = units
         return reservation
 
     async def _units_may_return(self, wanted: Items) -> Items:
@@ -247,7 +247,7 @@ class Visit:
                 self._diary.promise_broken(f"reserved {limit} of {sku} on top of {items}, over the limit")
 
     async def _finish(self, reservation: Mapping[str, Any]) -> NoReturn:
-        intent, reservation_id = self._plan.intent, str(reservation["id"])
+        intent, reservation_id = self._plan.intent, str(reservation["reservation_id"])
         if intent is Intent.HOLD:
             raise Leaves("held_and_left")
         if intent is Intent.PAY_LATE:
@@ -256,14 +256,12 @@ class Visit:
             await self._asker.rest(self._plan.paying_s)
         if intent is Intent.RELEASE:
             await self._give_back(reservation_id)
-        if intent is Intent.PAY_BY_WEBHOOK:
-            answer = await self._payments.pay_by_webhook(self._asker, reservation)
-        else:
-            answer = await self._payments.confirm(self._asker, reservation)
-        if answer.status in (200, 201, 202, 204):
-            self._diary.confirmed[reservation_id] = answer.status
+        pay = self._payments.by_webhook if intent is Intent.PAY_BY_WEBHOOK else self._payments.confirm
+        paid = await pay(reservation)
+        if paid.acknowledged:
+            self._diary.confirmed[reservation_id] = paid.status
             raise Leaves("paid_late" if intent is Intent.PAY_LATE else "paid")
-        self._diary.payments_refused[f"{answer.status} {code_of(answer)}"] += 1
+        self._diary.payments_refused[f"{paid.status} {paid.code}"] += 1
         raise Leaves("payment_refused")
 
     async def _give_back(self, reservation_id: str) -> NoReturn:

@@ -92,7 +92,7 @@ class TestSale:
         "joins_at_ms": 90_000,
         "opens_at_ms": 100_000,
         "skus": [{"sku": "b", "limit_per_shopper": 1}, {"sku": "a", "limit_per_shopper": 2}],
-        "rules": {"limit_per_shopper": 2},
+        "limit_per_shopper": 2,
     }
 
     def test_early_shoppers_come_between_now_and_the_opening(self) -> None:
