@@ -1,0 +1,189 @@
+"""Putting an API worker together: the one place that knows how its parts fit."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import stat
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import structlog
+import uvloop
+
+from admission.inlet import Inlet
+from admission.receipts import ReceiptSigner
+from admission.tokens import SigningKeySet, TokenSigner
+from admission.waiting_room import WaitingRoom
+from flashsale.access import AccessKeys
+from flashsale.clock import Clock, SystemClock
+from flashsale.connections import Database, open_database, open_store
+from flashsale.drops import DropStore
+from flashsale.errors import ConfigurationError
+from flashsale.log import configure_logging
+from flashsale.metrics import Metrics
+from flashsale.orders import Orders
+from flashsale.payments import PaymentProvider, Payments, StandardWebhooks, secret_of
+from flashsale.reservations import Reservations
+from flashsale.resources import resource_dir
+from flashsale.scripts import Scripts, read_scripts
+from flashsale.settings import Settings
+from flashsale.web.app import listen, serving
+from flashsale.web.cors import CrossOrigin
+from flashsale.web.request_ids import RequestIds
+from flashsale.web.services import Services
+from flashsale.web.serving import ServingDocuments
+from flashsale.web.storefront import TEST_PROVIDER
+
+STANDARD_PROVIDER = "standard"
+KEYS_MODE = 0o600
+FIRST_LOOK_S = 2.0
+"""a worker that has not seen the store after this long serves all the same, and says so in /readyz"""
+
+
+@asynccontextmanager
+async def build_services(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Services]:
+    """A worker's services with their background loops, which run while the context lasts.
+
+    Succeeds while either store is away: what needs it answers 503 until it is back.
+
+    Raises:
+        ConfigurationError: a setting is not valid, or the signing keys cannot be read.
+    """
+    clock = SystemClock() if clock is None else clock
+    keys = read_signing_keys(settings.tokens.signing_keys_file)
+    async with AsyncExitStack() as opened:
+        store = open_store(settings.store)
+        opened.push_async_callback(store.aclose)
+        database = await open_database(settings.postgres)
+        opened.push_async_callback(database.close)
+        scripts = Scripts(store, read_scripts(resource_dir("lua")), settings.store, settings.batch)
+        services = _services(settings, clock, keys, scripts, database, Orders(database, store))
+        async with asyncio.TaskGroup() as group:
+            loops = [
+                group.create_task(services.inlet.run(), name="inlet"),
+                group.create_task(services.orders.run(), name="orders"),
+                group.create_task(services.access.run(), name="access"),
+            ]
+            try:
+                yield services
+            finally:
+                for loop in loops:
+                    loop.cancel()
+
+
+def _services(settings: Settings, clock: Clock, keys: SigningKeySet, scripts: Scripts, database: Database, orders: Orders) -> Services:
+    drop_store = DropStore(scripts, settings)
+    reservations = Reservations(scripts)
+    tokens = TokenSigner(keys, issuer=settings.tokens.issuer, audience=settings.tokens.audience)
+    metrics = Metrics()
+    documents = ServingDocuments(CrossOrigin(settings.http.cors_origins), RequestIds(), metrics)
+
+    async def store_answers() -> None:
+        await drop_store.ids()
+
+    async def postgres_answers() -> None:
+        async with database.acquire() as session:
+            await session.connection.execute("SELECT 1")
+
+    return Services(
+        settings=settings,
+        clock=clock,
+        inlet=Inlet(drop_store, settings.waiting_room, reservations.expire, documents.see),
+        documents=documents,
+        waiting_room=WaitingRoom(scripts, tokens, ReceiptSigner(keys)),
+        reservations=reservations,
+        drop_store=drop_store,
+        orders=orders,
+        access=AccessKeys(database, clock),
+        payments=_payments(settings, clock, keys),
+        tokens=tokens,
+        jwks=msgspec.json.encode(keys.jwks()),
+        metrics=metrics,
+        checks={"store": store_answers, "postgres": postgres_answers},
+    )
+
+
+def _payments(settings: Settings, clock: Clock, keys: SigningKeySet) -> Payments:
+    providers: dict[str, PaymentProvider] = {}
+    tolerance_ms = settings.payments.webhook_tolerance_ms
+    if settings.payments.webhook_secret:
+        providers[STANDARD_PROVIDER] = StandardWebhooks(settings.payments.webhook_secret, tolerance_ms=tolerance_ms, clock=clock)
+    if not settings.payments.test_provider:
+        return Payments(providers)
+    # Any worker may get the webhook another one sent, so all make the same secret of what all have.
+    secret = secret_of(keys.active("receipt").d.encode())
+    test_provider = StandardWebhooks(secret, tolerance_ms=tolerance_ms, clock=clock)
+    return Payments({**providers, TEST_PROVIDER: test_provider}, test_provider)
+
+
+def read_signing_keys(path: str) -> SigningKeySet:
+    """The signing keys in the file `path`.
+
+    Raises:
+        ConfigurationError: there is no such file, others may read it, or it is not a set of signing keys.
+    """
+    if not path:
+        raise ConfigurationError(
+            what="No signing keys are set.",
+            todo="Make some with 'flashsale signing-key', and name the file in tokens.signing_keys_file.",
+        )
+    try:
+        mode = stat.S_IMODE(Path(path).stat().st_mode)
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigurationError(what=f"The signing keys in {path} cannot be read:", why=f"{error.strerror}.") from None
+    if mode & ~KEYS_MODE:
+        raise ConfigurationError(what=f"The signing keys in {path} may be read by others (mode {mode:04o}).", todo=f"Run: chmod 600 {path}")
+    try:
+        keys = msgspec.json.decode(content, type=SigningKeySet)
+        keys.active("admission")
+        keys.active("receipt")
+    except (msgspec.MsgspecError, ValueError):
+        # What the file holds is secret, so the parser's words are not repeated.
+        raise ConfigurationError(
+            what=f"{path} does not hold an active signing key for admission tokens and one for receipts.",
+            todo="Make a file with 'flashsale signing-key'.",
+        ) from None
+    return keys
+
+
+def run_worker(settings: Settings) -> None:
+    """Runs one API worker until SIGTERM or SIGINT, then finishes what is in flight.
+
+    Raises:
+        ConfigurationError: see `build_services`.
+        OSError: the address to listen on cannot be had.
+    """
+    configure_logging(settings.log)
+    uvloop.run(_worker(settings))
+
+
+async def _worker(settings: Settings) -> None:
+    log = structlog.get_logger("worker")
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with build_services(settings) as services:
+        if not await _first_look(services.inlet, stop):
+            return
+        async with serving(services, listen(settings.http.host, settings.http.port)) as port:
+            log.info("worker_ready", host=settings.http.host, port=port)
+            await stop.wait()
+            log.info("worker_stopping")
+    log.info("worker_stopped")
+
+
+async def _first_look(inlet: Inlet, stop: asyncio.Event) -> bool:
+    """Gives the inlet a moment to learn the drops, so that the first requests find them; False when asked to stop."""
+    waiting = [asyncio.ensure_future(inlet.ready.wait()), asyncio.ensure_future(stop.wait())]
+    try:
+        await asyncio.wait(waiting, timeout=FIRST_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for future in waiting:
+            future.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+    return not stop.is_set()

@@ -1,0 +1,181 @@
+"""The application: which route is answered by what, and how it is served."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from aiohttp import ClientSession, ClientTimeout, web
+from aiohttp.http import HttpVersion11
+
+from flashsale.web.clients import Clients
+from flashsale.web.connection import Connection, Connections
+from flashsale.web.cors import CrossOrigin
+from flashsale.web.directory import DropDirectory
+from flashsale.web.middlewares import Handler, Observer, RouteKind
+from flashsale.web.operations import Operations
+from flashsale.web.page import Page
+from flashsale.web.problems import Code, problem
+from flashsale.web.request_ids import RequestIds
+from flashsale.web.services import Services
+from flashsale.web.shopper import Shopper
+from flashsale.web.storefront import TEST_PROVIDER_CLIENT, TEST_PROVIDER_PATH, WEBHOOK_TIMEOUT_S, Storefront
+
+SERVICES = web.AppKey("services", Services)
+
+LISTEN_BACKLOG = 4096
+LINGER_S = 2.0
+"""how long the rest of a refused body is read and thrown away"""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One address and method."""
+
+    method: str
+    path: str
+    handler: Handler
+    name: str
+    hot: bool = False
+
+
+def routes_of(services: Services) -> list[Route]:
+    """Every route there is."""
+    clients = Clients(services.settings.http, services.clock)
+    directory = DropDirectory(services.inlet, services.drop_store, services.clock)
+    shopper = Shopper(services, directory, clients)
+    storefront = Storefront(services, directory, clients)
+    operations = Operations(services)
+    page = Page(services, directory)
+    return [
+        Route("GET", "/v1/drops/{drop}", shopper.drop, "drop"),
+        Route("GET", "/v1/drops/{drop}/serving", shopper.serving, "serving", hot=True),
+        Route("POST", "/v1/drops/{drop}/tickets", shopper.join, "join", hot=True),
+        Route("POST", "/v1/drops/{drop}/admissions", shopper.admit, "admission", hot=True),
+        Route("POST", "/v1/drops/{drop}/reservations", shopper.reserve, "reserve", hot=True),
+        Route("GET", "/v1/tickets/{ticket_id}", shopper.ticket, "ticket", hot=True),
+        Route("GET", "/v1/reservations/{id}", shopper.reservation, "reservation", hot=True),
+        Route("DELETE", "/v1/reservations/{id}", shopper.release, "release"),
+        Route("POST", "/v1/reservations/{id}/confirm", storefront.confirm, "confirm"),
+        Route("POST", "/v1/payments/webhook/{provider}", storefront.webhook, "webhook"),
+        Route("GET", "/v1/orders", storefront.orders, "orders"),
+        Route("GET", "/v1/orders/{id}", storefront.order, "order"),
+        Route("POST", TEST_PROVIDER_PATH, storefront.test_payment, "test_payment"),
+        Route("GET", "/healthz", operations.alive, "healthz"),
+        Route("GET", "/readyz", operations.ready, "readyz"),
+        Route("GET", "/metrics", operations.metrics, "metrics"),
+        Route("GET", "/.well-known/jwks.json", operations.keys, "jwks"),
+        Route("GET", "/openapi.json", operations.description, "openapi"),
+        Route("GET", "/", page.drops, "page_drops"),
+        Route("GET", "/drops/{drop}", page.drop, "page_drop"),
+        Route("GET", "/assets/{name}", page.asset, "asset"),
+    ]
+
+
+def create_app(services: Services, request_ids: RequestIds | None = None) -> web.Application:
+    """The application over `services`."""
+    settings = services.settings
+    routes = routes_of(services)
+    kinds = {route.handler: RouteKind(route.name, route.hot) for route in routes}
+    cross_origin = CrossOrigin(settings.http.cors_origins)
+    observer = Observer(kinds, cross_origin, request_ids or RequestIds(), services.metrics, settings.log.sample_ok)
+
+    @web.middleware
+    async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
+        return await observer.handle(request, handler)
+
+    app = web.Application(middlewares=[observe], client_max_size=settings.http.body_max_bytes)
+    app[SERVICES] = services
+    for route in routes:
+        if route.method == "GET":
+            app.router.add_get(route.path, route.handler, expect_handler=_expect)
+        else:
+            app.router.add_route(route.method, route.path, route.handler, expect_handler=_expect)
+    app.cleanup_ctx.append(_test_provider_client)
+    return app
+
+
+async def _test_provider_client(app: web.Application) -> AsyncIterator[None]:
+    if app[SERVICES].payments.test_provider is None:
+        yield
+        return
+    async with ClientSession(timeout=ClientTimeout(total=WEBHOOK_TIMEOUT_S)) as client:
+        app[TEST_PROVIDER_CLIENT] = client
+        yield
+
+
+async def _expect(request: web.Request) -> web.StreamResponse | None:
+    """Meets `Expect: 100-continue`; any other expectation is refused (RFC 9110, 10.1.1)."""
+    if request.headers["Expect"].lower() != "100-continue":
+        return problem(Code.EXPECTATION_FAILED)
+    if request.version == HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # it is not part of the answer
+    return None
+
+
+@asynccontextmanager
+async def serving(services: Services, listener: socket.socket) -> AsyncIterator[int]:
+    """Serves on `listener` while the context lasts; yields the port.
+
+    Afterwards no connection is accepted any more, and requests in flight have `http.shutdown_grace_ms` to finish.
+    """
+    settings = services.settings.http
+    request_ids = services.documents.request_ids
+    runner = web.AppRunner(
+        create_app(services, request_ids),
+        access_log=None,
+        handle_signals=False,
+        shutdown_timeout=settings.shutdown_grace_ms / 1000,
+    )
+    await runner.setup()
+    assert runner.server is not None
+    shared = Connections(
+        services.documents,
+        request_ids,
+        services.metrics,
+        connections_max=settings.connections_max,
+        head_timeout_s=settings.head_timeout_ms / 1000,
+    )
+    loop = asyncio.get_running_loop()
+    connect = partial(
+        Connection,
+        runner.server,
+        shared,
+        loop=loop,
+        access_log=None,
+        keepalive_timeout=settings.keepalive_ms / 1000,
+        lingering_time=LINGER_S,
+        auto_decompress=False,
+    )
+    try:
+        server = await loop.create_server(connect, sock=listener, backlog=LISTEN_BACKLOG)
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            server.close()
+    finally:
+        await runner.cleanup()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket of this worker's own on a port that all workers share (SO_REUSEPORT); the kernel spreads connections.
+
+    Raises:
+        OSError: the address cannot be had.
+    """
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind(address)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener

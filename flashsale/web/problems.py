@@ -1,0 +1,294 @@
+"""The only place that turns outcomes and exceptions into HTTP: problem documents (RFC 9457) with a stable `code`."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import assert_never
+
+import msgspec
+from aiohttp import web
+
+from flashsale.errors import (
+    BadInput,
+    Busy,
+    DatabaseUnavailable,
+    DropNotFound,
+    FlashsaleError,
+    Recovering,
+    StoreUnavailable,
+    StoreUnknown,
+)
+from flashsale.model import AdmitOutcome, ConfirmOutcome, JoinOutcome, Refused, ReleaseOutcome, ReserveOutcome
+from flashsale.payments import ProviderUnknown, WebhookRefused
+from flashsale.reservations import Settlement
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Code(StrEnum):
+    """Every code a caller may see."""
+
+    BAD_REQUEST = "bad_request"
+    IDEMPOTENCY_KEY_MISSING = "idempotency_key_missing"
+    UNAUTHORIZED = "unauthorized"
+    TOKEN_INVALID = "token_invalid"  # noqa: S105 - a code
+    TOKEN_EXPIRED = "token_expired"  # noqa: S105 - a code
+    TICKET_INVALID = "ticket_invalid"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not_found"
+    DROP_NOT_FOUND = "drop_not_found"
+    TICKET_NOT_FOUND = "ticket_not_found"
+    RESERVATION_NOT_FOUND = "reservation_not_found"
+    ORDER_NOT_FOUND = "order_not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    BODY_TIMEOUT = "body_timeout"
+    NOT_OPEN = "not_open"
+    PAUSED = "paused"
+    CLOSED = "closed"
+    SOLD_OUT = "sold_out"
+    LIMIT_REACHED = "limit_reached"
+    NOT_YET = "not_yet"
+    ALREADY_PAID = "already_paid"
+    PAYMENT_CONFLICT = "payment_conflict"
+    RESERVATION_EXPIRED = "reservation_expired"
+    BODY_TOO_LARGE = "body_too_large"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    EXPECTATION_FAILED = "expectation_failed"
+    IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
+    AMOUNT_MISMATCH = "amount_mismatch"
+    RATE_LIMITED = "rate_limited"
+    INTERNAL = "internal"
+    BUSY = "busy"
+    UNKNOWN = "unknown"
+    RECOVERING = "recovering"
+    DATABASE_UNAVAILABLE = "database_unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    status: int
+    title: str
+    detail: str
+    """what is said when nothing more is known"""
+    retry: bool = False
+    """answers carry Retry-After"""
+
+
+_KINDS: Mapping[Code, _Kind] = {
+    Code.BAD_REQUEST: _Kind(400, "Bad request", "The request is malformed."),
+    Code.IDEMPOTENCY_KEY_MISSING: _Kind(
+        400,
+        "Idempotency key missing",
+        "Send an Idempotency-Key header of 1 to 128 visible ASCII characters; repeat it when you repeat the request.",
+    ),
+    Code.UNAUTHORIZED: _Kind(401, "Unauthorized", "The credential is missing, unknown, expired or revoked."),
+    Code.TOKEN_INVALID: _Kind(
+        401, "Admission token invalid", "The admission token is missing, not genuine, not in force, or of another drop or shopper."
+    ),
+    Code.TOKEN_EXPIRED: _Kind(401, "Admission token expired", "The admission token has expired; exchange the ticket again for a new one."),
+    Code.TICKET_INVALID: _Kind(401, "Ticket invalid", "The ticket is missing, unknown, of another drop, or its secret is wrong."),
+    Code.FORBIDDEN: _Kind(403, "Forbidden", "The key does not have the scope this needs."),
+    Code.NOT_FOUND: _Kind(404, "Not found", "There is nothing at this address."),
+    Code.DROP_NOT_FOUND: _Kind(404, "Drop not found", "There is no drop of that name."),
+    Code.TICKET_NOT_FOUND: _Kind(404, "Ticket not found", "There is no such ticket."),
+    Code.RESERVATION_NOT_FOUND: _Kind(404, "Reservation not found", "There is no such reservation."),
+    Code.ORDER_NOT_FOUND: _Kind(404, "Order not found", "There is no such order."),
+    Code.METHOD_NOT_ALLOWED: _Kind(405, "Method not allowed", "This address does not answer that method."),
+    Code.BODY_TIMEOUT: _Kind(408, "Body too slow", "The request's body did not arrive in time."),
+    Code.NOT_OPEN: _Kind(409, "Not open", "The drop is not open yet."),
+    Code.PAUSED: _Kind(409, "Paused", "The drop is paused; your place is kept."),
+    Code.CLOSED: _Kind(409, "Closed", "The drop has ended."),
+    Code.SOLD_OUT: _Kind(409, "Sold out", "Not enough units are available."),
+    Code.LIMIT_REACHED: _Kind(409, "Limit reached", "This is more than one shopper may buy in this drop."),
+    Code.NOT_YET: _Kind(409, "Not yet", "It is not this ticket's turn yet."),
+    Code.ALREADY_PAID: _Kind(409, "Already paid", "The reservation is paid and cannot be given back here."),
+    Code.PAYMENT_CONFLICT: _Kind(409, "Payment conflict", "The reservation was settled with another payment."),
+    Code.RESERVATION_EXPIRED: _Kind(410, "Reservation expired", "The reservation has ended and its units are no longer held."),
+    Code.BODY_TOO_LARGE: _Kind(413, "Body too large", "The request's body is larger than allowed."),
+    Code.UNSUPPORTED_MEDIA_TYPE: _Kind(415, "Unsupported media type", "Send the body as application/json."),
+    Code.EXPECTATION_FAILED: _Kind(417, "Expectation failed", "The only expectation met is 100-continue."),
+    Code.IDEMPOTENCY_KEY_REUSED: _Kind(422, "Idempotency key reused", "This Idempotency-Key was used with another body."),
+    Code.AMOUNT_MISMATCH: _Kind(422, "Amount mismatch", "The amount is not the reservation's."),
+    Code.RATE_LIMITED: _Kind(429, "Too many requests", "Too many requests came from this address.", retry=True),
+    Code.INTERNAL: _Kind(500, "Internal error", "Something failed here. The request id finds it in the log."),
+    Code.BUSY: _Kind(503, "Busy", "The service cannot take this right now; nothing has changed.", retry=True),
+    Code.UNKNOWN: _Kind(
+        503, "Outcome unknown", "The store gave no answer in time. Repeat with the same key to get the one true outcome.", retry=True
+    ),
+    Code.RECOVERING: _Kind(503, "Recovering", "The drop is being recovered.", retry=True),
+    Code.DATABASE_UNAVAILABLE: _Kind(503, "Database unavailable", "Orders cannot be read right now.", retry=True),
+}
+
+_BY_STATUS = {404: Code.NOT_FOUND, 405: Code.METHOD_NOT_ALLOWED, 413: Code.BODY_TOO_LARGE, 415: Code.UNSUPPORTED_MEDIA_TYPE}
+
+
+class Problem(web.Response):
+    """A problem document as an answer."""
+
+    code: Code
+
+
+class ProblemError(Exception):
+    """Ends the handling of a request with `problem`."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.code)
+        self.problem = problem
+
+
+def problem(code: Code, detail: str = "", members: Mapping[str, object] | None = None, *, retry_after_s: int = 0) -> Problem:
+    """The answer for `code`; `members` are added to the document."""
+    kind = _KINDS[code]
+    document = {
+        "type": f"urn:flashsale:problem:{code.value}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": detail or kind.detail,
+        "code": code.value,
+        **(members or {}),
+    }
+    headers = {"Content-Type": MEDIA_TYPE, "Cache-Control": "no-store"}
+    if kind.retry:
+        # Spread out, so that a crowd told to come back does not come back together.
+        headers["Retry-After"] = str(retry_after_s or random.randint(1, 3))  # noqa: S311 - no secret
+    if kind.status == 401:
+        headers["WWW-Authenticate"] = "Ticket" if code is Code.TICKET_INVALID else "Bearer"
+    answer = Problem(status=kind.status, body=msgspec.json.encode(document), headers=headers)
+    answer.code = code
+    return answer
+
+
+def of_refusal(refused: Refused) -> Problem:
+    """The answer for an expected refusal of a join, an admission or a reservation."""
+    outcome = refused.outcome
+    match outcome:
+        case ReserveOutcome.UNKNOWN_SKU:
+            return problem(Code.BAD_REQUEST, "An item names a SKU that is not in this drop.", {"field": "items"})
+        case ReserveOutcome():
+            code = _reserve_code(outcome)
+        case AdmitOutcome():
+            code = _admit_code(outcome)
+        case JoinOutcome():
+            code = _join_code(outcome)
+        case _:
+            raise AssertionError(f"{outcome!r} is not a refusal of a shopper's request")
+    return problem(code, members=refused.detail)
+
+
+def _reserve_code(outcome: ReserveOutcome) -> Code:
+    match outcome:
+        case ReserveOutcome.RESERVED | ReserveOutcome.REPLAYED:
+            raise AssertionError("a reservation is not a problem")
+        case ReserveOutcome.KEY_REUSED:
+            return Code.IDEMPOTENCY_KEY_REUSED
+        case ReserveOutcome.UNKNOWN_SKU:
+            return Code.BAD_REQUEST
+        case ReserveOutcome.NOT_OPEN | ReserveOutcome.PAUSED | ReserveOutcome.CLOSED | ReserveOutcome.RECOVERING:
+            return Code(outcome.value)
+        case ReserveOutcome.TOKEN_INVALID | ReserveOutcome.TOKEN_EXPIRED | ReserveOutcome.LIMIT_REACHED | ReserveOutcome.SOLD_OUT:
+            return Code(outcome.value)
+        case _:
+            assert_never(outcome)
+
+
+def _admit_code(outcome: AdmitOutcome) -> Code:
+    match outcome:
+        case AdmitOutcome.ADMITTED | AdmitOutcome.REPLAYED:
+            raise AssertionError("an admission is not a problem")
+        case AdmitOutcome.NOT_OPEN | AdmitOutcome.PAUSED | AdmitOutcome.CLOSED | AdmitOutcome.RECOVERING:
+            return Code(outcome.value)
+        case AdmitOutcome.NOT_YET | AdmitOutcome.SOLD_OUT | AdmitOutcome.TICKET_INVALID:
+            return Code(outcome.value)
+        case _:
+            assert_never(outcome)
+
+
+def _join_code(outcome: JoinOutcome) -> Code:
+    match outcome:
+        case JoinOutcome.JOINED | JoinOutcome.REPLAYED:
+            raise AssertionError("a place in the line is not a problem")
+        case JoinOutcome.ROOM_FULL:
+            return Code.BUSY
+        case JoinOutcome.NOT_OPEN | JoinOutcome.CLOSED | JoinOutcome.SOLD_OUT | JoinOutcome.TICKET_INVALID | JoinOutcome.RECOVERING:
+            return Code(outcome.value)
+        case _:
+            assert_never(outcome)
+
+
+def of_confirm(settlement: Settlement) -> Problem | None:
+    """The answer for a confirm that did not sell the units, or None when it did."""
+    outcome = settlement.outcome
+    assert isinstance(outcome, ConfirmOutcome)
+    match outcome:
+        case ConfirmOutcome.CONFIRMED | ConfirmOutcome.REPLAYED:
+            return None
+        case ConfirmOutcome.PAYMENT_CONFLICT:
+            return problem(Code.PAYMENT_CONFLICT)
+        case ConfirmOutcome.AMOUNT_MISMATCH:
+            return problem(Code.AMOUNT_MISMATCH, members={"amount_minor": settlement.amount_minor})
+        case ConfirmOutcome.REFUND_DUE:
+            detail = "The payment came after the reservation had ended and its units were gone; it must be given back."
+            return problem(Code.RESERVATION_EXPIRED, detail, {"refund_due": True})
+        case ConfirmOutcome.NOT_FOUND:
+            return problem(Code.RESERVATION_NOT_FOUND)
+        case ConfirmOutcome.RECOVERING:
+            return problem(Code.RECOVERING)
+        case _:
+            assert_never(outcome)
+
+
+def of_release(settlement: Settlement) -> Problem | None:
+    """The answer for a release that gave nothing back, or None when the reservation is released."""
+    outcome = settlement.outcome
+    assert isinstance(outcome, ReleaseOutcome)
+    match outcome:
+        case ReleaseOutcome.RELEASED | ReleaseOutcome.REPLAYED:
+            return None
+        case ReleaseOutcome.EXPIRED:
+            return problem(Code.RESERVATION_EXPIRED)
+        case ReleaseOutcome.CONFIRMED:
+            return problem(Code.ALREADY_PAID)
+        case ReleaseOutcome.NOT_FOUND:
+            return problem(Code.RESERVATION_NOT_FOUND)
+        case ReleaseOutcome.RECOVERING:
+            return problem(Code.RECOVERING)
+        case _:
+            assert_never(outcome)
+
+
+# Expected situations and their codes; the exception's own words are shown only where they are about the caller's input.
+_ERROR_CODES: tuple[tuple[type[FlashsaleError], Code], ...] = (
+    (DropNotFound, Code.DROP_NOT_FOUND),
+    (StoreUnknown, Code.UNKNOWN),
+    (Busy, Code.BUSY),
+    (StoreUnavailable, Code.BUSY),
+    (Recovering, Code.RECOVERING),
+    (DatabaseUnavailable, Code.DATABASE_UNAVAILABLE),
+)
+
+
+def of_error(error: FlashsaleError) -> Problem:
+    """The answer for an exception of ours; what is unexpected becomes `internal` and tells nothing."""
+    match error:
+        case BadInput():
+            return problem(Code.BAD_REQUEST, str(error), {"field": error.field} if error.field else None)
+        case WebhookRefused():
+            return problem(Code.UNAUTHORIZED, str(error))
+        case ProviderUnknown():
+            return problem(Code.NOT_FOUND, str(error))
+        case _:
+            return problem(next((code for kind, code in _ERROR_CODES if isinstance(error, kind)), Code.INTERNAL))
+
+
+def of_http(error: web.HTTPException) -> Problem:
+    """The answer for an error of the framework's own."""
+    code = _BY_STATUS.get(error.status) or (Code.BAD_REQUEST if error.status < 500 else Code.INTERNAL)
+    answer = problem(code)
+    if "Allow" in error.headers:
+        answer.headers["Allow"] = error.headers["Allow"]
+    if code is Code.BODY_TOO_LARGE:
+        answer.force_close()
+    return answer

@@ -1,0 +1,358 @@
+"""What shoppers' browsers ask for: drops, a place in the line, admission, reservations."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+
+import msgspec
+from aiohttp import web
+from msgspec import UNSET, Struct, UnsetType
+
+from admission.estimate import position, wait_range_ms
+from admission.inlet import LiveDrop
+from flashsale.errors import BadInput, Busy, DatabaseUnavailable
+from flashsale.model import Drop, DropState, Refused, Reservation, Ticket
+from flashsale.web.clients import Clients
+from flashsale.web.directory import DropDirectory
+from flashsale.web.middlewares import REQUEST_ID
+from flashsale.web.problems import Code, Problem, ProblemError, of_refusal, of_release, problem
+from flashsale.web.requests import (
+    JoinBody,
+    ReserveBody,
+    bearer,
+    etag_matches,
+    idempotency_key,
+    read_json,
+    ticket_with_secret,
+)
+from flashsale.web.services import Services
+from flashsale.web.serving import serving_response
+
+PERSONAL: Mapping[str, str] = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+ORDER_TIMEOUT_S = 0.3
+"""how long a reservation's answer waits for Postgres to tell the order's state"""
+
+_join_body = msgspec.json.Decoder(JoinBody)
+_reserve_body = msgspec.json.Decoder(ReserveBody)
+_encode = msgspec.json.Encoder().encode
+
+
+class SkuView(Struct, frozen=True):
+    """One sellable thing, as shown."""
+
+    sku: str
+    name: str
+    price_minor: int
+    allotment: int
+    limit_per_shopper: int
+    media: str | None
+
+
+class DropView(Struct, frozen=True):
+    """A drop, as shown."""
+
+    drop: str
+    name: str
+    description: str
+    currency: str
+    state: str
+    joins_at_ms: int
+    opens_at_ms: int
+    closes_at_ms: int
+    rate_per_min: int
+    claim_window_ms: int
+    reservation_ttl_ms: int
+    limit_per_shopper: int
+    durability: str
+    skus: list[SkuView]
+
+
+class TicketView(Struct, frozen=True):
+    """A place given by a join."""
+
+    ticket_id: str
+    drop: str
+    state: str
+    joined_at_ms: int
+    receipt: str
+    serving_number: int
+    opens_at_ms: int
+    entry_number: int | UnsetType = UNSET
+    queue_number: int | UnsetType = UNSET
+
+
+class EtaView(Struct, frozen=True):
+    """From the shortest to a cautious longest wait."""
+
+    shortest_ms: int
+    longest_ms: int
+
+
+class PlaceView(Struct, frozen=True):
+    """A place, looked up."""
+
+    ticket_id: str
+    drop: str
+    state: str
+    position: int
+    serving_number: int
+    opens_at_ms: int
+    eta: EtaView | None
+    chance: float | None
+    entry_number: int | UnsetType = UNSET
+    queue_number: int | UnsetType = UNSET
+
+
+class AdmissionView(Struct, frozen=True):
+    """Permission to reserve."""
+
+    admission_token: str
+    expires_at_ms: int
+
+
+class ItemView(Struct, frozen=True):
+    """Units of one SKU."""
+
+    sku: str
+    quantity: int
+
+
+class OrderStateView(Struct, frozen=True):
+    """The order of a reservation, as far as it is known."""
+
+    state: str | None
+    recorded: bool
+    """False: not in Postgres yet, or Postgres does not answer just now"""
+
+
+class ReservationView(Struct, frozen=True):
+    """A reservation, as shown."""
+
+    reservation_id: str
+    drop: str
+    state: str
+    items: list[ItemView]
+    amount_minor: int
+    currency: str
+    reserved_at_ms: int
+    expires_at_ms: int
+    durability: str
+    order: OrderStateView | UnsetType = UNSET
+
+
+class Shopper:
+    """Handlers of the shopper's routes."""
+
+    def __init__(self, services: Services, directory: DropDirectory, clients: Clients) -> None:
+        self._services = services
+        self._inlet = services.inlet
+        self._room = services.waiting_room
+        self._reservations = services.reservations
+        self._tokens = services.tokens
+        self._directory = directory
+        self._clients = clients
+        self._body_timeout_s = services.settings.http.body_timeout_ms / 1000
+
+    async def drop(self, request: web.Request) -> web.Response:
+        """GET /v1/drops/{drop}: what is on sale."""
+        live = await self._directory.find(request.match_info["drop"])
+        body = _encode(_drop_view(live))
+        etag = f'"{live.snapshot.digest[:16]}-{live.snapshot.rate_per_min}-{_state(live)}"'
+        headers = {"ETag": etag, "Cache-Control": "public, max-age=5"}
+        if_none_match = request.headers.get("If-None-Match")
+        if if_none_match is not None and etag_matches(if_none_match, etag):
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=body, headers={"Content-Type": "application/json", **headers})
+
+    async def serving(self, request: web.Request) -> web.Response:
+        """GET /v1/drops/{drop}/serving: the serving document, when the short path did not answer."""
+        drop_id = request.match_info["drop"]
+        document = self._services.documents.get(drop_id)
+        if document is None:
+            await self._directory.find(drop_id)
+            document = self._services.documents.get(drop_id)
+            assert document is not None
+        return serving_response(document, request.headers.get("If-None-Match"))
+
+    async def join(self, request: web.Request) -> web.Response:
+        """POST /v1/drops/{drop}/tickets: a place in the line."""
+        if limited := self._limited(request):
+            return limited
+        live = await self._live(request)
+        body = await read_json(request, _join_body, self._body_timeout_s)
+        for name in ("identity", "code", "challenge"):
+            if getattr(body, name) is not UNSET:
+                raise BadInput(what=f"'{name}' is not enabled for this drop.", field=name)
+        drop_id = live.definition.drop_id
+        place = await self._room.join(drop_id, body.secret_hash)
+        if isinstance(place, Refused):
+            return of_refusal(place)
+        snapshot = live.snapshot
+        view = TicketView(
+            place.ticket_id,
+            drop_id,
+            "waiting",
+            place.joined_at_ms,
+            place.receipt,
+            snapshot.serving_number,
+            snapshot.opens_at_ms,
+            UNSET if place.late else place.number,
+            place.number if place.late else UNSET,
+        )
+        return web.Response(body=_encode(view), status=200 if place.replayed else 201, headers=PERSONAL)
+
+    async def ticket(self, request: web.Request) -> web.Response:
+        """GET /v1/tickets/{ticket_id}: the place, for clients that cannot compute it."""
+        ticket_id = request.match_info["ticket_id"]
+        live = await self._directory.of_ticket(ticket_id)
+        inspection = await self._services.drop_store.inspect(live.definition.drop_id, tickets=(ticket_id,))
+        ticket = inspection.tickets[0]
+        if ticket is None:
+            return problem(Code.TICKET_NOT_FOUND)
+        snapshot = inspection.snapshot
+        eta = wait_range_ms(snapshot, ticket.number)
+        view = PlaceView(
+            ticket_id=ticket_id,
+            drop=snapshot.drop_id,
+            state=_ticket_state(ticket, snapshot.state, snapshot.now_ms),
+            position=position(ticket.number, snapshot.serving_number),
+            serving_number=snapshot.serving_number,
+            opens_at_ms=snapshot.opens_at_ms,
+            eta=None if eta is None else EtaView(*eta),
+            chance=None,
+            entry_number=UNSET if ticket.late else ticket.number,
+            queue_number=ticket.number if ticket.late else UNSET,
+        )
+        return web.Response(body=_encode(view), headers=PERSONAL)
+
+    async def admit(self, request: web.Request) -> web.Response:
+        """POST /v1/drops/{drop}/admissions: a served ticket becomes an admission token."""
+        if limited := self._limited(request):
+            return limited
+        live = await self._live(request)
+        drop_id = live.definition.drop_id
+        ticket_id, secret = ticket_with_secret(request, drop_id)
+        admitted = await self._room.admit(drop_id, live.snapshot.epoch, ticket_id, secret)
+        if isinstance(admitted, Refused):
+            return of_refusal(admitted)
+        return web.Response(body=_encode(AdmissionView(admitted.token, admitted.expires_at_ms)), headers=PERSONAL)
+
+    async def reserve(self, request: web.Request) -> web.Response:
+        """POST /v1/drops/{drop}/reservations: units for an admitted shopper."""
+        if limited := self._limited(request):
+            return limited
+        live = await self._live(request)
+        drop = live.definition
+        permission = self._tokens.read(bearer(request))
+        if permission is None or permission[0] != drop.drop_id:
+            return problem(Code.TOKEN_INVALID)
+        key = idempotency_key(request)
+        items = (await read_json(request, _reserve_body, self._body_timeout_s)).sorted_items()
+        _, ticket_id, token_id = permission
+        reservation = await self._reservations.reserve(drop.drop_id, ticket_id, token_id, key, items, request[REQUEST_ID])
+        if isinstance(reservation, Refused):
+            return of_refusal(reservation)
+        status = 200 if reservation.replayed else 201
+        return web.Response(body=_encode(_reservation_view(reservation, drop)), status=status, headers=PERSONAL)
+
+    async def reservation(self, request: web.Request) -> web.Response:
+        """GET /v1/reservations/{id}: its state, and the order's once that is recorded."""
+        reservation_id = request.match_info["id"]
+        found, drop = await self._look_up(reservation_id)
+        return self._shown(found, drop, await self._order_state(reservation_id))
+
+    async def release(self, request: web.Request) -> web.Response:
+        """DELETE /v1/reservations/{id}: gives the units back."""
+        if limited := self._limited(request):
+            return limited
+        reservation_id = request.match_info["id"]
+        found, drop = await self._look_up(reservation_id)
+        if "Authorization" in request.headers:
+            permission = self._tokens.read(bearer(request))
+            if permission is None or permission[1] != found.ticket_id:
+                return problem(Code.TOKEN_INVALID)
+        settlement = await self._reservations.release(reservation_id, request[REQUEST_ID], "shopper")
+        refusal = of_release(settlement)
+        if refusal is not None:
+            return refusal
+        assert settlement.state is not None
+        return self._shown(replace(found, state=settlement.state), drop)
+
+    def _limited(self, request: web.Request) -> Problem | None:
+        wait_s = self._clients.take(request)
+        return problem(Code.RATE_LIMITED, retry_after_s=wait_s) if wait_s else None
+
+    async def _live(self, request: web.Request) -> LiveDrop:
+        drop_id = request.match_info["drop"]
+        return self._inlet.get(drop_id) or await self._directory.find(drop_id)
+
+    async def _look_up(self, reservation_id: str) -> tuple[Reservation, Drop]:
+        """The reservation as the store has it now, and its drop. Raises ProblemError when there is none."""
+        live = await self._directory.of_reservation(reservation_id)
+        inspection = await self._services.drop_store.inspect(live.definition.drop_id, reservations=(reservation_id,))
+        found = inspection.reservations[0]
+        if found is None:
+            raise ProblemError(problem(Code.RESERVATION_NOT_FOUND))
+        return found, live.definition
+
+    async def _order_state(self, reservation_id: str) -> OrderStateView:
+        try:
+            async with asyncio.timeout(ORDER_TIMEOUT_S):
+                order = await self._services.orders.get(reservation_id)
+        except (DatabaseUnavailable, Busy, TimeoutError):
+            order = None
+        return OrderStateView(None, recorded=False) if order is None else OrderStateView(order.state.value, recorded=True)
+
+    @staticmethod
+    def _shown(reservation: Reservation, drop: Drop, order: OrderStateView | UnsetType = UNSET) -> web.Response:
+        return web.Response(body=_encode(_reservation_view(reservation, drop, order)), headers=PERSONAL)
+
+
+def _state(live: LiveDrop) -> str:
+    return "recovering" if live.recovering else live.snapshot.state.value
+
+
+def _drop_view(live: LiveDrop) -> DropView:
+    drop, snapshot = live.definition, live.snapshot
+    return DropView(
+        drop=drop.drop_id,
+        name=drop.name,
+        description=drop.description,
+        currency=drop.currency,
+        state=_state(live),
+        joins_at_ms=snapshot.joins_at_ms,
+        opens_at_ms=snapshot.opens_at_ms,
+        closes_at_ms=snapshot.closes_at_ms,
+        rate_per_min=snapshot.rate_per_min,
+        claim_window_ms=drop.claim_window_ms,
+        reservation_ttl_ms=drop.reservation_ttl_ms,
+        limit_per_shopper=drop.limit_per_shopper,
+        durability=drop.durability,
+        skus=[
+            SkuView(sku.sku, sku.name, sku.price_minor, snapshot.skus[sku.sku].allotment, sku.limit_per_shopper, sku.media or None)
+            for sku in drop.skus
+        ],
+    )
+
+
+def _ticket_state(ticket: Ticket, state: DropState, now_ms: int) -> str:
+    if state is DropState.CLOSED:
+        return "expired"
+    return "admitted" if now_ms < ticket.token_expires_at_ms else "waiting"
+
+
+def _reservation_view(reservation: Reservation, drop: Drop, order: OrderStateView | UnsetType = UNSET) -> ReservationView:
+    return ReservationView(
+        reservation.reservation_id,
+        drop.drop_id,
+        reservation.state.name.lower(),
+        [ItemView(sku, quantity) for sku, quantity in reservation.items],
+        reservation.amount_minor,
+        drop.currency,
+        reservation.reserved_at_ms,
+        reservation.expires_at_ms,
+        drop.durability,
+        order,
+    )

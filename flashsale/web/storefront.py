@@ -1,0 +1,274 @@
+"""What storefronts and payment providers ask for: confirming reservations, and orders."""
+
+from __future__ import annotations
+
+import secrets
+
+import msgspec
+from aiohttp import ClientError, ClientSession, web
+from msgspec import Struct
+
+from admission.inlet import LiveDrop
+from flashsale.access import Principal, Scope
+from flashsale.errors import BadInput, DatabaseUnavailable
+from flashsale.model import OrderState, ReservationState
+from flashsale.orders import PAGE_MAX, Order
+from flashsale.payments import payment_event
+from flashsale.reservations import Settlement
+from flashsale.web.clients import Clients
+from flashsale.web.directory import DropDirectory
+from flashsale.web.middlewares import REQUEST_ID
+from flashsale.web.problems import Code, ProblemError, of_confirm, problem
+from flashsale.web.requests import ConfirmBody, TestPaymentBody, bearer, idempotency_key, read_body, read_json
+from flashsale.web.services import Services
+from flashsale.web.shopper import PERSONAL, ItemView
+
+RETRY_AFTER_S = 1
+PAGE_DEFAULT = 50
+TEST_PROVIDER = "test"
+TEST_PROVIDER_PATH = "/v1/test-provider/payments"
+WEBHOOK_TIMEOUT_S = 5.0
+
+TEST_PROVIDER_CLIENT = web.AppKey("test_provider_client", ClientSession)
+
+_confirm_body = msgspec.json.Decoder(ConfirmBody)
+_test_payment_body = msgspec.json.Decoder(TestPaymentBody)
+_encode = msgspec.json.Encoder().encode
+
+
+class OrderView(Struct, frozen=True):
+    """An order, as recorded."""
+
+    order_id: str
+    drop: str
+    state: str
+    items: list[ItemView]
+    amount_minor: int
+    currency: str
+    payment_reference: str | None
+    reason: str | None
+    reserved_at_ms: int
+    expires_at_ms: int
+    paid_at_ms: int | None
+    finished_at_ms: int | None
+    request_id: str
+
+
+class RecordingView(Struct, frozen=True):
+    """An order that is certain and not in Postgres yet."""
+
+    order_id: str
+    drop: str
+    state: str
+    """of the reservation in the store"""
+    status_url: str
+
+
+class OrdersView(Struct, frozen=True):
+    """A page of orders."""
+
+    orders: list[OrderView]
+    next: str | None
+    """pass as `after` for the next page; null on the last one"""
+
+
+class WebhookView(Struct, frozen=True):
+    """A payment event that was taken."""
+
+    reservation_id: str
+    state: str
+
+
+class TestPaymentView(Struct, frozen=True):
+    """What the test provider did."""
+
+    payment_reference: str
+    amount_minor: int
+    webhook_status: int
+    """the service's answer to the provider's webhook; 0 when it could not be reached"""
+
+
+class Storefront:
+    """Handlers of the storefront's and the providers' routes."""
+
+    def __init__(self, services: Services, directory: DropDirectory, clients: Clients) -> None:
+        self._services = services
+        self._directory = directory
+        self._clients = clients
+        self._body_timeout_s = services.settings.http.body_timeout_ms / 1000
+        self._deadline_ms = services.settings.confirm.deadline_ms
+
+    async def confirm(self, request: web.Request) -> web.Response:
+        """POST /v1/reservations/{id}/confirm: sold; answered when the order is committed."""
+        principal = await self._authorize(request)
+        reservation_id = request.match_info["id"]
+        live = await self._directory.of_reservation(reservation_id)
+        _must_own(principal, live, Code.RESERVATION_NOT_FOUND)
+        idempotency_key(request)
+        body = await read_json(request, _confirm_body, self._body_timeout_s)
+        settlement = await self._services.reservations.confirm(
+            reservation_id, body.payment_reference, body.amount_minor, request[REQUEST_ID]
+        )
+        refusal = of_confirm(settlement)
+        if refusal is not None:
+            return refusal
+        state = await self._services.orders.wait_recorded(reservation_id, self._deadline_ms)
+        return await self._confirmed(settlement, live, state)
+
+    async def _confirmed(self, settlement: Settlement, live: LiveDrop, state: OrderState | None) -> web.Response:
+        if state is not None:
+            order = await self._recorded(settlement.reservation_id)
+            if order is not None and order.state is not OrderState.PENDING:
+                return web.Response(body=_encode(_order_view(order)), headers=PERSONAL)
+        return _recording(settlement.reservation_id, live, settlement.state)
+
+    async def webhook(self, request: web.Request) -> web.Response:
+        """POST /v1/payments/webhook/{provider}: a provider tells of a payment; taken as soon as the store has it."""
+        provider = self._services.payments.provider(request.match_info["provider"])
+        body = await read_body(request, self._body_timeout_s)
+        try:
+            payment = provider.read({name.lower(): value for name, value in request.headers.items()}, body)
+        except Exception:
+            self._charge(request)
+            raise
+        if payment is None:
+            return web.Response(status=204)
+        await self._directory.of_reservation(payment.reservation_id)
+        settlement = await self._services.reservations.confirm(
+            payment.reservation_id, payment.payment_reference, payment.amount_minor, request[REQUEST_ID]
+        )
+        refusal = of_confirm(settlement)
+        if refusal is not None and settlement.state is not ReservationState.REFUND_DUE:
+            return refusal
+        assert settlement.state is not None
+        # Money that must go back is recorded too: the provider has done its part and must not send the event again.
+        return web.Response(body=_encode(WebhookView(payment.reservation_id, settlement.state.name.lower())), headers=PERSONAL)
+
+    async def orders(self, request: web.Request) -> web.Response:
+        """GET /v1/orders?drop=…&after=…&limit=…: a drop's orders, page by page."""
+        principal = await self._authorize(request)
+        drop_id, after, limit = _page_of(request)
+        live = await self._directory.find(drop_id)
+        _must_own(principal, live, Code.DROP_NOT_FOUND)
+        orders = await self._services.orders.page(drop_id, after, limit)
+        following = orders[-1].order_id if len(orders) == limit else None
+        return web.Response(body=_encode(OrdersView([_order_view(order) for order in orders], following)), headers=PERSONAL)
+
+    async def order(self, request: web.Request) -> web.Response:
+        """GET /v1/orders/{id}: the order; 202 while only the store knows it."""
+        principal = await self._authorize(request)
+        order_id = request.match_info["id"]
+        live = await self._directory.of_reservation(order_id, Code.ORDER_NOT_FOUND)
+        _must_own(principal, live, Code.ORDER_NOT_FOUND)
+        order = await self._recorded(order_id)
+        if order is not None:
+            return web.Response(body=_encode(_order_view(order)), headers=PERSONAL)
+        inspection = await self._services.drop_store.inspect(live.definition.drop_id, reservations=(order_id,))
+        found = inspection.reservations[0]
+        if found is None:
+            return problem(Code.ORDER_NOT_FOUND)
+        return _recording(order_id, live, found.state)
+
+    async def test_payment(self, request: web.Request) -> web.Response:
+        """POST /v1/test-provider/payments: plays a payment provider that pays at once. Only where it is switched on."""
+        signer = self._services.payments.test_provider
+        if signer is None:
+            return problem(Code.NOT_FOUND)
+        self._charge(request)
+        body = await read_json(request, _test_payment_body, self._body_timeout_s)
+        live = await self._directory.of_reservation(body.reservation_id)
+        inspection = await self._services.drop_store.inspect(live.definition.drop_id, reservations=(body.reservation_id,))
+        found = inspection.reservations[0]
+        if found is None:
+            return problem(Code.RESERVATION_NOT_FOUND)
+        reference = f"test-{secrets.token_urlsafe(12)}"
+        event = payment_event(body.reservation_id, reference, found.amount_minor)
+        event_id, timestamp_s = f"evt_{secrets.token_urlsafe(12)}", self._services.clock.now_ms() // 1000
+        headers = {
+            "Content-Type": "application/json",
+            "webhook-id": event_id,
+            "webhook-timestamp": str(timestamp_s),
+            "webhook-signature": signer.sign(event_id, timestamp_s, event),
+        }
+        status = await self._send(request, event, headers)
+        return web.Response(body=_encode(TestPaymentView(reference, found.amount_minor, status)), status=201, headers=PERSONAL)
+
+    async def _send(self, request: web.Request, event: bytes, headers: dict[str, str]) -> int:
+        """Delivers the event as a provider would, over HTTP, to the address the caller reached us at."""
+        assert request.transport is not None
+        host, port = request.transport.get_extra_info("sockname")[:2]
+        url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1/payments/webhook/{TEST_PROVIDER}"
+        try:
+            async with request.app[TEST_PROVIDER_CLIENT].post(url, data=event, headers=headers) as answer:
+                return answer.status
+        except (ClientError, TimeoutError):
+            return 0
+
+    async def _recorded(self, order_id: str) -> Order | None:
+        """The order, or None while it is not in Postgres as far as can be told."""
+        try:
+            return await self._services.orders.get(order_id)
+        except DatabaseUnavailable:
+            return None
+
+    async def _authorize(self, request: web.Request) -> Principal:
+        """Who asks. Raises ProblemError without a valid key that has the scope."""
+        principal = await self._services.access.authenticate(bearer(request))
+        if principal is None:
+            self._charge(request)
+            raise ProblemError(problem(Code.UNAUTHORIZED))
+        if Scope.STOREFRONT not in principal.scopes:
+            raise ProblemError(problem(Code.FORBIDDEN))
+        return principal
+
+    def _charge(self, request: web.Request) -> None:
+        wait_s = self._clients.take(request)
+        if wait_s:
+            raise ProblemError(problem(Code.RATE_LIMITED, retry_after_s=wait_s))
+
+
+def _must_own(principal: Principal, live: LiveDrop, missing: Code) -> None:
+    """Another tenant's drop is as if it did not exist."""
+    if live.definition.tenant != principal.tenant:
+        raise ProblemError(problem(missing))
+
+
+def _page_of(request: web.Request) -> tuple[str, str, int]:
+    """(drop, after, limit) of the query. Raises BadInput."""
+    query = request.query
+    for name in query:
+        if name not in ("drop", "after", "limit"):
+            raise BadInput(what="The query has an unknown parameter.", field=name[:100])
+    drop_id, after, limit = query.get("drop", ""), query.get("after", ""), query.get("limit", str(PAGE_DEFAULT))
+    if not drop_id:
+        raise BadInput(what="Say of which drop.", field="drop")
+    if not (limit.isascii() and limit.isdigit() and len(limit) <= 3 and 1 <= int(limit) <= PAGE_MAX):
+        raise BadInput(what=f"The limit is a whole number from 1 to {PAGE_MAX}.", field="limit")
+    if len(after) > 128 or not after.isascii() or not after.isprintable():
+        raise BadInput(what="This is not the id of an order.", field="after")
+    return drop_id, after, int(limit)
+
+
+def _recording(order_id: str, live: LiveDrop, state: ReservationState | None) -> web.Response:
+    url = f"/v1/orders/{order_id}"
+    view = RecordingView(order_id, live.definition.drop_id, "" if state is None else state.name.lower(), url)
+    headers = {**PERSONAL, "Location": url, "Retry-After": str(RETRY_AFTER_S)}
+    return web.Response(status=202, body=_encode(view), headers=headers)
+
+
+def _order_view(order: Order) -> OrderView:
+    return OrderView(
+        order_id=order.order_id,
+        drop=order.drop_id,
+        state=order.state.value,
+        items=[ItemView(sku, quantity) for sku, quantity in order.items],
+        amount_minor=order.amount_minor,
+        currency=order.currency,
+        payment_reference=order.payment_reference,
+        reason=order.reason or None,
+        reserved_at_ms=order.reserved_at_ms,
+        expires_at_ms=order.expires_at_ms,
+        paid_at_ms=order.paid_at_ms,
+        finished_at_ms=order.finished_at_ms,
+        request_id=order.request_id,
+    )
