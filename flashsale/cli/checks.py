@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import TypeVar
 
 from flashsale.cli.output import say, warn
 from flashsale.cli.target import opened
 from flashsale.connections import Finding, check_database, check_store, require_safe
-from flashsale.errors import ConfigurationError, DatabaseUnavailable, FlashsaleError, StoreUnavailable
+from flashsale.errors import DatabaseUnavailable, FlashsaleError, StoreUnavailable
 from flashsale.settings import Settings
 
 WAIT_S = 15.0
@@ -61,18 +60,3 @@ async def _answer(ask: Callable[[], Awaitable[Result]], who: str, wait_s: float,
             say(f"[dim]Waiting up to {wait_s:.0f} s for {who} …[/]")
             said = True
         await asyncio.sleep(RETRY_S)
-
-
-def require_signing_keys(settings: Settings) -> None:
-    """Returns when the workers will find their signing keys.
-
-    Raises:
-        ConfigurationError: none are named, or the file is not there.
-    """
-    file = settings.tokens.signing_keys_file
-    if not file or not Path(file).is_file():
-        raise ConfigurationError(
-            what=f"The signing-key file {file} does not exist." if file else "No signing keys are set.",
-            todo="Make them with 'flashsale signing-key create FILE' and set tokens.signing_keys_file"
-            " (FLASHSALE_TOKENS_SIGNING_KEYS_FILE) to that file.",
-        )

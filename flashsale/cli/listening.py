@@ -70,7 +70,7 @@ def _cannot_listen(host: str, port: int, error: OSError) -> AlreadyRunning | Con
     )
 
 
-async def answers(host: str, port: int, path: str = "/readyz") -> bool:
+async def answers(host: str, port: int, path: str = "/healthz") -> bool:
     """Whether a worker answers `path` with 200."""
     with suppress(OSError, TimeoutError):
         async with asyncio.timeout(PROBE_TIMEOUT_S):

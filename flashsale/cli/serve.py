@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import typer
@@ -40,7 +39,8 @@ def serve(
 async def _serve(host: str | None, port: int | None, workers: int | None, config: Path | None) -> int:
     import msgspec
 
-    from flashsale.cli.checks import require_safe_stores, require_signing_keys
+    from flashsale.cli.checks import require_safe_stores
+    from flashsale.cli.compose import read_signing_keys
     from flashsale.cli.listening import http_url, port_for_workers
     from flashsale.cli.stack import processes_of
     from flashsale.log import configure_logging
@@ -49,7 +49,7 @@ async def _serve(host: str | None, port: int | None, workers: int | None, config
 
     settings = load_settings(config, overrides=options.http_overrides(host, port, workers))
     configure_logging(settings.log)
-    require_signing_keys(settings)
+    read_signing_keys(settings.tokens.signing_keys_file)
     await require_safe_stores(settings)
     with port_for_workers(settings.http.host, settings.http.port) as taken:
         settings = msgspec.structs.replace(settings, http=msgspec.structs.replace(settings.http, port=taken))
@@ -67,6 +67,4 @@ def serve_worker() -> None:
     from flashsale.cli.compose import run_worker
     from flashsale.settings import load_settings
 
-    running = run_worker(load_settings())
-    if asyncio.iscoroutine(running):
-        run(running)
+    run_worker(load_settings())
