@@ -33,6 +33,7 @@ class ReconcilerMetrics:
             "Age of the oldest journal entry that is not in Postgres yet; 0 when all are.",
             drop,
             registry=registry,
+            multiprocess_mode="livemax",
         )
         self.dead_letters = Counter("flashsale_dead_letters", "Journal entries moved to the dead-letter stream.", drop, registry=registry)
         self.vanished_entries = Counter(
@@ -44,8 +45,14 @@ class ReconcilerMetrics:
             "Units the last audit could not account for; anything but 0 is a defect.",
             drop,
             registry=registry,
+            multiprocess_mode="livemax",
         )
-        self.outbox_waiting = Gauge("flashsale_outbox_waiting", "Events not delivered yet, counted up to a bound.", registry=registry)
+        self.outbox_waiting = Gauge(
+            "flashsale_outbox_waiting",
+            "Events not delivered yet, counted up to a bound.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         self._of_drop = (
             self.orders_recorded,
             self.orders_paid,
