@@ -32,7 +32,9 @@ check_types(KEYS[6], KEYS[3], KEYS[7], KEYS[8])
 local returning = redis.call("ZCARD", KEYS[4])
 
 local beat = math.floor(drop.now / beat_ms)
-if beat <= drop.beat then
+-- After a failover to a server whose clock is behind, the line would stand still until the old time came again.
+local clock_went_back = drop.now + CREDIT_SPAN_MS < drop.advanced_at_ms
+if beat <= drop.beat and not clock_went_back then
   return done(drop, {"held", snapshot(ledger, KEYS[3], KEYS[4], KEYS[6])})
 end
 
@@ -55,7 +57,7 @@ if drop.effective == "open" then
   lapsed = redis.call("ZRANGEBYSCORE", KEYS[3], "-inf", drop.now, "LIMIT", 0, BEAT_ADMISSIONS_MAX)
   local since_ms = drop.advanced_at_ms > 0 and drop.now - math.max(drop.advanced_at_ms, drop.opens_at_ms) or 0
   since_ms = math.max(0, math.min(since_ms, CREDIT_SPAN_MS))
-  local credit_max = math.max(1, rate_per_min * CREDIT_SPAN_MS / 60000)
+  local credit_max = rate_per_min > 0 and math.max(1, rate_per_min * CREDIT_SPAN_MS / 60000) or 0
   local credit = math.min(drop.credit + rate_per_min * since_ms / 60000, credit_max)
   local free = drop.capacity - redis.call("ZCARD", KEYS[3]) + #lapsed
   local may = math.max(0, math.min(math.floor(credit), free, BEAT_ADMISSIONS_MAX))

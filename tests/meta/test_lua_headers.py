@@ -149,8 +149,8 @@ def _commands(script: Script, code: str) -> list[str]:
             found.append(f"{command} writes in a script that says it does not")
     if re.search(r'"fs:|"\{"\s*\.\.', code):
         found.append("it builds a key")
-    if match := NOT_FOR_SCRIPTS.search(code):
-        found.append(f"{match[0]} has no place in a script")
+    if forbidden := NOT_FOR_SCRIPTS.search(code):
+        found.append(f"{forbidden[0]} has no place in a script")
     return found
 
 
