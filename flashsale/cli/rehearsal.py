@@ -62,6 +62,7 @@ class Scenario:
     opens_in_s: float
     deadline_s: float = 120.0
     """after the start; then every simulated shopper goes home"""
+    reservation_ttl_ms: int = RESERVATION_TTL_MS
 
 
 def new_drop_id() -> str:
@@ -86,7 +87,7 @@ def make_drop(drop_id: str, scenario: Scenario, now_ms: int) -> Drop:
         rate_per_min=int(rate_per_s * 60),
         capacity=int(rate_per_s * SESSION_S),
         claim_window_ms=CLAIM_WINDOW_MS,
-        reservation_ttl_ms=RESERVATION_TTL_MS,
+        reservation_ttl_ms=scenario.reservation_ttl_ms,
         limit_per_shopper=LIMIT_PER_SHOPPER,
         description="A rehearsal: nothing here is real but the machinery.",
     )
