@@ -15,7 +15,7 @@ from flashsale import __version__
 from flashsale.cli import audit, doctor, drop, key, migrate, reconcile, serve, signing_key, up, watch
 from flashsale.cli.commands import CONTEXT_SETTINGS, command, help_of
 from flashsale.cli.exits import Exit, exit_code_of
-from flashsale.cli.output import message_console, print_error
+from flashsale.cli.output import message_console, print_error, say
 from flashsale.errors import FlashsaleError
 
 _ANYWHERE = {"--debug": "FLASHSALE_DEBUG", "--no-color": "NO_COLOR"}
@@ -129,7 +129,10 @@ def _failed(error: Exception) -> int:
     known = _known(error)
     if known is not None:
         print_error(known)
-        return int(exit_code_of(known))
+        code = exit_code_of(known)
+        if code is Exit.UNREACHABLE:
+            say("[dim]'flashsale doctor' looks at everything at once.[/]")
+        return int(code)
     unexpected = FlashsaleError(
         what="Something failed that should not be able to:",
         why=f"{type(error).__name__}.",

@@ -36,8 +36,10 @@ def reconcile(config: options.Config = None) -> None:
 
 def reconcile_worker() -> None:
     """The reconciler alone; settings come from the environment. Started by `up`."""
+    from flashsale.cli.metric_files import forget_dead_processes
     from flashsale.settings import load_settings
 
+    forget_dead_processes()
     run(run_reconciler(load_settings()))
 
 

@@ -42,6 +42,7 @@ async def _serve(host: str | None, port: int | None, workers: int | None, config
     from flashsale.cli.checks import require_safe_stores
     from flashsale.cli.compose import read_signing_keys
     from flashsale.cli.listening import http_url, port_for_workers
+    from flashsale.cli.metric_files import shared_metrics
     from flashsale.cli.stack import processes_of
     from flashsale.log import configure_logging
     from flashsale.settings import load_settings
@@ -51,11 +52,11 @@ async def _serve(host: str | None, port: int | None, workers: int | None, config
     configure_logging(settings.log)
     read_signing_keys(settings.tokens.signing_keys_file)
     await require_safe_stores(settings)
-    with port_for_workers(settings.http.host, settings.http.port) as taken:
+    with port_for_workers(settings.http.host, settings.http.port) as taken, shared_metrics() as variables:
         settings = msgspec.structs.replace(settings, http=msgspec.structs.replace(settings.http, port=taken))
         url = http_url(settings.http.host, taken)
         supervisor = Supervisor(
-            processes_of(settings, reconciler=False),
+            processes_of(settings, variables, reconciler=False),
             on_ready=lambda: say(f"Serving on [bold]{url}[/] with {settings.http.workers} workers."),
             stop_timeout_s=settings.http.shutdown_grace_ms / 1000 + 1,
         )
@@ -65,6 +66,8 @@ async def _serve(host: str | None, port: int | None, workers: int | None, config
 def serve_worker() -> None:
     """One API worker; settings come from the environment. Started by `up` and `serve`."""
     from flashsale.cli.compose import run_worker
+    from flashsale.cli.metric_files import forget_dead_processes
     from flashsale.settings import load_settings
 
+    forget_dead_processes()
     run_worker(load_settings())

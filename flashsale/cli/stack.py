@@ -19,6 +19,7 @@ from admission.tokens import make_signing_keys
 from flashsale.cli.environment import child_environment
 from flashsale.cli.exits import AlreadyRunning
 from flashsale.cli.listening import answers, http_url, port_for_workers
+from flashsale.cli.metric_files import shared_metrics
 from flashsale.cli.runtime import SIGNING_KEYS_FILE, Runtime, remove_runtime, write_private, write_runtime
 from flashsale.embedded import Crash, EmbeddedFailed, EmbeddedStores, FolderInUse
 from flashsale.errors import FlashsaleError
@@ -120,7 +121,8 @@ async def running_stack(
         on_event(f"Starting Valkey and Postgres in {data_dir} …")
         async with stores:
             settings = await _prepared(settings, stores, data_dir, on_event)
-            async with _running_processes(settings, stores, on_event) as stack:
+            variables = held.enter_context(shared_metrics())
+            async with _running_processes(settings, stores, variables, on_event) as stack:
                 yield stack
 
 
@@ -156,10 +158,12 @@ def _own_signing_keys(data_dir: Path) -> Path:
 
 
 @asynccontextmanager
-async def _running_processes(settings: Settings, stores: EmbeddedStores, on_event: Callable[[str], None]) -> AsyncIterator[Stack]:
+async def _running_processes(
+    settings: Settings, stores: EmbeddedStores, variables: Mapping[str, str], on_event: Callable[[str], None]
+) -> AsyncIterator[Stack]:
     ready = asyncio.Event()
     grace_s = settings.http.shutdown_grace_ms / 1000 + 1
-    supervisor = Supervisor(processes_of(settings, reconciler=True), on_ready=ready.set, stop_timeout_s=grace_s)
+    supervisor = Supervisor(processes_of(settings, variables, reconciler=True), on_ready=ready.set, stop_timeout_s=grace_s)
     ends = asyncio.ensure_future(_ends(supervisor, stores, on_event))
     stack = Stack(stores.folder, http_url(settings.http.host, settings.http.port), settings, supervisor, stores, ends)
     try:
@@ -221,9 +225,15 @@ def _tell_crash(on_event: Callable[[str], None], crash: Crash) -> None:
     on_event(f"{crash.server} ended unexpectedly (status {crash.exit_status}); it is restarted on its data.")
 
 
-def processes_of(settings: Settings, *, reconciler: bool) -> list[Process]:
-    """The API workers and, if asked for, the reconciler. Settings and secrets go by environment only."""
-    environment = child_environment(settings)
+def processes_of(settings: Settings, variables: Mapping[str, str], *, reconciler: bool) -> list[Process]:
+    """The API workers and, if asked for, the reconciler. Settings and secrets go by environment only.
+
+    Args:
+        settings: of the service.
+        variables: environment variables over all others.
+        reconciler: start one beside the workers.
+    """
+    environment = child_environment(settings) | dict(variables)
     ready = partial(answers, settings.http.host, settings.http.port)
     found = [Process(f"worker-{number}", _argv("serve-worker"), environment, ready) for number in range(1, settings.http.workers + 1)]
     if reconciler:

@@ -15,14 +15,16 @@ from flashsale.cli.shapes import Orders, Picture
 from flashsale.model import SkuStock
 
 SKUS_SHOWN_MAX = 8
-BAR_CELLS = 24
+BAR_CELLS = 20
+SKU_CELLS = 16
 HISTORY_PICTURES = 30
+LATEST_PICTURES = 5
 JOURNAL_LATE_MS = 2_000
 """Older than this the reconciler is behind, and the number turns yellow."""
 
 _SPARKS = "▁▂▃▄▅▆▇█"
 _STATE_STYLES = {"open": "bold green", "paused": "bold yellow", "closed": "bold", "waiting": "bold cyan", "scheduled": "bold blue"}
-_SOLD, _RESERVED, _AVAILABLE = ("█", "green"), ("▓", "yellow"), ("░", "bright_black")
+_SOLD, _RESERVED, _AVAILABLE = _KINDS = (("█", "green"), ("▓", "yellow"), ("░", "bright_black"))
 
 
 class History:
@@ -78,7 +80,7 @@ def countdown(picture: Picture) -> str:
         case "waiting":
             return f"opens in {span(max(0, picture.opens_at_ms - picture.at_ms))}"
         case "closed":
-            return f"since {moment(picture.closes_at_ms)}"
+            return f"since {moment(picture.closes_at_ms)[11:]}"
         case _:
             return f"closes in {span(max(0, picture.closes_at_ms - picture.at_ms))}"
 
@@ -110,7 +112,8 @@ def _admissions(picture: Picture, history: History) -> Text:
         f"{picture.rate_per_min:,}/min",
     )  # fmt: skip
     if any(rates):
-        text.append(f"\n{sparkline(rates)} {rates[-1]:,.0f}/s", style="cyan")
+        latest = rates[-LATEST_PICTURES:]
+        text.append(f"\n{sparkline(rates)} {sum(latest) / len(latest):,.0f}/s", style="cyan")
     return text
 
 
@@ -122,18 +125,16 @@ def sparkline(values: Sequence[float]) -> str:
 
 def _stock(skus: Mapping[str, SkuStock]) -> RenderableType:
     table = Table.grid(padding=(0, 1))
-    table.add_column(no_wrap=True, overflow="ellipsis", max_width=16)
+    table.add_column(no_wrap=True, overflow="ellipsis", width=SKU_CELLS)
     table.add_column(no_wrap=True)
-    for style in (_SOLD[1], _RESERVED[1], ""):
+    for _, style in (_SOLD, _RESERVED, ("", "")):
         table.add_column(no_wrap=True, justify="right", style=style)
+    legend = (Text(f"{glyph} {word}", style="dim") for (glyph, _), word in zip(_KINDS, ("sold", "reserved", "available"), strict=True))
+    table.add_row("", "", *legend)
     for sku, stock in list(skus.items())[:SKUS_SHOWN_MAX]:
         table.add_row(sku, bar(stock), f"{stock.sold:,}", f"{stock.reserved:,}", f"{stock.available:,}")
     more = len(skus) - SKUS_SHOWN_MAX
-    legend = Text.assemble(_SOLD, " sold  ", _RESERVED, " reserved  ", _AVAILABLE, " available")
-    if more > 0:
-        legend.append(f"   and {more} more SKUs")
-    legend.stylize("dim")
-    return Group(table, legend)
+    return table if more <= 0 else Group(table, Text(f"and {more} more SKUs", style="dim"))
 
 
 def bar(stock: SkuStock, cells: int = BAR_CELLS) -> Text:
@@ -142,7 +143,7 @@ def bar(stock: SkuStock, cells: int = BAR_CELLS) -> Text:
     total = max(1, sum(units))
     lengths = [max(1, round(unit * cells / total)) if unit else 0 for unit in units]
     lengths[lengths.index(max(lengths))] += cells - sum(lengths)
-    return Text.assemble(*((glyph * length, style) for (glyph, style), length in zip((_SOLD, _RESERVED, _AVAILABLE), lengths, strict=True)))
+    return Text.assemble(*((glyph * length, style) for (glyph, style), length in zip(_KINDS, lengths, strict=True)))
 
 
 def _reservations(picture: Picture) -> Text:
@@ -202,7 +203,7 @@ def closing_words(picture: Picture, history: History) -> RenderableType:
     allotment, sold = sum(one.allotment for one in stock), sum(one.sold for one in stock)
     lines = [
         f"[bold]{picture.drop_id}[/] is {picture.state}: [bold]{sold:,}[/] of {allotment:,} units sold.",
-        f"{picture.admitted:,} of {picture.joined:,} people admitted, at most {history.active_most:,} at once.",
+        f"{picture.admitted:,} of {picture.joined:,} people admitted, at most {history.active_most:,} at once while watching.",
         f"{sum(picture.refused.values()):,} requests were refused; {picture.expired_units:,} units came back unpaid.",
     ]
     if picture.orders is not None:
