@@ -164,12 +164,16 @@ async def test_a_store_that_is_not_there_says_so_without_its_password() -> None:
     assert "hunter2" not in str(caught.value)
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @asynccontextmanager
 async def bare_valkey(folder: Path, *arguments: str) -> AsyncIterator[int]:
     """A Valkey on a free port with arguments of its own; gives the port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     safe = ("--appendonly", "yes", "--appendfsync", "always", "--bind", "127.0.0.1")
     home = folder / str(port)
     home.mkdir()
@@ -179,7 +183,8 @@ async def bare_valkey(folder: Path, *arguments: str) -> AsyncIterator[int]:
     try:
         yield port
     finally:
-        process.kill()
+        with suppress(ProcessLookupError):
+            process.kill()
         await process.wait()
 
 
@@ -194,14 +199,17 @@ async def until_it_works(attempt: Callable[[], Awaitable[bool]]) -> None:
 
 async def test_a_cluster_is_reached_through_any_of_its_nodes(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
-        ports = [await stack.enter_async_context(bare_valkey(tmp_path, "--cluster-enabled", "yes")) for _ in range(3)]
+        # Left alone, the nodes would talk on port + 10000, which may not exist.
+        buses = [free_port() for _ in range(3)]
+        clustered = [("--cluster-enabled", "yes", "--cluster-port", str(bus)) for bus in buses]
+        ports = [await stack.enter_async_context(bare_valkey(tmp_path, *arguments)) for arguments in clustered]
         nodes = [open_store(store_at(f"redis://127.0.0.1:{port}")) for port in ports]
         slots = ((0, 5460), (5461, 10922), (10923, 16383))
         for node, (first, last) in zip(nodes, slots, strict=True):
             stack.push_async_callback(node.aclose)
             await until_it_works(node.ping)
             await node.execute_command("CLUSTER ADDSLOTSRANGE", first, last)  # type: ignore[no-untyped-call]
-            await node.execute_command("CLUSTER MEET", "127.0.0.1", ports[0])  # type: ignore[no-untyped-call]
+            await node.execute_command("CLUSTER MEET", "127.0.0.1", ports[0], buses[0])  # type: ignore[no-untyped-call]
 
         async def agreed() -> bool:
             states = [(await node.cluster("INFO"))["cluster_state"] for node in nodes]
