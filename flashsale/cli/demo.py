@@ -31,6 +31,7 @@ SHOPPERS, SHOPPERS_HEADLESS_MAX = 500, 100_000
 UNITS = 100
 OPENS_IN_S, OPENS_IN_HEADLESS_S = 20.0, 6.0
 PROGRESS_S = 2.0
+DEADLINE_S = 150.0
 WORKERS = 2
 
 
@@ -53,12 +54,13 @@ def demo(  # noqa: PLR0917 - the options of a command
     and sends simulated shoppers. Take part in the browser meanwhile. The summary is computed from Postgres and the
     store; the command fails when a single unit, order or place in line does not add up.
     """
-    from flashsale.cli.rehearsal import Scenario
+    from flashsale.cli.rehearsal import HUMAN_PACE, Pace, Scenario
 
     if report is not None and not report.resolve().parent.is_dir():
         raise ConfigurationError(what=f"The folder of {report} does not exist.", todo="Make it, or name another file.")
     wait_s = opens_in if opens_in is not None else OPENS_IN_HEADLESS_S if headless else OPENS_IN_S
-    scenario = Scenario(shoppers=shoppers, units=units, seed=seed, opens_in_s=wait_s, deadline_s=wait_s + 150 + shoppers / 100)
+    pace = Pace() if headless else HUMAN_PACE
+    scenario = Scenario(shoppers, units, seed, opens_in_s=wait_s, deadline_s=wait_s + DEADLINE_S + shoppers / 100, pace=pace)
     wishes = _Wishes(
         scenario=scenario,
         report_file=report,
@@ -94,14 +96,14 @@ def _folder(data: Path | None) -> Iterator[Path]:
 
 
 async def _demo(wishes: _Wishes, folder: Path) -> int:
-    from flashsale.cli.logs import log_to_stderr
     from flashsale.cli.rehearsal import SETTINGS
     from flashsale.cli.stack import StackStopped, running_stack
     from flashsale.cli.target import opened
+    from flashsale.log import configure_logging
     from flashsale.settings import load_settings
 
     started = time.time()
-    log_to_stderr(load_settings(overrides=SETTINGS).log)
+    configure_logging(load_settings(overrides=SETTINGS).log)
     async with (
         running_stack(folder, port=wishes.port, workers=WORKERS, overrides=SETTINGS, on_event=lambda text: say(f"[dim]{text}[/]")) as stack,
         opened(stack.settings) as parts,
@@ -129,7 +131,7 @@ async def _rehearse(stack: Stack, parts: Parts, wishes: _Wishes, started: float)
     await parts.catalog.create(drop)
     say(f"{scenario.shoppers:,} shoppers for {scenario.units:,} units of [bold]{drop.name}[/], opening in {scenario.opens_in_s:.0f} s.")
     if wishes.live:
-        say(f"Take part in your browser: [bold underline]{stack.http_url}/d/{drop.drop_id}[/]\n")
+        say(f"Take part in your browser: [bold underline]{stack.http_url}/drops/{drop.drop_id}[/]\n")
     async with crowd(stack.http_url, drop.drop_id, scenario, key, stack.data_dir) as shoppers:
         seen = await (_watch(parts, drop, shoppers) if wishes.live else _tell_progress(parts, drop, shoppers))
     rest_s = await come_to_rest(parts, drop.drop_id)
@@ -188,7 +190,15 @@ def progress_line(snapshot: Any) -> str:
 
 
 async def _watch(parts: Parts, drop: Drop, shoppers: RunningCrowd) -> Crowd:
-    return await _tell_progress(parts, drop, shoppers)
+    """The live view of `flashsale drop watch` until the crowd has gone."""
+    from flashsale.cli.watch import follow_until
+
+    gone = asyncio.ensure_future(shoppers.finished())
+    try:
+        await follow_until(parts, drop.drop_id, gone)
+        return await gone
+    finally:
+        gone.cancel()
 
 
 def _tell(report: dict[str, Any], wrong: list[str], report_file: Path | None) -> None:

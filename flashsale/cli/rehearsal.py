@@ -22,8 +22,6 @@ from flashsale.errors import FlashsaleError, StoreUnavailable
 from flashsale.model import Drop, Sku
 
 LIMIT_PER_SHOPPER = 2
-RESERVATION_TTL_MS = 6_000
-CLAIM_WINDOW_MS = 3_000
 SELLING_S = 6
 """how long the first sell-out takes, so that a line forms in front of it"""
 SESSION_S = 2.5
@@ -53,6 +51,18 @@ class NotAtRest(FlashsaleError):
 
 
 @dataclass(frozen=True, slots=True)
+class Pace:
+    """How long a shopper may take. The defaults are for programs, so that a rehearsal is short."""
+
+    reservation_ttl_ms: int = 6_000
+    claim_window_ms: int = 3_000
+
+
+HUMAN_PACE = Pace(reservation_ttl_ms=20_000, claim_window_ms=8_000)
+"""somebody in a browser takes part"""
+
+
+@dataclass(frozen=True, slots=True)
 class Scenario:
     """What is rehearsed."""
 
@@ -62,7 +72,7 @@ class Scenario:
     opens_in_s: float
     deadline_s: float = 120.0
     """after the start; then every simulated shopper goes home"""
-    reservation_ttl_ms: int = RESERVATION_TTL_MS
+    pace: Pace = Pace()
 
 
 def new_drop_id() -> str:
@@ -86,8 +96,8 @@ def make_drop(drop_id: str, scenario: Scenario, now_ms: int) -> Drop:
         closes_at_ms=opens_at_ms + DROP_HOURS * 3_600_000,
         rate_per_min=int(rate_per_s * 60),
         capacity=int(rate_per_s * SESSION_S),
-        claim_window_ms=CLAIM_WINDOW_MS,
-        reservation_ttl_ms=scenario.reservation_ttl_ms,
+        claim_window_ms=scenario.pace.claim_window_ms,
+        reservation_ttl_ms=scenario.pace.reservation_ttl_ms,
         limit_per_shopper=LIMIT_PER_SHOPPER,
         description="A rehearsal: nothing here is real but the machinery.",
     )

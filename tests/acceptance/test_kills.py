@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flashsale.cli.rehearsal import Scenario
+from flashsale.cli.rehearsal import Pace, Scenario
 
 if TYPE_CHECKING:
     from flashsale.cli.summary import Crowd
@@ -23,7 +23,7 @@ NEVER = ("oversold_units", "undersold_units", "lost_orders", "duplicate_orders",
 
 
 def _scenario(seed: int) -> Scenario:
-    return Scenario(shoppers=400, units=UNITS, seed=seed, opens_in_s=2.5, deadline_s=60.0, reservation_ttl_ms=4_000)
+    return Scenario(shoppers=400, units=UNITS, seed=seed, opens_in_s=2.5, deadline_s=60.0, pace=Pace(reservation_ttl_ms=4_000))
 
 
 def _selling(inspection: Inspection) -> bool:

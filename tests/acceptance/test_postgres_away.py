@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flashsale.cli.rehearsal import Scenario
+from flashsale.cli.rehearsal import Pace, Scenario
 from flashsale.cli.summary import faults
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ async def test_a_whole_drop_without_postgres_loses_nothing(stage: Stage) -> None
         await postgres.stop()
         assert drop.opens_at_ms > (await stage.parts.drops.inspect(drop.drop_id)).now_ms, "it must be away for the whole drop"
 
-    scenario = Scenario(shoppers=400, units=UNITS, seed=21, opens_in_s=4.0, deadline_s=60.0, reservation_ttl_ms=4_000)
+    scenario = Scenario(shoppers=400, units=UNITS, seed=21, opens_in_s=4.0, deadline_s=60.0, pace=Pace(reservation_ttl_ms=4_000))
     report, seen = await stage.rehearse(scenario, disturb, mend=postgres.start)
     assert faults(report) == []
     assert report["sold_units"] == UNITS
