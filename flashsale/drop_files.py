@@ -11,7 +11,7 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
 from flashsale.errors import FlashsaleError
@@ -113,9 +113,11 @@ def parse_drop(text: str, *, source: str, now_ms: int) -> Drop:
         raise DropFileError(source, (Problem(1, "", "The file is too long.", f"A drop file has at most {FILE_BYTES_MAX} bytes."),))
     try:
         tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        lines = line_index(text)
+    except (ValueError, RecursionError) as error:
+        # Besides its own error, tomllib lets through that a number is too long or the nesting too deep.
         raise DropFileError(source, (_not_toml(str(error), text),)) from None
-    reader = _DropReader(tree, line_index(text), now_ms)
+    reader = _DropReader(tree, lines, now_ms)
     drop = reader.read()
     if reader.problems:
         raise DropFileError(source, tuple(sorted(reader.problems, key=lambda problem: problem.line)))
@@ -384,7 +386,7 @@ def _moment(now_ms: int) -> Callable[[Any], int | _Wrong]:
             return _Wrong("It has to be a date and a time with a zone.", f"For example: {_EXAMPLE_TIME}")
         if value.tzinfo is None:
             return _Wrong("It has no zone, so nobody can tell when it is.", f"For example: {_EXAMPLE_TIME}, or with Z at the end for UTC")
-        return int(value.astimezone(UTC).timestamp() * 1000)
+        return int(value.timestamp() * 1000)
 
     return check
 
