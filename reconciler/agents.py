@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
@@ -77,6 +78,19 @@ async def repeat(name: str, interval_ms: int, step: Callable[[], Awaitable[objec
             away = True
         if await pause(stop, interval_ms / 1000):
             return
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """An agent that is nothing but a step, repeated."""
+
+    name: str
+    interval_ms: int
+    step: Callable[[], Awaitable[object]]
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Repeat the step until stopping."""
+        await repeat(self.name, self.interval_ms, self.step, stop)
 
 
 async def keep_running(agent: Agent, stop: asyncio.Event) -> None:

@@ -255,5 +255,6 @@ def _later() -> Iterator[None]:
         yield
     except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError):
         raise
-    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        # The last is what the driver says when the server goes away between two messages.
         raise DatabaseUnavailable(what="Postgres did not take the orders:", why=f"{error}.", todo="They are tried again.") from error

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from flashsale.errors import DatabaseUnavailable, FlashsaleError, StoreUnavailable
-from reconciler.agents import keep_running, repeat
+from reconciler.agents import Loop, keep_running
 from reconciler.auditor import Auditor
 from reconciler.consumer import JournalConsumer
 from reconciler.janitor import Janitor
@@ -99,18 +99,18 @@ class Reconciler:
         _log.info("reconciler_started", consumer=self._consumer)
         try:
             async with asyncio.TaskGroup() as tasks:
-                running = [tasks.create_task(keep_running(agent, stop), name=agent.name) for agent in self._agents]
-                running.append(tasks.create_task(repeat("registry", self._refresh_ms, lambda: self._refresh(store, stop, tasks), stop)))
-                running.append(tasks.create_task(repeat("opener", self._refresh_ms, self._open_drops, stop)))
+                interval_ms = self._settings.reconciler.refresh_ms
+                agents = [
+                    *self._agents,
+                    Loop("registry", interval_ms, lambda: self._refresh(store, stop, tasks)),
+                    Loop("opener", interval_ms, self._open_drops),
+                ]
+                running = [tasks.create_task(keep_running(agent, stop), name=agent.name) for agent in agents]
                 await stop.wait()
                 await self._finish(running)
         finally:
             await store.aclose()
             _log.info("reconciler_stopped", consumer=self._consumer)
-
-    @property
-    def _refresh_ms(self) -> int:
-        return self._settings.reconciler.refresh_ms
 
     def _journals(self) -> Mapping[str, Journal]:
         return {drop_id: drop.journal for drop_id, drop in self._drops.items()}

@@ -310,7 +310,7 @@ MAY_NOT = {
         "DELETE FROM orders",
         "UPDATE drop_skus SET sold = 0",
         "UPDATE drop_skus SET allotment = 1",
-        "INSERT INTO drop_skus (drop_id, sku, name, allotment, sold, price_minor, limit_per_shopper) VALUES ('spring', 'hat', 'H', 1, 1, 1, 1)",
+        "INSERT INTO drop_skus VALUES ('spring', 'hat', 'Hat', 1, 1, 1, 1)",
         "INSERT INTO outbox (drop_id, reservation_id, event, payload) VALUES ('d', 'r', 'order.paid', '{}')",
         "DELETE FROM api_keys",
         "UPDATE api_keys SET scopes = '{admin}'",
@@ -421,11 +421,14 @@ async def fill(database: Database) -> None:
     await query(database, "UPDATE outbox SET delivered_at = now() WHERE id % 50 > 0")
     await query(
         database,
-        "INSERT INTO drops (drop_id, tenant, name, definition, epoch, opened_in_store, joins_at, opens_at, closes_at) SELECT 'old-' || n, tenant, name, definition, 1, true, joins_at, opens_at, closes_at FROM drops, generate_series(1, 2000) n WHERE drop_id = 'spring'",
+        "INSERT INTO drops (drop_id, tenant, name, definition, epoch, opened_in_store, joins_at, opens_at, closes_at)"
+        " SELECT 'old-' || n, tenant, name, definition, 1, true, joins_at, opens_at, closes_at"
+        " FROM drops, generate_series(1, 2000) n WHERE drop_id = 'spring'",
     )
     await query(
         database,
-        "INSERT INTO drop_skus SELECT 'old-' || n, sku, name, allotment, 0, price_minor, 1 FROM drop_skus, generate_series(1, 2000) n WHERE drop_id = 'spring'",
+        "INSERT INTO drop_skus SELECT 'old-' || n, sku, name, allotment, 0, price_minor, 1"
+        " FROM drop_skus, generate_series(1, 2000) n WHERE drop_id = 'spring'",
     )
     await query(database, "UPDATE refunds SET state = 'done', finished_at = now() WHERE drop_id <> 'drop-1'")
     await query(database, "ANALYZE")

@@ -1,0 +1,222 @@
+"""The whole reconciler on stores that stop, start and die in the middle."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from flashsale.connections import Database, open_database, open_store
+from flashsale.errors import StoreUnavailable
+from flashsale.keys import DROPS, drop_keys
+from flashsale.settings import Settings
+from reconciler.journal import Journal
+from reconciler.metrics import ReconcilerMetrics
+from reconciler.migrations import migrate
+from reconciler.runner import Reconciler, stop_on_signals
+from tests.integration.reconciler_stage import DROP, make_drop, settings_with, sold, states, transition, write
+from tests.stores import settings_for
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from flashsale.embedded import EmbeddedStores
+
+
+@dataclass
+class Look:
+    skus: dict[str, Any] = field(default_factory=dict)
+    reservations_live: int = 0
+
+
+class Running:
+    """A reconciler with its injected parts recorded."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self.opened: list[str] = []
+        self.metrics = ReconcilerMetrics(CollectorRegistry())
+        self.database = database
+        self.reconciler = Reconciler(
+            settings=settings,
+            database=database,
+            open_journal_store=lambda: open_store(settings.store, blocks_ms=settings.reconciler.block_ms),
+            expire=self._expire,
+            inspect=self._inspect,
+            open_in_store=self._open,
+            metrics=self.metrics,
+        )
+
+    async def _expire(self, drop_id: str, batch_size: int) -> int:
+        return 0
+
+    async def _inspect(self, drop_id: str) -> Look:
+        return Look()
+
+    async def _open(self, drop_id: str) -> None:
+        if drop_id == "stubborn":
+            raise StoreUnavailable(what="Not now.")
+        await self.database.fetchval("drop_opened_in_store", drop_id, 1)
+        self.opened.append(drop_id)
+
+
+@asynccontextmanager
+async def running(settings: Settings, database: Database) -> AsyncIterator[Running]:
+    process, stop = Running(settings, database), asyncio.Event()
+    task = asyncio.create_task(process.reconciler.run(stop))
+    try:
+        yield process
+    finally:
+        stop.set()
+        async with asyncio.timeout(10):
+            await task
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(30):
+        while not await condition():  # noqa: ASYNC110 - the store has no signal for it
+            await asyncio.sleep(0.01)
+
+
+async def all_finished(store: Redis) -> bool:
+    return await Journal(store, DROP, "watcher").oldest_unfinished_ms() is None
+
+
+async def test_drops_are_opened_followed_and_left(store: Redis, settings: Settings, database: Database) -> None:
+    await make_drop(database)
+    await make_drop(database, "stubborn")
+    await store.sadd(DROPS, "autumn")
+    async with running(settings_with(settings), database) as process:
+
+        async def followed(*names: str) -> bool:
+            return process.reconciler.live_drops() == set(names)
+
+        await until(lambda: followed("autumn", DROP))
+        assert process.opened == [DROP]
+        await store.srem(DROPS, "autumn")
+        await until(lambda: followed(DROP))
+        await write(store, transition("confirmed", 1))
+        await until(lambda: all_finished(store))
+    assert await states(database) == {"paid": 1}
+
+
+async def test_two_processes_share_the_drops(store: Redis, settings: Settings, database: Database) -> None:
+    await make_drop(database)
+    await store.sadd(DROPS, DROP)
+    quick = settings_with(settings, batch_entries_max=5)
+    async with running(quick, database), running(quick, database):
+        for number in range(200):
+            await write(store, transition("reserved", number), transition("confirmed", number))
+        await until(lambda: all_finished(store))
+    assert await states(database) == {"paid": 200}
+    assert await sold(database) == {"cap": 0, "shirt": 200}
+
+
+@pytest.fixture
+async def own(fresh_stores: EmbeddedStores) -> AsyncIterator[tuple[EmbeddedStores, Redis, Settings, Database]]:
+    """Stores this test may stop."""
+    await migrate(fresh_stores.postgres.url)
+    settings = settings_with(settings_for(fresh_stores.valkey.url, fresh_stores.postgres.url))
+    store, database = open_store(settings.store), await open_database(settings.postgres)
+    await make_drop(database)
+    await store.sadd(DROPS, DROP)
+    yield fresh_stores, store, settings, database
+    await database.close()
+    await store.aclose()
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+async def test_postgres_away_delays_orders_and_loses_none(own: tuple[EmbeddedStores, Redis, Settings, Database], how: str) -> None:
+    servers, store, settings, database = own
+    async with running(settings, database):
+        for number in range(50):
+            await write(store, transition("confirmed", number))
+        await until(lambda: all_finished(store))
+        await getattr(servers.postgres, how)()
+        for number in range(50, 100):
+            await write(store, transition("confirmed", number))
+        await until(lambda: taken(store))
+        assert not await all_finished(store)
+        await servers.postgres.start()
+        async with asyncio.timeout(10):
+            await until(lambda: all_finished(store))
+    assert await states(database) == {"paid": 100}
+    assert await sold(database) == {"cap": 0, "shirt": 100}
+    assert await store.xlen(drop_keys(DROP).dead) == 0
+
+
+async def taken(store: Redis) -> bool:
+    """Whether a consumer holds entries it cannot record."""
+    return bool((await store.xpending(drop_keys(DROP).journal, "reconciler"))["pending"])
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+async def test_the_store_away_is_survived(own: tuple[EmbeddedStores, Redis, Settings, Database], how: str) -> None:
+    servers, store, settings, database = own
+    async with running(settings, database):
+        for number in range(30):
+            await write(store, transition("confirmed", number))
+        await getattr(servers.valkey, how)()
+        await servers.valkey.start()
+        await write(store, transition("confirmed", 30))
+        await until(lambda: all_finished(store))
+    assert await states(database) == {"paid": 31}
+
+
+async def test_it_stops_while_postgres_is_away_and_the_next_one_finishes(own: tuple[EmbeddedStores, Redis, Settings, Database]) -> None:
+    servers, store, settings, database = own
+    async with running(settings, database):
+        await write(store, transition("confirmed", 1))
+        await until(lambda: all_finished(store))
+        await servers.postgres.stop()
+        await write(store, transition("confirmed", 2))
+        await until(lambda: taken(store))
+    await servers.postgres.start()
+    async with running(settings, database):
+        await until(lambda: all_finished(store))
+    assert await states(database) == {"paid": 2}
+
+
+async def test_it_starts_while_both_stores_are_away(own: tuple[EmbeddedStores, Redis, Settings, Database]) -> None:
+    servers, store, settings, database = own
+    await write(store, transition("confirmed", 1))
+    await servers.valkey.stop()
+    await servers.postgres.stop()
+    async with running(settings, database):
+        await servers.valkey.start()
+        await servers.postgres.start()
+        await until(lambda: all_recorded(database))
+    assert await states(database) == {"paid": 1}
+
+
+async def all_recorded(database: Database) -> bool:
+    return await states(database) == {"paid": 1}
+
+
+async def test_sigterm_ends_it_cleanly(store: Redis, settings: Settings, database: Database) -> None:
+    await make_drop(database)
+    process, stop = Running(settings_with(settings), database), asyncio.Event()
+    stop_on_signals(stop)
+    try:
+        task = asyncio.create_task(process.reconciler.run(stop))
+        for number in range(100):
+            await write(store, transition("confirmed", number))
+
+        async def some() -> bool:
+            return bool(await states(database))
+
+        await until(some)
+        os.kill(os.getpid(), signal.SIGTERM)
+        async with asyncio.timeout(10):
+            await task
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().remove_signal_handler(number)
+    found = await store.xpending(drop_keys(DROP).journal, "reconciler")
+    assert found["pending"] == 0
