@@ -99,8 +99,13 @@ class JournalConsumer:
                 backoff.reset()
                 if load:
                     await self._take_in_hand(load, stop)
+        except asyncio.CancelledError:
+            for work in self._in_hand:
+                work.cancel()
+            raise
         finally:
-            await self._nothing_in_hand()
+            await asyncio.gather(*self._in_hand, return_exceptions=True)
+        await self._nothing_in_hand()
         await self._leave()
 
     async def drain(self) -> int:

@@ -336,3 +336,29 @@ async def test_live_drops_are_those_the_store_was_given(store: Redis) -> None:
     assert await live_drop_ids(store) == set()
     await store.sadd(DROPS, DROP, "autumn")
     assert await live_drop_ids(store) == {DROP, "autumn"}
+
+
+async def test_cancelled_while_postgres_is_stuck_it_ends_at_once_and_loses_nothing(store: Redis, with_drop: Database) -> None:
+    for number in range(3):
+        await write(store, transition("confirmed", number))
+    consumer = make_consumer(store, with_drop)
+    async with with_drop.transaction() as session:
+        await session.connection.execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
+        running = asyncio.create_task(consumer.run(asyncio.Event()))
+        async with asyncio.timeout(10):
+            while not await waits_for_lock(with_drop):  # noqa: ASYNC110 - the store has no signal for it
+                await asyncio.sleep(0.005)
+        running.cancel()
+        async with asyncio.timeout(2):
+            with pytest.raises(asyncio.CancelledError):
+                await running
+    assert await states(with_drop) == {}
+    await run_until_finished(store, make_consumer(store, with_drop))
+    assert await states(with_drop) == {"paid": 3}
+
+
+async def waits_for_lock(database: Database) -> bool:
+    ((waiting,),) = await query(
+        database, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    return bool(waiting)
