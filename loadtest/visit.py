@@ -63,6 +63,7 @@ class Visit:
         self._queue_number = 0
         self._polls = 0
         self._bearer: dict[str, str] = {}
+        self._waited = False
 
     async def run(self) -> None:
         """The whole visit; never raises for anything the service does."""
@@ -221,6 +222,7 @@ class Visit:
         """What this shopper takes next, once anything is available again."""
         if self._plan.impatient:
             self._leave_empty_handed()
+        self._waited = True
         document = await self._look()
         while not (instead := settle_for(wanted, document["available"])):
             document = await self._poll(document)
@@ -247,7 +249,7 @@ class Visit:
                 self._diary.promise_broken(f"reserved {limit} of {sku} on top of {items}, over the limit")
 
     async def _finish(self, reservation: Mapping[str, Any]) -> NoReturn:
-        intent, reservation_id = self._plan.intent, str(reservation["reservation_id"])
+        intent, reservation_id = self._intent(), str(reservation["reservation_id"])
         if intent is Intent.HOLD:
             raise Leaves("held_and_left")
         if intent is Intent.PAY_LATE:
@@ -263,6 +265,11 @@ class Visit:
             raise Leaves("paid_late" if intent is Intent.PAY_LATE else "paid")
         self._diary.payments_refused[f"{paid.status} {paid.code}"] += 1
         raise Leaves("payment_refused")
+
+    def _intent(self) -> Intent:
+        """What was planned; but whoever waited for a unit to come back wants it, and pays at once."""
+        unsure = self._plan.intent in (Intent.HOLD, Intent.PAY_LATE, Intent.RELEASE)
+        return Intent.PAY if self._waited and unsure and self._payments.can_confirm else self._plan.intent
 
     async def _give_back(self, reservation_id: str) -> NoReturn:
         answer = await self._asker.ask("release", "DELETE", f"/v1/reservations/{reservation_id}", headers=self._bearer)

@@ -12,16 +12,22 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-WIDTH = 76
-_BAR_CELLS = 48
+WIDTH_MAX = 92
+_BAR_CELLS = 60
 
 _PROMISES = (
-    ("oversold_units", "units oversold", "never more sold than there is, in the store and in Postgres"),
-    ("undersold_units", "units undersold", "nobody sent away while a unit they wanted stayed unsold"),
-    ("lost_orders", "orders lost", "every reservation and payment we acknowledged is in Postgres"),
-    ("duplicate_orders", "orders twice", "no payment counted for two orders"),
-    ("overtakes", "overtakes", "everybody served in the order of their places"),
-    ("http_5xx", "server errors", "answers of 500 and above, of all requests"),
+    ("oversold_units", "units oversold", "beyond the allotment, in store or Postgres"),
+    ("undersold_units", "units undersold", "left over although somebody was sent away"),
+    ("lost_orders", "orders lost", "acknowledged to a shopper and not in Postgres"),
+    ("duplicate_orders", "orders twice", "more than one order for the same payment"),
+    ("overtakes", "overtakes", "served before somebody who was ahead in line"),
+    ("http_5xx", "server errors", "answers of 500 and above"),
+)
+
+_NEXT = (
+    ("flashsale up", "keep a service running here"),
+    ("flashsale drop create config/drops/trial.toml", "schedule a drop on it"),
+    ("flashsale demo --shoppers 5000 --seed 2", "another, larger crowd"),
 )
 
 
@@ -41,9 +47,11 @@ def show_card(console: Console, report: Mapping[str, Any], faults: Sequence[str]
             subtitle=Text(f"{report['seconds']:.0f} s · seed {report['seed']} · {report['drop']}", "dim"),
             box=box.ROUNDED,
             border_style="green" if clean else "red",
-            width=min(WIDTH + 8, console.width),
+            width=min(WIDTH_MAX, console.width),
         )
     )
+    if clean:
+        console.print(_next_steps())
 
 
 def _sales(report: Mapping[str, Any]) -> Group:
@@ -55,13 +63,13 @@ def _sales(report: Mapping[str, Any]) -> Group:
         Text.assemble(
             ("Sold ", "bold"),
             (f"{sold:,} of {units:,}", "bold green" if sold == units else "bold yellow"),
-            " units to ",
-            f"{orders['paid']:,} shoppers",
+            " units in ",
+            f"{orders['paid']:,} orders",
         ),
         bar,
         Text(
-            f"{report['shoppers']:,} came, {report['joined']:,} joined, {report['admitted']:,} were admitted; "
-            f"{report['reserved_units']:,} units were reserved, {report['expired_units']:,} came back unpaid.",
+            f"{report['joined']:,} joined, {report['admitted']:,} admitted; "
+            f"{report['reserved_units']:,} units reserved, {report['expired_units']:,} came back unpaid",
             "dim",
         ),
     )
@@ -70,9 +78,9 @@ def _sales(report: Mapping[str, Any]) -> Group:
 def _promises(report: Mapping[str, Any]) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column(width=1)
-    table.add_column(justify="right")
+    table.add_column(justify="right", no_wrap=True)
     table.add_column(no_wrap=True, style="bold")
-    table.add_column(style="dim")
+    table.add_column(style="dim", no_wrap=True)
     for name, label, meaning in _PROMISES:
         kept = not report[name]
         table.add_row(Text("✔", "green") if kept else Text("✘", "bold red"), f"{report[name]:,}", label, meaning)
@@ -93,6 +101,15 @@ def _line(report: Mapping[str, Any]) -> Text:
     if no_shows := report["no_shows"]:
         text.append(f"\nNo-shows      {no_shows:,} never came when it was their turn; their slots went on", "dim")
     return text
+
+
+def _next_steps() -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 1))
+    table.add_column(style="bold")
+    table.add_column(style="dim")
+    for command, meaning in _NEXT:
+        table.add_row(command, meaning)
+    return table
 
 
 def _faults(faults: Sequence[str]) -> Text:
