@@ -20,13 +20,18 @@ RETRY_S = 0.5
 Result = TypeVar("Result")
 
 
-async def require_safe_stores(settings: Settings, wait_s: float = WAIT_S) -> bool:
+async def require_safe_stores(settings: Settings, wait_s: float | None = None) -> bool:
     """Returns when the stores are safe to start on; False when Postgres did not answer and was not checked.
+
+    Args:
+        settings: where the stores are.
+        wait_s: how long to wait for one that does not answer; `WAIT_S` when None.
 
     Raises:
         UnsafeStore: one is set up so that sales could be lost.
         StoreUnavailable: the store did not answer within `wait_s`.
     """
+    wait_s = WAIT_S if wait_s is None else wait_s
     async with opened(settings) as parts:
         findings = await _answer(lambda: check_store(parts.store), "the store", wait_s, StoreUnavailable)
         try:
