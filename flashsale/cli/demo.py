@@ -96,8 +96,20 @@ def _folder(data: Path | None) -> Iterator[Path]:
 
 
 async def _demo(wishes: _Wishes, folder: Path) -> int:
+    from flashsale.cli.stack import StackStopped
+
+    try:
+        wrong = await _on_stack(wishes, folder)
+    except StackStopped:
+        say("The demo was stopped before its end.")
+        return Exit.INTERRUPTED
+    return Exit.FINDING if wrong else Exit.OK
+
+
+async def _on_stack(wishes: _Wishes, folder: Path) -> list[str]:
+    """The demo in `folder`; what is wrong at its end."""
     from flashsale.cli.rehearsal import SETTINGS
-    from flashsale.cli.stack import StackStopped, running_stack
+    from flashsale.cli.stack import running_stack
     from flashsale.cli.target import opened
     from flashsale.log import configure_logging
     from flashsale.settings import load_settings
@@ -108,16 +120,12 @@ async def _demo(wishes: _Wishes, folder: Path) -> int:
         running_stack(folder, port=wishes.port, workers=WORKERS, overrides=SETTINGS, on_event=lambda text: say(f"[dim]{text}[/]")) as stack,
         opened(stack.settings) as parts,
     ):
-        try:
-            report, wrong = await stack.while_running(_rehearse(stack, parts, wishes, started))
-        except StackStopped:
-            say("The demo was stopped before its end.")
-            return Exit.INTERRUPTED
+        report, wrong = await stack.while_running(_rehearse(stack, parts, wishes, started))
         _tell(report, wrong, wishes.report_file)
         if wishes.keep_open:
             say(f"[bold]{stack.http_url}[/] stays up. [dim]Ctrl-C ends it.[/]")
             await stack.wait_ended()
-    return Exit.FINDING if wrong else Exit.OK
+    return wrong
 
 
 async def _rehearse(stack: Stack, parts: Parts, wishes: _Wishes, started: float) -> tuple[dict[str, Any], list[str]]:
