@@ -12,8 +12,7 @@ from flashsale.cli.exits import Exit
 Result = TypeVar("Result")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_SECTIONS = ("Args:", "Raises:", "Returns:")
-_EXAMPLES = "Examples:"
+_SECTIONS = ("Args:", "Examples:", "Raises:", "Returns:")
 
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -41,13 +40,9 @@ def command(to: typer.Typer, name: str, *examples: str, hidden: bool = False) ->
 
 
 def help_of(docstring: str, examples: tuple[str, ...]) -> str:
-    """Help in the order people read it. Examples the docstring has itself, after `Examples:`, join those given."""
+    """Help in the order people read it."""
     summary, *rest = [" ".join(part.split()) for part in docstring.strip().split("\n\n")]
-    rest = rest[: next((n for n, part in enumerate(rest) if part.startswith(_SECTIONS)), len(rest))]
-    if _EXAMPLES in rest:
-        at = rest.index(_EXAMPLES)
-        examples = (*examples, *rest[at + 1 :])
-        rest = rest[:at]
+    rest = rest[: next((at for at, part in enumerate(rest) if part.startswith(_SECTIONS)), len(rest))]
     if examples:
         lines = "\n".join(f"  {line}".replace("[", "\\[") for line in examples)
         rest.insert(0, f"\b\n[bold]Examples[/]\n{lines}")

@@ -76,15 +76,15 @@ audit.register(app)
 doctor.register(app)
 
 
-def _register_optional(name: str) -> None:
+def _register_optional(name: str, *examples: str) -> None:
     """Adds a command that lives in a module of its own name, if this installation has it."""
     if importlib.util.find_spec(f"flashsale.cli.{name}") is not None:
         module = importlib.import_module(f"flashsale.cli.{name}")
-        command(app, name)(getattr(module, name))
+        command(app, name, *examples)(getattr(module, name))
 
 
-_register_optional("demo")
-_register_optional("bench")
+_register_optional("demo", "flashsale demo", "flashsale demo --headless --shoppers 2000 --units 300 --seed 7 --report demo.json")
+_register_optional("bench", "flashsale bench", "flashsale bench --only serving --runs 9 --report serving.json")
 
 
 def main() -> None:
