@@ -138,6 +138,13 @@ async def test_a_refund_is_work_that_stays(recorder: OrderRecorder, database: Da
     assert await sold(database) == {"cap": 0, "shirt": 0}
 
 
+async def test_units_of_a_paid_order_stay_sold_until_the_money_went_back(recorder: OrderRecorder, database: Database) -> None:
+    await record(recorder, transition("confirmed", 1))
+    assert (await record(recorder, transition("refund_due", 1))).rows == 1
+    assert await states(database) == {"refund_due": 1}
+    assert await sold(database) == {"cap": 0, "shirt": 1}
+
+
 async def test_payments_past_the_allotment_become_refunds_the_latest_ones(recorder: OrderRecorder, database: Database) -> None:
     told = [transition("confirmed", number, at_ms=NOW_MS + number) for number in range(13)]
     random.Random(3).shuffle(told)
