@@ -11,25 +11,21 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
+from flashsale import drop_values
+from flashsale.drop_values import DAY_MS, EXAMPLE_TIME, HOUR_MS, MINUTE_MS, SECOND_MS, Wrong
 from flashsale.errors import FlashsaleError
-from flashsale.model import ALLOTMENT_MAX, DROP_ID_RE, QUANTITY_MAX, SKU_RE, SKUS_PER_DROP_MAX, Drop, Sku
+from flashsale.model import ALLOTMENT_MAX, QUANTITY_MAX, SKUS_PER_DROP_MAX, Drop, Sku
 from flashsale.toml_lines import Path, line_index
 
 Value = TypeVar("Value")
 
-SECOND_MS, MINUTE_MS, HOUR_MS, DAY_MS = 1_000, 60_000, 3_600_000, 86_400_000
-
 FILE_BYTES_MAX = 262_144
 NAME_LENGTH_MAX = 120
 DESCRIPTION_LENGTH_MAX = 2_000
-MEDIA_LENGTH_MAX = 500
 RATE_PER_MIN_MAX = 1_000_000
 CAPACITY_MAX = 1_000_000
-PRICE_MINOR_MAX = 100_000_000_000
-"""Ten lines of a thousand units at this price still add up exactly in Lua (below 2^53)."""
 RESERVATION_TTL_MIN_MS, RESERVATION_TTL_MAX_MS = 10 * SECOND_MS, 60 * MINUTE_MS
 CLAIM_WINDOW_MIN_MS, CLAIM_WINDOW_MAX_MS = 5 * SECOND_MS, 10 * MINUTE_MS
 OPEN_FOR_MAX_MS = 7 * DAY_MS
@@ -44,7 +40,6 @@ CAPACITY = 200
 CLAIM_WINDOW_MS = 60 * SECOND_MS
 RESERVATION_TTL_MS = 5 * MINUTE_MS
 LIMIT_PER_SHOPPER = 1
-DURABILITIES = ("disk", "second")
 
 DROP_KEYS = (
     "id", "name", "description", "currency", "joins_at", "opens_at", "closes_at", "rate_per_min", "capacity", "claim_window",
@@ -59,11 +54,7 @@ _MEANT = {
 }  # fmt: skip
 """What people write, and what it is called here."""
 
-_DURATION = re.compile(r"(?:\d+ *(?:ms|s|m|h|d) *)+")
-_DURATION_PART = re.compile(r"(\d+) *(ms|s|m|h|d)")
-_UNIT_MS = {"ms": 1, "s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS}
 _AT_LINE = re.compile(r"\(at line (\d+), column \d+\)")
-_EXAMPLE_TIME = "opens_at = 2026-12-01T10:00:00+01:00"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +81,6 @@ class DropFileError(FlashsaleError):
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         lines = [f"{source}:{p.line}: {p.key + ': ' if p.key else ''}{p.what}\n    {p.todo}" for p in problems]
         super().__init__(what=f"{source} has {count}:", why="\n".join(lines), todo="Nothing was created. Correct the file and try again.")
-
-
-class _Wrong(NamedTuple):
-    """Why a value cannot be used."""
-
-    what: str
-    todo: str
 
 
 def parse_drop(text: str, *, source: str, now_ms: int) -> Drop:
@@ -157,7 +141,7 @@ class _Table:
                 todo = f"Did you mean {meant}?" if meant in known else f"There are {', '.join(known)}."
                 self.note(key, "There is no such key.", todo)
 
-    def take(self, key: str, check: Callable[[Any], Value | _Wrong], instead: Value, *, required: str = "") -> Value:
+    def take(self, key: str, check: Callable[[Any], Value | Wrong], instead: Value, *, required: str = "") -> Value:
         """The checked value of `key`; `instead` when it is missing or wrong.
 
         Args:
@@ -168,7 +152,7 @@ class _Table:
                 self.note(key, "It is missing.", f"For example: {required}")
             return instead
         value = check(self._values[key])
-        if isinstance(value, _Wrong):
+        if isinstance(value, Wrong):
             self.note(key, value.what, value.todo)
             return instead
         return value
@@ -189,32 +173,36 @@ class _DropReader:
         top = self._top
         top.refuse_unknown(DROP_KEYS)
         joins_at_ms, opens_at_ms, closes_at_ms = self._times()
-        limit = top.take("limit_per_shopper", _whole(1, QUANTITY_MAX, "limit_per_shopper = 2"), LIMIT_PER_SHOPPER)
+        limit = top.take("limit_per_shopper", drop_values.whole(1, QUANTITY_MAX, "limit_per_shopper = 2"), LIMIT_PER_SHOPPER)
         return Drop(
-            drop_id=top.take("id", _drop_id, "", required='id = "sneaker-x"'),
-            name=top.take("name", _text(NAME_LENGTH_MAX, 'name = "Sneaker X"'), "", required='name = "Sneaker X"'),
-            currency=top.take("currency", _currency, "XXX", required='currency = "EUR"'),
+            drop_id=top.take("id", drop_values.drop_id, "", required='id = "sneaker-x"'),
+            name=top.take("name", drop_values.text_of(NAME_LENGTH_MAX, 'name = "Sneaker X"'), "", required='name = "Sneaker X"'),
+            currency=top.take("currency", drop_values.currency, "XXX", required='currency = "EUR"'),
             skus=self._skus(limit),
             joins_at_ms=joins_at_ms,
             opens_at_ms=opens_at_ms,
             closes_at_ms=closes_at_ms,
-            rate_per_min=top.take("rate_per_min", _whole(1, RATE_PER_MIN_MAX, "rate_per_min = 600"), RATE_PER_MIN),
-            capacity=top.take("capacity", _whole(1, CAPACITY_MAX, "capacity = 200"), CAPACITY),
-            claim_window_ms=top.take("claim_window", _duration(CLAIM_WINDOW_MIN_MS, CLAIM_WINDOW_MAX_MS, "60s"), CLAIM_WINDOW_MS),
+            rate_per_min=top.take("rate_per_min", drop_values.whole(1, RATE_PER_MIN_MAX, "rate_per_min = 600"), RATE_PER_MIN),
+            capacity=top.take("capacity", drop_values.whole(1, CAPACITY_MAX, "capacity = 200"), CAPACITY),
+            claim_window_ms=top.take(
+                "claim_window", drop_values.duration(CLAIM_WINDOW_MIN_MS, CLAIM_WINDOW_MAX_MS, "60s"), CLAIM_WINDOW_MS
+            ),
             reservation_ttl_ms=top.take(
-                "reservation_ttl", _duration(RESERVATION_TTL_MIN_MS, RESERVATION_TTL_MAX_MS, "5m"), RESERVATION_TTL_MS
+                "reservation_ttl", drop_values.duration(RESERVATION_TTL_MIN_MS, RESERVATION_TTL_MAX_MS, "5m"), RESERVATION_TTL_MS
             ),
             limit_per_shopper=limit,
-            durability=top.take("durability", _durability, "disk"),
-            description=top.take("description", _text(DESCRIPTION_LENGTH_MAX, 'description = "…"', empty=True, lines=True), ""),
+            durability=top.take("durability", drop_values.durability, "disk"),
+            description=top.take(
+                "description", drop_values.text_of(DESCRIPTION_LENGTH_MAX, 'description = "…"', empty=True, lines=True), ""
+            ),
         )
 
     # ---- times
 
     def _times(self) -> tuple[int, int, int]:
-        top, check = self._top, _moment(self._now_ms)
+        top, check = self._top, drop_values.moment(self._now_ms)
         before = len(self.problems)
-        opens = top.take("opens_at", check, 0, required=_EXAMPLE_TIME)
+        opens = top.take("opens_at", check, 0, required=EXAMPLE_TIME)
         joins = top.take("joins_at", check, opens - JOIN_AHEAD_MS)
         closes = top.take("closes_at", check, opens + OPEN_FOR_MS)
         if len(self.problems) == before:
@@ -257,19 +245,19 @@ class _DropReader:
     def _sku(self, values: dict[str, Any], position: int, drop_limit: int) -> Sku:
         table = _Table(values, ("sku", position), self._lines, self.problems)
         table.refuse_unknown(SKU_KEYS)
-        sku = table.take("id", _sku_id, "", required='id = "sneaker-x-42"')
-        limit = table.take("limit_per_shopper", _whole(1, QUANTITY_MAX, "limit_per_shopper = 1"), drop_limit)
+        sku = table.take("id", drop_values.sku_id, "", required='id = "sneaker-x-42"')
+        limit = table.take("limit_per_shopper", drop_values.whole(1, QUANTITY_MAX, "limit_per_shopper = 1"), drop_limit)
         if limit > drop_limit:
             table.note(
                 "limit_per_shopper", f"It is above the drop's limit of {drop_limit}.", "Lower it, or raise the drop's limit_per_shopper."
             )
         return Sku(
             sku=sku,
-            name=table.take("name", _text(NAME_LENGTH_MAX, 'name = "Size 42"'), sku),
-            allotment=table.take("allotment", _whole(1, ALLOTMENT_MAX, "allotment = 100"), 0, required="allotment = 100"),
-            price_minor=table.take("price_minor", _price, 0, required="price_minor = 12900  (129.00 in a currency with cents)"),
+            name=table.take("name", drop_values.text_of(NAME_LENGTH_MAX, 'name = "Size 42"'), sku),
+            allotment=table.take("allotment", drop_values.whole(1, ALLOTMENT_MAX, "allotment = 100"), 0, required="allotment = 100"),
+            price_minor=table.take("price_minor", drop_values.price, 0, required="price_minor = 12900  (129.00 in a currency with cents)"),
             limit_per_shopper=limit,
-            media=table.take("media", _media, ""),
+            media=table.take("media", drop_values.media, ""),
         )
 
     def _check_together(self, skus: tuple[Sku, ...]) -> None:
@@ -286,109 +274,6 @@ class _DropReader:
         total = sum(sku.allotment for sku in skus)
         if total > ALLOTMENT_MAX:
             self._top.note("sku", f"All SKUs together have {total:,} units.", f"A drop has at most {ALLOTMENT_MAX:,}.")
-
-
-# ------------------------------------------------------------------------------------------------------- kinds of values
-
-
-def _drop_id(value: Any) -> str | _Wrong:
-    if isinstance(value, str) and DROP_ID_RE.fullmatch(value):
-        return value
-    return _Wrong("It has to be 1 to 48 lower-case letters, digits and hyphens.", 'For example: id = "sneaker-x"')
-
-
-def _sku_id(value: Any) -> str | _Wrong:
-    if isinstance(value, str) and SKU_RE.fullmatch(value):
-        return value
-    return _Wrong("It has to be 1 to 64 letters, digits, dots, hyphens and underscores.", 'For example: id = "sneaker-x-42"')
-
-
-def _text(length_max: int, example: str, *, empty: bool = False, lines: bool = False) -> Callable[[Any], str | _Wrong]:
-    def check(value: Any) -> str | _Wrong:
-        if not isinstance(value, str) or not (value.strip() or empty) or len(value) > length_max:
-            return _Wrong(f"It has to be text of {0 if empty else 1} to {length_max} characters.", f"For example: {example}")
-        if not all(char.isprintable() or (lines and char == "\n") for char in value):
-            return _Wrong("It has characters that cannot be shown.", "Type the text anew.")
-        return value.strip()
-
-    return check
-
-
-def _currency(value: Any) -> str | _Wrong:
-    if isinstance(value, str) and re.fullmatch(r"[A-Z]{3}", value):
-        return value
-    return _Wrong("It has to be a currency code of three capitals (ISO 4217).", 'For example: currency = "EUR"')
-
-
-def _whole(low: int, high: int, example: str) -> Callable[[Any], int | _Wrong]:
-    def check(value: Any) -> int | _Wrong:
-        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
-            return value
-        return _Wrong(f"It has to be a whole number from {low:,} to {high:,}, without quotes.", f"For example: {example}")
-
-    return check
-
-
-def _price(value: Any) -> int | _Wrong:
-    example = "price_minor = 12900 is 129.00 in a currency with cents."
-    if isinstance(value, float):
-        return _Wrong("It is in the smallest unit of the currency, so it has no decimals.", example)
-    return _whole(0, PRICE_MINOR_MAX, example)(value)
-
-
-def _media(value: Any) -> str | _Wrong:
-    if value == "" or (isinstance(value, str) and len(value) <= MEDIA_LENGTH_MAX and re.fullmatch(r"https?://[!-~]+", value)):
-        return str(value)
-    return _Wrong("It has to be the address of a picture.", 'For example: media = "https://shop.example/sneaker.webp"')
-
-
-def _durability(value: Any) -> str | _Wrong:
-    if value in DURABILITIES:
-        return str(value)
-    if value == "replica":
-        return _Wrong(
-            "Waiting for a replica's disk is not supported yet; it comes with Sentinel and Cluster.", 'Use durability = "disk" for now.'
-        )
-    return _Wrong('It has to be "disk" or "second".', 'For example: durability = "disk" (a reservation answered is on disk)')
-
-
-def _duration(low_ms: int, high_ms: int, example: str) -> Callable[[Any], int | _Wrong]:
-    def check(value: Any) -> int | _Wrong:
-        milliseconds = milliseconds_of(value) if isinstance(value, str) else None
-        if milliseconds is None:
-            what = "It needs a unit (ms, s, m, h or d) and quotes." if isinstance(value, int | float) else "It is not a duration."
-            return _Wrong(what, f'For example: "{example}" or "90s"')
-        if not low_ms <= milliseconds <= high_ms:
-            return _Wrong(f"It has to be from {low_ms // 1000} s to {high_ms // MINUTE_MS} min.", f'For example: "{example}"')
-        return milliseconds
-
-    return check
-
-
-def milliseconds_of(text: str) -> int | None:
-    """The duration `text` says, for example `1h 30m`; None when it is none."""
-    if not _DURATION.fullmatch(text.strip()):
-        return None
-    return sum(int(number) * _UNIT_MS[unit] for number, unit in _DURATION_PART.findall(text))
-
-
-def _moment(now_ms: int) -> Callable[[Any], int | _Wrong]:
-    def check(value: Any) -> int | _Wrong:
-        if isinstance(value, str) and value.startswith("in "):
-            ahead_ms = milliseconds_of(value[3:])
-            return _Wrong("It is not a time from now.", 'For example: "in 30s" or "in 10m"') if ahead_ms is None else now_ms + ahead_ms
-        if isinstance(value, str):
-            try:
-                value = datetime.fromisoformat(value)
-            except ValueError:
-                return _Wrong("It is not a time.", f'For example: {_EXAMPLE_TIME}, or "in 30s" to try things out')
-        if not isinstance(value, datetime):
-            return _Wrong("It has to be a date and a time with a zone.", f"For example: {_EXAMPLE_TIME}")
-        if value.tzinfo is None:
-            return _Wrong("It has no zone, so nobody can tell when it is.", f"For example: {_EXAMPLE_TIME}, or with Z at the end for UTC")
-        return int(value.timestamp() * 1000)
-
-    return check
 
 
 def _dotted(path: Path) -> str:

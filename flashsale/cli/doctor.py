@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -13,18 +10,9 @@ from flashsale.cli import options
 from flashsale.cli.commands import command, finish, run
 from flashsale.cli.exits import Exit
 from flashsale.cli.output import data_console, print_json
-from flashsale.connections import Finding
-from flashsale.errors import FlashsaleError
 
 if TYPE_CHECKING:
-    from flashsale.cli.target import Parts, Target
-    from flashsale.settings import Settings
-
-Check: TypeAlias = Callable[[], Awaitable[list[Finding]]]
-
-JOURNAL_AGE_WARN_MS = 5_000
-"""Older unfinished entries mean that no reconciler keeps up; healthy ones need milliseconds."""
-CHECK_TIMEOUT_S = 8.0
+    from flashsale.connections import Finding
 
 _MARKS = {"ok": "[green]ok[/]    ", "warn": "[yellow]warn[/]  ", "unsafe": "[red]unsafe[/]"}
 
@@ -40,7 +28,9 @@ def doctor(as_json: options.Json = False, config: options.Config = None, data: o
     Each finding is ok, warn or unsafe. Exit code 3 when a store cannot be reached, 1 when something is unsafe, else 0.
     With --json: an array of name, level, what and todo.
     """
-    findings = run(_doctor(config, data))
+    from flashsale.cli.diagnosis import diagnose
+
+    findings = run(diagnose(config, data))
     if as_json:
         from flashsale.cli.shapes import Checked
 
@@ -65,114 +55,3 @@ def _print(findings: list[Finding]) -> None:
         console.print(f"{_MARKS[finding.level]}  {finding.name:22} {escape(finding.what)}")
         if finding.todo:
             console.print(f"{'':32}[bold]→[/] {escape(finding.todo)}")
-
-
-async def _doctor(config: Path | None, data: Path | None) -> list[Finding]:
-    from flashsale.cli.target import find_target, opened
-    from flashsale.connections import check_database, check_store
-
-    try:
-        target = find_target(config, data)
-    except FlashsaleError as error:
-        return [Finding("settings", "unsafe", f"{error.what} {error.why}".strip(), error.todo)]
-    async with opened(target.settings) as parts:
-        found = [_settings(target), _signing_keys(target.settings)]
-        for name, check in (
-            ("store", lambda: check_store(parts.store)),
-            ("postgres", lambda: check_database(parts.database)),
-        ):
-            found += await _asked(name, check)
-        if not _unreachable(found, "postgres"):
-            found += await _asked("postgres", lambda: _migrations(target.settings))
-        if not _unreachable(found, "store"):
-            found += await _asked("store", lambda: _drops(parts, database_answers=not _unreachable(found, "postgres")))
-        return found
-
-
-def _unreachable(findings: list[Finding], name: str) -> bool:
-    return any(finding.name == f"{name}.reachable" for finding in findings)
-
-
-async def _asked(name: str, check: Check) -> list[Finding]:
-    """What `check` finds; that the store does not answer is a finding too."""
-    try:
-        async with asyncio.timeout(CHECK_TIMEOUT_S):
-            return await check()
-    except TimeoutError:
-        return [Finding(f"{name}.reachable", "unsafe", f"It does not answer within {CHECK_TIMEOUT_S:.0f} s.", "Look at its own log.")]
-    except FlashsaleError as error:
-        return [Finding(f"{name}.reachable", "unsafe", f"{error.what} {error.why}".strip(), error.todo)]
-
-
-def _settings(target: Target) -> Finding:
-    from flashsale.connections import redacted
-
-    settings = target.settings
-    where = f"of 'flashsale up' in {target.data_dir}, process {target.runtime.pid}" if target.runtime else "readable"
-    if settings.payments.test_provider and target.runtime is None:
-        return Finding(
-            "settings", "warn", "The test payment provider is on, so anyone can pay with nothing.", "Set payments.test_provider to false."
-        )
-    return Finding("settings", "ok", f"Settings {where}; store {redacted(settings.store.url)}.")
-
-
-def _signing_keys(settings: Settings) -> Finding:
-    from flashsale.cli.compose import read_signing_keys
-
-    try:
-        keys = read_signing_keys(settings.tokens.signing_keys_file)
-    except FlashsaleError as error:
-        return Finding("signing_keys", "unsafe", f"{error.what} {error.why}".strip(), error.todo)
-    return Finding("signing_keys", "ok", f"{len(keys.keys)} keys, one of each purpose signs.")
-
-
-async def _migrations(settings: Settings) -> list[Finding]:
-    from reconciler.migrations import pending
-
-    names = await pending(settings.postgres.url)
-    if names:
-        return [
-            Finding("postgres.migrations", "unsafe", f"{len(names)} migrations are pending, from {names[0]}.", "Run 'flashsale migrate'.")
-        ]
-    return [Finding("postgres.migrations", "ok", "The database is up to date.")]
-
-
-async def _drops(parts: Parts, *, database_answers: bool) -> list[Finding]:
-    ids = await parts.drops.ids()
-    findings = [await _journal(parts, drop_id) for drop_id in sorted(ids)]
-    findings += [dead for drop_id in sorted(ids) if (dead := await _dead_letters(parts, drop_id))]
-    if database_answers:
-        findings += [
-            Finding(f"drop.{row['drop_id']}", "warn", "The store has not been given this drop.", "Is a reconciler running? It does that.")
-            for row in await parts.database.fetch("drops_to_open")
-        ]
-    return findings or [Finding("drops", "ok", "There are none yet.")]
-
-
-async def _journal(parts: Parts, drop_id: str) -> Finding:
-    from reconciler.journal import Journal
-
-    name = f"journal.{drop_id}"
-    age_ms = await Journal(parts.store, drop_id, "doctor").oldest_unfinished_ms()
-    if age_ms is None or age_ms < JOURNAL_AGE_WARN_MS:
-        return Finding(name, "ok", "Orders are recorded as they come.")
-    return Finding(
-        name,
-        "warn",
-        f"The oldest entry waits for Postgres since {age_ms / 1000:.0f} s.",
-        "Is a reconciler running, and does Postgres answer? Nothing is lost meanwhile.",
-    )
-
-
-async def _dead_letters(parts: Parts, drop_id: str) -> Finding | None:
-    from flashsale.keys import drop_keys
-
-    count = await parts.store.xlen(drop_keys(drop_id).dead)
-    if not count:
-        return None
-    return Finding(
-        f"dead_letters.{drop_id}",
-        "unsafe",
-        f"{count} journal entries could not be understood and were set aside.",
-        f"Read them with XRANGE {drop_keys(drop_id).dead} - + and report them; no order was made from them.",
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,6 +30,13 @@ def register(app: typer.Typer) -> None:
     command(drops, "create", "flashsale drop create config/drops/trial.toml", "flashsale drop create config/drops/launch.toml --dry-run")(
         create
     )
+    command(
+        drops,
+        "example",
+        "flashsale drop example > trial.toml",
+        "flashsale drop example launch",
+        "flashsale drop example | flashsale drop create -",
+    )(example)
     command(drops, "list", "flashsale drop list", "flashsale drop list --json")(list_)
     command(drops, "show", "flashsale drop show trial", "flashsale drop show trial --json")(show)
     command(drops, "open", "flashsale drop open trial")(open_)
@@ -50,7 +58,7 @@ def create(
     """Schedule a drop from a file. It opens by itself at its time.
 
     Every problem of the file is reported at once, each with its line. The same file twice is one drop; a file that says
-    something else under the same id is refused. See config/drops for commented examples.
+    something else under the same id is refused. 'flashsale drop example' prints commented files to start from.
     """
     from flashsale.cli.shapes import DropCreated
     from flashsale.drop_files import parse_drop
@@ -72,9 +80,11 @@ def _read(file: Path) -> str:
         with file.open(encoding="utf-8") as opened:
             return opened.read(FILE_BYTES_MAX + 1)
     except OSError as error:
-        raise BadInput(what=f"{file} cannot be read:", why=f"{error.strerror}.", todo="config/drops has examples.") from error
+        raise BadInput(
+            what=f"{file} cannot be read:", why=f"{error.strerror}.", todo="'flashsale drop example' prints one that is good."
+        ) from error
     except UnicodeDecodeError as error:
-        raise BadInput(what=f"{file} is not a text file in UTF-8.", todo="config/drops has examples.") from error
+        raise BadInput(what=f"{file} is not a text file in UTF-8.", todo="'flashsale drop example' prints one that is good.") from error
 
 
 async def _create(drop: Drop, config: Path | None, data: Path | None) -> DropCreated:
@@ -112,6 +122,24 @@ def _print_times(joins_at_ms: int, opens_at_ms: int, closes_at_ms: int, now_ms: 
         console.print(f"  {word:12} {moment(at_ms)}  [dim]{when}[/]")
 
 
+class Example(StrEnum):
+    """The files of `config/drops`."""
+
+    TRIAL = "trial"
+    LAUNCH = "launch"
+
+
+def example(
+    name: Annotated[
+        Example, typer.Argument(help="trial: the smallest, opens in half a minute; launch: everything that can be said.")
+    ] = Example.TRIAL,
+) -> None:
+    """Print a commented drop file to start from."""
+    from flashsale.resources import resource_dir
+
+    sys.stdout.write((resource_dir("config") / "drops" / f"{name.value}.toml").read_text(encoding="utf-8"))
+
+
 # ------------------------------------------------------------------------------------------------------------------- read
 
 
@@ -129,7 +157,7 @@ def list_(as_json: options.Json = False, config: options.Config = None, data: op
         now_ms = time.time_ns() // 1_000_000
         print_table(("drop", "state", "opens", "units>", "left>", "sold>", "name"), [_row(drop, now_ms) for drop in listed])
     else:
-        say("There are no drops. Make one with 'flashsale drop create config/drops/trial.toml'.")
+        say("There are no drops. Make one with 'flashsale drop example | flashsale drop create -'.")
 
 
 async def _list(config: Path | None, data: Path | None) -> tuple[list[DropListed], list[str]]:

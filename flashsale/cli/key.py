@@ -52,7 +52,7 @@ def create(
 
 
 def _expires_at_ms(expires: str | None) -> int | None:
-    from flashsale.drop_files import milliseconds_of
+    from flashsale.drop_values import milliseconds_of
 
     if expires is None:
         return None

@@ -5,26 +5,33 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from flashsale.errors import FlashsaleError
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_NO_DECIMALS = {"BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "VND", "VUV", "XAF", "XOF", "XPF"}
+_THREE_DECIMALS = {"BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"}
 _PIPE_WIDTH = 10_000
 """Columns of output that goes to a file or a program: nothing is cut there."""
 
 
 def data_console() -> Console:
     """Where data goes. Made anew each time, so that it follows NO_COLOR and the present stdout."""
+    from rich.console import Console
+
     return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 
 
 def message_console() -> Console:
     """Where messages go."""
+    from rich.console import Console
+
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -51,6 +58,8 @@ def print_json_line(data: Any) -> None:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table on stdout. A column whose name ends in `>` is set to the right."""
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for column in columns:
         right = column.endswith(">")
@@ -90,5 +99,6 @@ def span(milliseconds: int) -> str:
 
 
 def money(amount_minor: int, currency: str) -> str:
-    """An amount for people; the number of decimals is that of most currencies."""
-    return f"{amount_minor / 100:,.2f} {currency}"
+    """An amount for people, with the decimals its currency has (ISO 4217)."""
+    decimals = 0 if currency in _NO_DECIMALS else 3 if currency in _THREE_DECIMALS else 2
+    return f"{amount_minor / 10**decimals:,.{decimals}f} {currency}"

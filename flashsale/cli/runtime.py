@@ -8,7 +8,6 @@ from pathlib import Path
 
 import msgspec
 
-from flashsale.embedded import running_stores
 from flashsale.errors import ConfigurationError
 
 DEFAULT_DATA_DIR = Path(".flashsale")
@@ -58,6 +57,8 @@ def remove_runtime(data_dir: Path) -> None:
 
 def read_runtime(data_dir: Path) -> Runtime | None:
     """What runs in `data_dir`; None when nothing does, whatever a killed process left behind."""
+    from flashsale.embedded import running_stores
+
     try:
         runtime = msgspec.json.decode((data_dir / RUNTIME_FILE).read_bytes(), type=Runtime)
     except (OSError, msgspec.DecodeError):

@@ -12,6 +12,9 @@ from flashsale.cli.commands import command, finish, run
 from flashsale.cli.output import data_console, say
 from flashsale.cli.runtime import DEFAULT_DATA_DIR
 
+_TRIAL = Path("config/drops/trial.toml")
+"""There in a checkout; an installed package prints its examples instead."""
+
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
@@ -62,7 +65,8 @@ def _greet(url: str, data: Path) -> None:
     console.print(f"\n[bold green]flashsale is up[/]  [bold]{url}[/]")
     console.print(f"  API        {url}/openapi.json\n  health     {url}/readyz\n  data       {data.resolve()}\n")
     where = "" if data == DEFAULT_DATA_DIR else f" --data {data}"
+    create = f"drop create {_TRIAL}" if _TRIAL.is_file() else "drop example | flashsale drop create -"
     console.print("Next, in another terminal:")
-    for line in ("drop create config/drops/trial.toml", "drop watch trial", "key create --scope storefront"):
+    for line in (create, "drop watch trial", "key create --scope storefront"):
         console.print(f"  flashsale {line}{where}")
     console.print("\n[dim]Ctrl-C stops everything; the data stays.[/]")

@@ -102,6 +102,13 @@ async def test_a_dry_run_creates_nothing(tmp_path: Path) -> None:
     assert (await flashsale("drop", "list", "--json")).json == []
 
 
+@pytest.mark.parametrize("name", ["trial", "launch"])
+async def test_an_example_is_printed_and_can_be_created(name: str, tmp_path: Path) -> None:
+    printed = await flashsale("drop", "example", name)
+    (tmp_path / "example.toml").write_text(printed.out)
+    assert (await flashsale("drop", "create", "example.toml", "--dry-run", "--json")).json["drop_id"] == name
+
+
 async def test_every_problem_of_a_file_is_on_stderr_with_its_line(tmp_path: Path) -> None:
     path = drop_file(tmp_path, capacity=0, rate=5)
     done = await flashsale("drop", "create", str(path))

@@ -1,0 +1,144 @@
+"""The kinds of values in a drop file: each check answers the value as the service has it, or what is wrong with it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from flashsale.model import DROP_ID_RE, SKU_RE
+
+SECOND_MS, MINUTE_MS, HOUR_MS, DAY_MS = 1_000, 60_000, 3_600_000, 86_400_000
+
+MEDIA_LENGTH_MAX = 500
+PRICE_MINOR_MAX = 100_000_000_000
+"""Ten lines of a thousand units at this price still add up exactly in Lua (below 2^53)."""
+DURABILITIES = ("disk", "second")
+EXAMPLE_TIME = "opens_at = 2026-12-01T10:00:00+01:00"
+
+_DURATION = re.compile(r"(?:\d+ *(?:ms|s|m|h|d) *)+")
+_DURATION_PART = re.compile(r"(\d+) *(ms|s|m|h|d)")
+_UNIT_MS = {"ms": 1, "s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS}
+
+
+class Wrong(NamedTuple):
+    """Why a value cannot be used."""
+
+    what: str
+    todo: str
+    """with an example of right"""
+
+
+def drop_id(value: Any) -> str | Wrong:
+    """A drop's id."""
+    if isinstance(value, str) and DROP_ID_RE.fullmatch(value):
+        return value
+    return Wrong("It has to be 1 to 48 lower-case letters, digits and hyphens.", 'For example: id = "sneaker-x"')
+
+
+def sku_id(value: Any) -> str | Wrong:
+    """A SKU's id."""
+    if isinstance(value, str) and SKU_RE.fullmatch(value):
+        return value
+    return Wrong("It has to be 1 to 64 letters, digits, dots, hyphens and underscores.", 'For example: id = "sneaker-x-42"')
+
+
+def text_of(length_max: int, example: str, *, empty: bool = False, lines: bool = False) -> Callable[[Any], str | Wrong]:
+    """Text for people."""
+
+    def check(value: Any) -> str | Wrong:
+        if not isinstance(value, str) or not (value.strip() or empty) or len(value) > length_max:
+            return Wrong(f"It has to be text of {0 if empty else 1} to {length_max} characters.", f"For example: {example}")
+        if not all(char.isprintable() or (lines and char == "\n") for char in value):
+            return Wrong("It has characters that cannot be shown.", "Type the text anew.")
+        return value.strip()
+
+    return check
+
+
+def currency(value: Any) -> str | Wrong:
+    """A currency's code."""
+    if isinstance(value, str) and re.fullmatch(r"[A-Z]{3}", value):
+        return value
+    return Wrong("It has to be a currency code of three capitals (ISO 4217).", 'For example: currency = "EUR"')
+
+
+def whole(low: int, high: int, example: str) -> Callable[[Any], int | Wrong]:
+    """A whole number from `low` to `high`."""
+
+    def check(value: Any) -> int | Wrong:
+        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+            return value
+        return Wrong(f"It has to be a whole number from {low:,} to {high:,}, without quotes.", f"For example: {example}")
+
+    return check
+
+
+def price(value: Any) -> int | Wrong:
+    """An amount in minor units."""
+    example = "price_minor = 12900 is 129.00 in a currency with cents."
+    if isinstance(value, float):
+        return Wrong("It is in the smallest unit of the currency, so it has no decimals.", example)
+    return whole(0, PRICE_MINOR_MAX, example)(value)
+
+
+def media(value: Any) -> str | Wrong:
+    """The address of a picture, or nothing."""
+    if value == "" or (isinstance(value, str) and len(value) <= MEDIA_LENGTH_MAX and re.fullmatch(r"https?://[!-~]+", value)):
+        return str(value)
+    return Wrong("It has to be the address of a picture.", 'For example: media = "https://shop.example/sneaker.webp"')
+
+
+def durability(value: Any) -> str | Wrong:
+    """How safe a reservation is before it is answered."""
+    if value in DURABILITIES:
+        return str(value)
+    if value == "replica":
+        return Wrong(
+            "Waiting for a replica's disk is not supported yet; it comes with Sentinel and Cluster.", 'Use durability = "disk" for now.'
+        )
+    return Wrong('It has to be "disk" or "second".', 'For example: durability = "disk" (a reservation answered is on disk)')
+
+
+def duration(low_ms: int, high_ms: int, example: str) -> Callable[[Any], int | Wrong]:
+    """A length of time in ms."""
+
+    def check(value: Any) -> int | Wrong:
+        milliseconds = milliseconds_of(value) if isinstance(value, str) else None
+        if milliseconds is None:
+            what = "It needs a unit (ms, s, m, h or d) and quotes." if isinstance(value, int | float) else "It is not a duration."
+            return Wrong(what, f'For example: "{example}" or "90s"')
+        if not low_ms <= milliseconds <= high_ms:
+            return Wrong(f"It has to be from {low_ms // 1000} s to {high_ms // MINUTE_MS} min.", f'For example: "{example}"')
+        return milliseconds
+
+    return check
+
+
+def milliseconds_of(text: str) -> int | None:
+    """The duration `text` says, for example `1h 30m`; None when it is none."""
+    if not _DURATION.fullmatch(text.strip()):
+        return None
+    return sum(int(number) * _UNIT_MS[unit] for number, unit in _DURATION_PART.findall(text))
+
+
+def moment(now_ms: int) -> Callable[[Any], int | Wrong]:
+    """A time in ms since the epoch; text may count from `now_ms`."""
+
+    def check(value: Any) -> int | Wrong:
+        if isinstance(value, str) and value.startswith("in "):
+            ahead_ms = milliseconds_of(value[3:])
+            return Wrong("It is not a time from now.", 'For example: "in 30s" or "in 10m"') if ahead_ms is None else now_ms + ahead_ms
+        if isinstance(value, str):
+            try:
+                value = datetime.fromisoformat(value)
+            except ValueError:
+                return Wrong("It is not a time.", f'For example: {EXAMPLE_TIME}, or "in 30s" to try things out')
+        if not isinstance(value, datetime):
+            return Wrong("It has to be a date and a time with a zone.", f"For example: {EXAMPLE_TIME}")
+        if value.tzinfo is None:
+            return Wrong("It has no zone, so nobody can tell when it is.", f"For example: {EXAMPLE_TIME}, or with Z at the end for UTC")
+        return int(value.timestamp() * 1000)
+
+    return check
