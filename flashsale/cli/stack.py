@@ -36,6 +36,12 @@ class StackStopped(FlashsaleError):
     code = "stopped"
 
 
+class StackFailed(FlashsaleError):
+    """A process of the service would not stay up."""
+
+    code = "not_started"
+
+
 @dataclass(frozen=True, slots=True)
 class Stack:
     """A running service."""
@@ -107,6 +113,8 @@ async def running_stack(
         FolderInUse: another process runs in that folder.
         AlreadyRunning: the port is in use.
         EmbeddedFailed: a store did not come up.
+        StackStopped: SIGTERM or Ctrl-C came before it was ready.
+        StackFailed: a worker or the reconciler would not stay up.
         ConfigurationError: a setting is not valid.
     """
     given = {name: value for name, value in (("host", host), ("port", port), ("workers", workers)) if value is not None}
@@ -178,12 +186,13 @@ async def _running_processes(
 
 async def _wait_ready(ready: asyncio.Event, stack: Stack) -> None:
     code = await _first(ready.wait(), stack.wait_ended())
-    if code is not True:
-        raise StackStopped(
-            what="The service ended before it was ready.",
-            why="A process would not stay up; its last messages are above." if code != EXIT_OK else "",
-            todo="Look at them, or run 'flashsale doctor'." if code != EXIT_OK else "",
-        )
+    if code is True:
+        return
+    if code == EXIT_OK:
+        raise StackStopped(what="The service was stopped before it was ready.")
+    raise StackFailed(
+        what="The service did not start:", why="a process would not stay up; its last messages are above.", todo="Look at them first."
+    )
 
 
 async def _first(*coroutines: Coroutine[Any, Any, Any]) -> Any:

@@ -9,6 +9,7 @@ import typer
 
 from flashsale.cli import options
 from flashsale.cli.commands import command, finish, run
+from flashsale.cli.exits import Exit
 from flashsale.cli.output import data_console, say
 from flashsale.cli.runtime import DEFAULT_DATA_DIR
 
@@ -40,17 +41,21 @@ def up(
 
 
 async def _up(data: Path, host: str | None, port: int | None, workers: int | None, config: Path | None, *, verbose: bool) -> int:
-    from flashsale.cli.stack import running_stack
+    from flashsale.cli.stack import StackStopped, running_stack
     from flashsale.log import configure_logging
     from flashsale.settings import load_settings
 
     overrides = _quiet() if not verbose else {}
     configure_logging(load_settings(config, overrides=overrides).log)
-    async with running_stack(
+    starting = running_stack(
         data, host=host, port=port, workers=workers, config=config, overrides=overrides, on_event=lambda text: say(f"[dim]{text}[/]")
-    ) as stack:
-        _greet(stack.http_url, data)
-        return await stack.wait_ended()
+    )
+    try:
+        async with starting as stack:
+            _greet(stack.http_url, data)
+            return await stack.wait_ended()
+    except StackStopped:
+        return Exit.INTERRUPTED
 
 
 def _quiet() -> dict[str, dict[str, Any]]:

@@ -302,6 +302,21 @@ async def test_the_doctor_looks_at_everything(trial: Path, store: Redis, tmp_pat
     assert "hunter2" not in away.out + away.err
 
 
+async def test_the_doctor_names_drops_the_store_was_not_given(tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as away:
+        away.setenv("FLASHSALE_STORE_URL", "redis://127.0.0.1:1/0")
+        created = await flashsale("drop", "create", str(drop_file(tmp_path)), "--json")
+    assert (created.code, created.json["outcome"], created.json["in_store"]) == (0, "created", False)
+    assert "gives it to the store" in created.err
+    findings = {finding["name"]: finding["level"] for finding in (await flashsale("doctor", "--json")).json}
+    assert findings["drop.trial"] == "warn"
+    early = await flashsale("drop", "pause", "trial")
+    assert early.code == 4
+    assert "has not been given it yet" in early.err
+    [listed] = (await flashsale("drop", "list", "--json")).json
+    assert (listed["in_store"], listed["available"]) == (False, None)
+
+
 @pytest.fixture
 async def evicting(store: Redis, stores: EmbeddedStores) -> object:
     await store.config_set("maxmemory-policy", "allkeys-lru")
@@ -334,6 +349,7 @@ async def test_without_signing_keys_or_store_nothing_is_served(monkeypatch: pyte
     assert done.code == 2
     assert "flashsale signing-key" in done.err
     monkeypatch.setattr(checks, "WAIT_S", 0.0)
+    monkeypatch.setenv("FLASHSALE_STORE_DEADLINE_MS", "50")
     monkeypatch.setenv("FLASHSALE_STORE_URL", "redis://:hunter2@127.0.0.1:1/0")
     for words in (("drop", "pause", "trial"), ("drop", "watch", "trial"), ("audit",), ("reconcile",)):
         done = await flashsale(*words)

@@ -158,26 +158,35 @@ async def test_a_killed_store_is_started_again_on_its_data(up: Running, folder: 
     assert f"{victim} ended unexpectedly" in up.errors
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-async def test_it_stops_cleanly_and_goes_on_with_its_data(how: signal.Signals) -> None:
-    folder = Path(tempfile.mkdtemp(prefix="flashsale-up-"))
-    folder.chmod(0o711)
-    data = folder / "data"
-    try:
-        with start(folder) as running:
+async def test_it_stops_cleanly_and_goes_on_with_its_data(folder: Path) -> None:
+    data, keys = folder / "own" / "data", b""
+    data.parent.mkdir(mode=0o711)
+    for how in (signal.SIGINT, signal.SIGTERM):
+        with start(folder / "own") as running:
             running.wait_for(READY)
-            await of(data, "drop", "create", str(trial(folder)))
-            keys = (data / "signing-keys.json").read_bytes()
+            if not keys:
+                await of(data, "drop", "create", str(trial(folder)))
+                keys = (data / "signing-keys.json").read_bytes()
+            assert [drop["drop_id"] for drop in (await of(data, "drop", "list", "--json")).json] == ["trial"]
+            assert (data / "signing-keys.json").read_bytes() == keys
             assert running.end(how) == 0, running.errors
         assert not (data / "runtime.json").exists()
         assert (await flashsale("drop", "list", "--data", str(data))).code == 2
-        with start(folder) as running:
-            running.wait_for(READY)
-            assert [drop["drop_id"] for drop in (await of(data, "drop", "list", "--json")).json] == ["trial"]
-            assert (data / "signing-keys.json").read_bytes() == keys
-            running.end()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def test_ctrl_c_before_it_is_ready_leaves_nothing_running(folder: Path, tmp_path: Path) -> None:
+    with Running("up", "--data", str(folder / "early"), "--port", "0", environment={}, folder=tmp_path) as running:
+        await until((folder / "early" / "valkey" / "pid").exists)
+        below = len(command_lines_below(running.process.pid))
+        assert running.end(signal.SIGINT) == 130, running.errors
+    assert below > 1
+    assert not (folder / "early" / "runtime.json").exists()
+    assert not list((folder / "early").glob("*/pid"))
+    assert "Traceback" not in running_errors(tmp_path)
+
+
+def running_errors(folder: Path) -> str:
+    return (folder / "stderr.log").read_text(encoding="utf-8")
 
 
 async def test_serve_and_reconcile_run_on_stores_named_by_url(settings: Settings, folder: Path, tmp_path: Path) -> None:
