@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -199,7 +200,7 @@ async def test_watching_ends_when_the_drop_is_closed(tmp_path: Path) -> None:
     assert [line["at_ms"] for line in lines] == sorted(line["at_ms"] for line in lines)
 
 
-def _watch_in_process(folder: Path) -> tuple[int, list[dict[str, object]]]:
+def _watch_in_process(folder: Path) -> tuple[int, list[dict[str, Any]]]:
     """As a process: the output of two commands in this one would mix."""
     done = subprocess.run(
         [sys.executable, "-m", "flashsale", "drop", "watch", "short", "--json", "--interval", "0.1"],

@@ -150,11 +150,11 @@ async def test_the_reaper_goes_on_until_a_batch_is_not_full_and_past_a_drop_in_t
     overdue = {DROP: 25, "autumn": 3, "lost": 9}
     calls: list[str] = []
 
-    async def expire(drop_id: str, batch_size: int) -> int:
+    async def expire(drop_id: str, batch_size_max: int) -> int:
         calls.append(drop_id)
         if drop_id == "lost":
             raise Recovering(what="The drop is being recovered.")
-        ended = min(batch_size, overdue[drop_id])
+        ended = min(batch_size_max, overdue[drop_id])
         overdue[drop_id] -= ended
         return ended
 
@@ -188,7 +188,7 @@ async def test_an_agent_that_fails_is_started_again_and_others_go_on() -> None:
 async def test_the_reaper_stops_at_once() -> None:
     stop, looked = asyncio.Event(), asyncio.Event()
 
-    async def expire(drop_id: str, batch_size: int) -> int:
+    async def expire(drop_id: str, batch_size_max: int) -> int:
         looked.set()
         return 0
 
