@@ -1,0 +1,319 @@
+"""What the scripts should do, said again in Python and in another way.
+
+Where the scripts keep counters and move units between them, the oracle keeps only tickets, reservations and slots and
+counts units, allowances and live reservations from those each time. Where both agree after every step, both are right or
+both are wrong in the same way, which is unlikely.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+RESERVED, CONFIRMED, RELEASED, EXPIRED, REFUND_DUE = 1, 2, 3, 4, 5
+Items = tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The drop's definition."""
+
+    allotment: dict[str, int]
+    price: dict[str, int]
+    limit: dict[str, int]
+    joins_at_ms: int
+    opens_at_ms: int
+    closes_at_ms: int
+    rate_per_min: int
+    capacity: int
+    claim_window_ms: int
+    reservation_ttl_ms: int
+    token_ttl_ms: int
+    limit_per_shopper: int
+    reservations_max: int
+    tickets_max: int
+    beat_ms: int
+    credit_span_ms: int = 2_000
+
+
+@dataclass
+class Person:
+    """A ticket."""
+
+    number: int
+    late: bool
+    joined_at_ms: int
+    token: str = ""
+    issued_at_ms: int = 0
+    expires_at_ms: int = 0
+
+
+@dataclass
+class Claim:
+    """A reservation."""
+
+    owner: str
+    items: Items
+    amount_minor: int
+    reserved_at_ms: int
+    expires_at_ms: int
+    state: int = RESERVED
+    payment: str = ""
+
+
+@dataclass
+class Oracle:
+    """The drop as it should be."""
+
+    rules: Rules
+    now: int
+    state: str = "scheduled"
+    closed_at_ms: int | None = None
+    entries: int | None = None
+    people: dict[str, Person] = field(default_factory=dict)
+    claims: dict[str, Claim] = field(default_factory=dict)
+    slots: dict[int, int] = field(default_factory=dict)
+    returning: set[int] = field(default_factory=set)
+    serving: int = 0
+    beat: int = 0
+    advanced_at_ms: int = 0
+    credit: float = 0
+    journal: list[tuple[str, str]] = field(default_factory=list)
+
+    # ---- what follows from it
+
+    @property
+    def effective(self) -> str:
+        """The state at this time."""
+        if self.state == "closed" or self.now >= self.rules.closes_at_ms:
+            return "closed"
+        if self.state in ("open", "paused"):
+            return self.state
+        return "open" if self.now >= self.rules.opens_at_ms else "waiting" if self.now >= self.rules.joins_at_ms else "scheduled"
+
+    def units(self, states: Iterable[int], owner: str | None = None) -> Counter[str]:
+        """Units in reservations of these states, of one shopper or of all."""
+        wanted, total = set(states), Counter[str]()
+        for claim in self.claims.values():
+            if claim.state in wanted and owner in (None, claim.owner):
+                total.update(dict(claim.items))
+        return total
+
+    def available(self) -> dict[str, int]:
+        """Units nobody holds or owns."""
+        taken = self.units((RESERVED, CONFIRMED))
+        return {sku: units - taken[sku] for sku, units in self.rules.allotment.items()}
+
+    def live(self, owner: str) -> int:
+        """Reservations of a shopper that are neither paid nor ended."""
+        return sum(claim.owner == owner and claim.state == RESERVED for claim in self.claims.values())
+
+    @property
+    def all_sold(self) -> bool:
+        """Nothing is left that could still be bought."""
+        return self.units((CONFIRMED,)) == Counter(self.rules.allotment)
+
+    def limit_broken(self, owner: str, items: Items) -> bool:
+        """Whether these items would be more than a shopper may have."""
+        held = self.units((RESERVED, CONFIRMED), owner)
+        held.update(dict(items))
+        return held.total() > self.rules.limit_per_shopper or any(held[sku] > self.rules.limit[sku] for sku, _ in items)
+
+    # ---- the line
+
+    def join(self, name: str) -> str:
+        """One request of join."""
+        if name in self.people:
+            return "replayed"
+        if self.effective in ("scheduled", "closed"):
+            return {"scheduled": "not_open", "closed": "closed"}[self.effective]
+        if self.all_sold:
+            return "sold_out"
+        if len(self.people) >= self.rules.tickets_max:
+            return "room_full"
+        started = self.effective in ("open", "paused")
+        if started and self.entries is None:
+            self.entries = len(self.people)
+        self.people[name] = Person(len(self.people), started, self.now)
+        return "joined"
+
+    def admit(self, name: str, token: str) -> str:
+        """One request of admit."""
+        person = self.people.get(name)
+        if person is None:
+            return "ticket_invalid"
+        if person.token and self.now < person.expires_at_ms:
+            return "replayed"
+        if self.effective != "open":
+            return {"closed": "closed", "paused": "paused"}.get(self.effective, "not_open")
+        if self.all_sold:
+            return "sold_out"
+        no_slot = person.number not in self.slots and len(self.slots) >= self.rules.capacity
+        if person.number >= self.serving or no_slot:
+            if person.number < self.serving:
+                self.returning.add(person.number)
+            return "not_yet"
+        self.slots[person.number] = max(self.slots.get(person.number, 0), self.now + self.rules.claim_window_ms)
+        self.returning.discard(person.number)
+        person.token, person.issued_at_ms, person.expires_at_ms = token, self.now, self.now + self.rules.token_ttl_ms
+        return "admitted"
+
+    def advance(self) -> str:
+        """A beat."""
+        beat, effective = self.now // self.rules.beat_ms, self.effective
+        if beat <= self.beat:
+            return "held"
+        if self.entries is None and self.now >= self.rules.opens_at_ms:
+            self.entries = len(self.people)
+        if effective != self.state:
+            self.state = effective
+            self.journal.append(("drop", effective))
+        if effective == "open":
+            self._serve()
+        self.beat, self.advanced_at_ms = beat, self.now
+        return "advanced"
+
+    def _serve(self) -> None:
+        rules, per_ms = self.rules, self.rules.rate_per_min / 60_000
+        since = self.now - max(self.advanced_at_ms, rules.opens_at_ms) if self.advanced_at_ms else 0
+        self.credit = min(self.credit + per_ms * max(0, min(since, rules.credit_span_ms)), per_ms * rules.credit_span_ms)
+        self.slots = {number: until for number, until in self.slots.items() if until > self.now}
+        places = 0 if self.all_sold else max(0, min(int(self.credit), rules.capacity - len(self.slots)))
+        back = sorted(self.returning)[:places]
+        fresh = range(self.serving, min(self.serving + places - len(back), len(self.people)))
+        self.returning -= set(back)
+        self.slots |= dict.fromkeys([*back, *fresh], self.now + rules.claim_window_ms)
+        self.serving += len(fresh)
+        self.credit -= len(back) + len(fresh)
+
+    # ---- units
+
+    def reserve(self, claim_id: str, name: str, token: str, items: Items) -> str:
+        """One request of reserve."""
+        before = self.claims.get(claim_id)
+        if before is not None:
+            return "replayed" if before.items == items else "key_reused"
+        refusal = self._reserve_refusal(name, token, items)
+        if refusal:
+            return refusal
+        amount = sum(self.rules.price[sku] * quantity for sku, quantity in items)
+        claim = Claim(name, items, amount, self.now, self.now + self.rules.reservation_ttl_ms)
+        self.claims[claim_id] = claim
+        self.slots[self.people[name].number] = claim.expires_at_ms
+        self.journal.append(("reserved", claim_id))
+        return "reserved"
+
+    def _reserve_refusal(self, name: str, token: str, items: Items) -> str:
+        person, effective = self.people.get(name), self.effective
+        if effective != "open":
+            return {"closed": "closed", "paused": "paused"}.get(effective, "not_open")
+        if person is None or person.token != token:
+            return "token_invalid"
+        if self.now >= person.expires_at_ms:
+            return "token_expired"
+        if any(sku not in self.rules.allotment for sku, _ in items):
+            return "unknown_sku"
+        made = sum(claim.owner == name for claim in self.claims.values())
+        if made >= self.rules.reservations_max or self.limit_broken(name, items):
+            return "limit_reached"
+        available = self.available()
+        return "sold_out" if any(available[sku] < quantity for sku, quantity in items) else ""
+
+    def _end(self, claim_id: str, state: int, kind: str) -> None:
+        claim = self.claims[claim_id]
+        claim.state = state
+        self.journal.append((kind, claim_id))
+        if not self.live(claim.owner):
+            self.slots.pop(self.people[claim.owner].number, None)
+
+    def confirm(self, claim_id: str, payment: str, amount_minor: int) -> str:
+        """One request of confirm."""
+        claim = self.claims.get(claim_id)
+        if claim is None:
+            return "not_found"
+        if claim.state in (CONFIRMED, REFUND_DUE):
+            if claim.payment != payment:
+                return "payment_conflict"
+            return "replayed" if claim.state == CONFIRMED else "refund_due"
+        if amount_minor != claim.amount_minor:
+            return "amount_mismatch"
+        if claim.state == RESERVED and self.now >= claim.expires_at_ms:
+            self._end(claim_id, EXPIRED, "expired")
+        available, late = self.available(), claim.state != RESERVED
+        gone = late and (any(available[sku] < quantity for sku, quantity in claim.items) or self.limit_broken(claim.owner, claim.items))
+        claim.payment = payment
+        if gone:
+            claim.state = REFUND_DUE
+            self.journal.append(("refund_due", claim_id))
+            return "refund_due"
+        self._end(claim_id, CONFIRMED, "confirmed")
+        return "confirmed"
+
+    def release(self, claim_id: str) -> str:
+        """One request of release."""
+        claim = self.claims.get(claim_id)
+        if claim is None:
+            return "not_found"
+        if claim.state != RESERVED:
+            return {CONFIRMED: "confirmed", RELEASED: "replayed"}.get(claim.state, "expired")
+        self._end(claim_id, RELEASED, "released")
+        return "released"
+
+    def expire(self, batch_size_max: int) -> int:
+        """A look of the reaper: how many ended."""
+        live = sorted((claim.expires_at_ms, claim_id) for claim_id, claim in self.claims.items() if claim.state == RESERVED)
+        overdue = [claim_id for expires_at_ms, claim_id in live if expires_at_ms <= self.now][:batch_size_max]
+        for claim_id in overdue:
+            self._end(claim_id, EXPIRED, "expired")
+        return len(overdue)
+
+    # ---- the merchant
+
+    def steer(self, word: str) -> str:
+        """Pause or resume."""
+        target, source = {"pause": ("paused", "open"), "resume": ("open", "paused")}[word]
+        if self.effective == target:
+            return "unchanged"
+        if self.effective != source:
+            return "refused"
+        self.state = target
+        self.journal.append(("drop", target))
+        return "done"
+
+    def close(self) -> str:
+        """The end."""
+        if self.state == "closed":
+            return "replayed"
+        self.state = "closed"
+        if self.entries is None:
+            self.entries = len(self.people)
+        self.journal.append(("drop", "closed"))
+        return "closed"
+
+    def view(self) -> dict[str, Any]:
+        """Everything that must be the same in the store."""
+        reserved, sold, available = self.units((RESERVED,)), self.units((CONFIRMED,)), self.available()
+        return {
+            "state": self.state,
+            "entries": "" if self.entries is None else str(self.entries),
+            "joined": len(self.people),
+            "serving": self.serving,
+            "stock": {sku: (available[sku], reserved[sku], sold[sku]) for sku in self.rules.allotment},
+            "people": {name: self._person(name) for name in self.people},
+            "claims": {
+                claim_id: (c.owner, c.items, c.amount_minor, c.reserved_at_ms, c.expires_at_ms, c.state, c.payment)
+                for claim_id, c in self.claims.items()
+            },
+            "expiries": {claim_id: c.expires_at_ms for claim_id, c in self.claims.items() if c.state == RESERVED},
+            "slots": self.slots,
+            "returning": self.returning,
+            "journal": self.journal,
+        }
+
+    def _person(self, name: str) -> tuple[Any, ...]:
+        person, held = self.people[name], self.units((RESERVED, CONFIRMED), name)
+        made = sum(claim.owner == name for claim in self.claims.values())
+        token = (person.token, person.issued_at_ms, person.expires_at_ms)
+        return person.number, person.late, person.joined_at_ms, token, made, self.live(name), held.total(), dict(held)
