@@ -219,12 +219,12 @@ class Visit:
         return reservation
 
     async def _units_may_return(self, wanted: Items) -> Items:
-        """What this shopper takes next, once anything is available again."""
-        if self._plan.impatient:
-            self._leave_empty_handed()
-        self._waited = True
+        """What this shopper takes next: what is left now, or, for the patient, what is available later."""
         document = await self._look()
         while not (instead := settle_for(wanted, document["available"])):
+            if self._plan.impatient:
+                self._leave_empty_handed()
+            self._waited = True
             document = await self._poll(document)
         return instead
 

@@ -21,13 +21,14 @@ from flashsale.keys import drop_keys
 from flashsale.model import Inspection, Ticket
 
 PAGE_ROWS = 1000
-DOCUMENT_AGE_MAX_MS = 1000
-"""A shopper may act on a serving document this old (`max-age=1`)."""
+NOTICED_WITHIN_MS = 3000
+"""A shopper may act on news this old: units are back on sale within two seconds, and a serving document lives for one."""
 
 ZEROS = ("oversold_units", "undersold_units", "lost_orders", "duplicate_orders", "overtakes", "http_5xx", "broken_promises")
 """Numbers of the report that must be zero"""
 
 _GIVES_BACK = ("expired", "cancelled")
+_PAID_TOO_LATE = "paid_after_expiry"
 _PAID = ("paid", "refund_due", "refunded")
 _REFUSED = "refused:"
 
@@ -75,7 +76,8 @@ class Order:
     state: str
     items: tuple[tuple[str, int], ...]
     reserved_at_ms: int
-    finished_at_ms: int | None
+    gave_back_at_ms: int | None
+    """when its units were on sale again; None while it has them"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +151,15 @@ async def _orders(database: Database, drop_id: str) -> AsyncIterator[Order]:
     while page := await database.fetch("orders_page", drop_id, after, PAGE_ROWS):
         for row in page:
             items = tuple(zip(row["skus"], row["quantities"], strict=True))
-            yield Order(row["reservation_id"], row["state"], items, row["reserved_at_ms"], row["finished_at_ms"])
+            yield Order(row["reservation_id"], row["state"], items, row["reserved_at_ms"], _gave_back_at_ms(row))
         after = page[-1]["reservation_id"]
+
+
+def _gave_back_at_ms(row: Any) -> int | None:
+    if row["state"] in _GIVES_BACK:
+        return int(row["finished_at_ms"])
+    # The row of a payment that came too late says when it was paid; the units had gone back at the expiry before.
+    return int(row["expires_at_ms"]) if row["reason"] == _PAID_TOO_LATE else None
 
 
 async def read_records(store: Any, database: Database, inspection: Inspection, audit: str) -> Records:
@@ -200,7 +209,7 @@ def undersold_units(skus: Mapping[str, Sku], orders: Iterable[Order], empty_hand
     changes = _changes(orders)
     total = 0
     for sku, units in skus.items():
-        since_ms = free_since_ms(units.available, changes.get(sku, [])) + DOCUMENT_AGE_MAX_MS
+        since_ms = free_since_ms(units.available, changes.get(sku, [])) + NOTICED_WITHIN_MS
         demand = sum(max(1, dict(shopper.wanted).get(sku, 0)) for shopper in empty_handed if shopper.left_at_ms > since_ms)
         total += min(units.available, demand)
     return total
@@ -213,8 +222,8 @@ def _changes(orders: Iterable[Order]) -> dict[str, list[tuple[int, int]]]:
         for sku, quantity in order.items:
             found = changes.setdefault(sku, [])
             found.append((order.reserved_at_ms, -quantity))
-            if order.state in _GIVES_BACK and order.finished_at_ms is not None:
-                found.append((order.finished_at_ms, quantity))
+            if order.gave_back_at_ms is not None:
+                found.append((order.gave_back_at_ms, quantity))
     return changes
 
 

@@ -11,7 +11,7 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ class Stage:
     storefront_key: str
 
     async def rehearse(
-        self, scenario: Scenario, disturb: Callable[[Drop], Awaitable[None]], *, mend: Callable[[], Awaitable[None]] | None = None
+        self, scenario: Scenario, disturb: Callable[[Drop], Coroutine[Any, Any, None]], *, mend: Callable[[], Awaitable[None]] | None = None
     ) -> tuple[dict[str, Any], Crowd]:
         """Plays a drop, with `disturb` going on beside the crowd and `mend` after it; the report, and what the crowd saw."""
         drop = make_drop(new_drop_id(), scenario, int(time.time() * 1000))
