@@ -145,6 +145,9 @@ class JournalConsumer:
                 recorded = await self._record(load, stop)
             if recorded:
                 await self._settle(load, recorded)
+        except Exception:
+            _log.exception("batch_failed", drop=self._drop_id, entries=len(load))
+            raise
         finally:
             self._room.release()
 

@@ -120,11 +120,11 @@ async def query(database: Database, statement: str, *arguments: object) -> list[
 
 
 def settings_with(settings: Settings, **changes: int) -> Settings:
-    """`settings` with short waits in the reconciler."""
+    """`settings` with short waits in the reconciler, and patience with the store, as an overloaded machine needs."""
     return load_settings(
         environment={},
         overrides={
-            "store": {"url": settings.store.url},
+            "store": {"url": settings.store.url, "timeout_ms": 15_000},
             "postgres": {"url": settings.postgres.url},
             "reconciler": {"block_ms": 20, "claim_idle_ms": 40, "refresh_ms": 20, "audit_interval_ms": 50, **changes},
         },

@@ -53,7 +53,7 @@ class Running:
             metrics=self.metrics,
         )
 
-    async def _expire(self, drop_id: str, batch_size: int) -> int:
+    async def _expire(self, drop_id: str, batch_size_max: int) -> int:
         return 0
 
     async def _inspect(self, drop_id: str) -> Look:
@@ -134,7 +134,8 @@ async def own(fresh_stores: EmbeddedStores) -> AsyncIterator[tuple[EmbeddedStore
 @pytest.mark.parametrize("how", ["stop", "kill"])
 async def test_postgres_away_delays_orders_and_loses_none(own: tuple[EmbeddedStores, Redis, Settings, Database], how: str) -> None:
     servers, store, settings, database = own
-    async with running(settings, database):
+    # What is in hand must be tried again by itself: nobody claims it within the test.
+    async with running(settings_with(settings, claim_idle_ms=60_000), database):
         for number in range(50):
             await write(store, transition("confirmed", number))
         await until(lambda: all_finished(store))
