@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgpack
-
 from flashsale.model import (
     RESERVATION_ID_RE,
     ConfirmOutcome,
@@ -45,7 +43,7 @@ class Reservations:
 
     def __init__(self, scripts: Scripts) -> None:
         self._scripts = scripts
-        self._batchers: dict[str, Batcher[Any, Any]] = {}
+        self._batchers: dict[tuple[str, str], Batcher[Any, Any]] = {}
 
     async def reserve(
         self, drop_id: str, ticket_id: str, token_id: str, idempotency_key: str, items: Items, request_id: str
@@ -59,8 +57,7 @@ class Reservations:
             Recovering, StoreUnavailable, StoreUnknown, Busy: see `Scripts.call`. After StoreUnknown the same key tells.
         """
         reservation_id = reservation_id_of(ticket_id, idempotency_key)
-        batcher = self._batchers.get(drop_id) or self._batcher("reserve", drop_id)
-        result = await batcher.submit((reservation_id, ticket_id, token_id, request_id, items))
+        result = await self._batcher("reserve", drop_id).submit((reservation_id, ticket_id, token_id, request_id, items))
         word = result[0]
         if word in ("reserved", "replayed"):
             _, state, amount_minor, reserved_at_ms, expires_at_ms = result
@@ -82,16 +79,14 @@ class Reservations:
 
         Raises: as `reserve` does.
         """
-        drop_id = drop_of(reservation_id)
-        request = (reservation_id, payment_reference, amount_minor, request_id)
-        _, results = await self._scripts.call("confirm", drop_id, msgpack.packb([request]))
-        return _settlement(ConfirmOutcome(results[0][0]), reservation_id, results[0])
+        batcher = self._batcher("confirm", drop_of(reservation_id))
+        result = await batcher.submit((reservation_id, payment_reference, amount_minor, request_id))
+        return _settlement(ConfirmOutcome(result[0]), reservation_id, result)
 
     async def release(self, reservation_id: str, request_id: str, reason: str) -> Settlement:
         """Gives an unpaid reservation's units back. Releasing twice is harmless. Raises as `reserve` does."""
-        drop_id = drop_of(reservation_id)
-        _, results = await self._scripts.call("release", drop_id, msgpack.packb([(reservation_id, request_id, reason)]))
-        return _settlement(ReleaseOutcome(results[0][0]), reservation_id, results[0])
+        result = await self._batcher("release", drop_of(reservation_id)).submit((reservation_id, request_id, reason))
+        return _settlement(ReleaseOutcome(result[0]), reservation_id, result)
 
     async def expire(self, drop_id: str, batch_size_max: int) -> int:
         """Ends overdue reservations, at most `batch_size_max`; how many it ended. Raises as `reserve` does."""
@@ -99,10 +94,17 @@ class Reservations:
         return int(results[1])
 
     def _batcher(self, name: str, drop_id: str) -> Batcher[Any, Any]:
-        if len(self._batchers) >= BATCHERS_MAX:
-            self._batchers.pop(next(iter(self._batchers)))
-        batcher = self._batchers[drop_id] = self._scripts.batcher(name, drop_id, lambda _requests, results, _now_ms: results)
+        batcher = self._batchers.get((name, drop_id))
+        if batcher is None:
+            if len(self._batchers) >= BATCHERS_MAX:
+                # The oldest goes on until it is idle; a new one of its drop may run beside it.
+                self._batchers.pop(next(iter(self._batchers)))
+            batcher = self._batchers[name, drop_id] = self._scripts.batcher(name, drop_id, _as_they_are)
         return batcher
+
+
+def _as_they_are(_requests: list[Any], results: list[Any], _now_ms: int) -> list[Any]:
+    return results
 
 
 def drop_of(reservation_id: str) -> str:
