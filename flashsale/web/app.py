@@ -6,7 +6,6 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 
 from aiohttp import ClientSession, ClientTimeout, web
@@ -16,11 +15,12 @@ from flashsale.web.clients import Clients
 from flashsale.web.connection import Connection, Connections
 from flashsale.web.cors import CrossOrigin
 from flashsale.web.directory import DropDirectory
-from flashsale.web.middlewares import Handler, Observer, RouteKind
+from flashsale.web.observer import Elsewhere, Observer
 from flashsale.web.operations import Operations
 from flashsale.web.page import Page
 from flashsale.web.problems import Code, problem
 from flashsale.web.request_ids import RequestIds
+from flashsale.web.routing import Route, RouteTable
 from flashsale.web.services import Services
 from flashsale.web.shopper import Shopper
 from flashsale.web.storefront import TEST_PROVIDER_CLIENT, TEST_PROVIDER_PATH, WEBHOOK_TIMEOUT_S, Storefront
@@ -30,17 +30,6 @@ SERVICES = web.AppKey("services", Services)
 LISTEN_BACKLOG = 4096
 LINGER_S = 2.0
 """how long the rest of a refused body is read and thrown away"""
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One address and method."""
-
-    method: str
-    path: str
-    handler: Handler
-    name: str
-    hot: bool = False
 
 
 def routes_of(services: Services) -> list[Route]:
@@ -79,22 +68,12 @@ def routes_of(services: Services) -> list[Route]:
 def create_app(services: Services, request_ids: RequestIds | None = None) -> web.Application:
     """The application over `services`."""
     settings = services.settings
-    routes = routes_of(services)
-    kinds = {route.handler: RouteKind(route.name, route.hot) for route in routes}
     cross_origin = CrossOrigin(settings.http.cors_origins)
-    observer = Observer(kinds, cross_origin, request_ids or RequestIds(), services.metrics, settings.log.sample_ok)
-
-    @web.middleware
-    async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
-        return await observer.handle(request, handler)
-
-    app = web.Application(middlewares=[observe], client_max_size=settings.http.body_max_bytes)
+    observer = Observer(cross_origin, request_ids or RequestIds(), services.metrics, settings.log.sample_ok)
+    elsewhere = observer.around(Route("*", "*", Elsewhere(cross_origin).answer, "none"))
+    app = web.Application(client_max_size=settings.http.body_max_bytes)
     app[SERVICES] = services
-    for route in routes:
-        if route.method == "GET":
-            app.router.add_get(route.path, route.handler, expect_handler=_expect)
-        else:
-            app.router.add_route(route.method, route.path, route.handler, expect_handler=_expect)
+    app.router.register_resource(RouteTable(routes_of(services), observer.around, elsewhere, _expect))
     app.cleanup_ctx.append(_test_provider_client)
     return app
 

@@ -82,8 +82,7 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Answers simple requests for serving documents at once and gives everything else to the parser."""
-        waiter = self._waiter
-        if waiter is not None and self._owed == 0 and not self._paused and not waiter.done() and not self._is_ending():
+        if self._owed == 0 and self._is_idle():
             answer = self._shared.documents.short_answer(data)
             if answer is not None and self.transport is not None:
                 self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
@@ -96,8 +95,17 @@ class Connection(web.RequestHandler):
         if data:
             self._follow(data, queued)
 
-    def _is_ending(self) -> bool:
-        return self._close or self._force_close or self._upgraded or bool(self._messages)
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - the framework's signature
+        """Goes on reading, if it was paused; asked after every body that was read."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
+    def _is_idle(self) -> bool:
+        """Nothing is being answered and nothing waits to be, so that answers stay in order; and the client reads them."""
+        waiter = self._waiter
+        # Before the first request the task that waits may not have begun to.
+        waits = not waiter.done() if waiter is not None else self._request_count == 0
+        return waits and not (self._messages or self._paused or self._close or self._force_close or self._upgraded)
 
     def _follow(self, data: bytes, queued: int) -> None:
         """Keeps `_owed` and the head's timer right after the parser took `data`."""
@@ -108,7 +116,7 @@ class Connection(web.RequestHandler):
             self._owed = self._owed - len(data) if arrived == 0 and len(data) <= self._owed else _LOST
         elif self._owed == 0:
             self._owed = _bytes_owed(data, self._messages[-1][0]) if arrived == 1 else _LOST
-        if arrived == 0 and self._owed == _LOST and self._waiter is not None and not self._waiter.done():
+        if arrived == 0 and self._owed == _LOST and self._is_idle():
             self._await_head()
 
     def _await_head(self) -> None:

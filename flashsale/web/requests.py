@@ -88,7 +88,11 @@ async def read_body(request: web.Request, timeout_s: float) -> bytes:
         ProblemError: it is too large (unread when its length is declared) or comes too slowly.
     """
     if request.content.is_eof():
-        return await request.read()
+        # All of it is here already, as nearly always; this is a third of the work of request.read().
+        body = request.content.read_nowait()
+        if len(body) > request.client_max_size:
+            raise ProblemError(problem(Code.BODY_TOO_LARGE))
+        return body
     if (request.content_length or 0) > request.client_max_size:
         raise ProblemError(_closing(Code.BODY_TOO_LARGE))
     try:

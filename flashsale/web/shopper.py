@@ -16,7 +16,7 @@ from flashsale.errors import BadInput, Busy, DatabaseUnavailable
 from flashsale.model import Drop, DropState, Refused, Reservation, Ticket
 from flashsale.web.clients import Clients
 from flashsale.web.directory import DropDirectory
-from flashsale.web.middlewares import REQUEST_ID
+from flashsale.web.observer import REQUEST_ID
 from flashsale.web.problems import Code, Problem, ProblemError, of_refusal, of_release, problem
 from flashsale.web.requests import (
     JoinBody,

@@ -17,7 +17,7 @@ from flashsale.payments import payment_event
 from flashsale.reservations import Settlement
 from flashsale.web.clients import Clients
 from flashsale.web.directory import DropDirectory
-from flashsale.web.middlewares import REQUEST_ID
+from flashsale.web.observer import REQUEST_ID
 from flashsale.web.problems import Code, ProblemError, of_confirm, problem
 from flashsale.web.requests import ConfirmBody, TestPaymentBody, bearer, idempotency_key, read_body, read_json
 from flashsale.web.services import Services

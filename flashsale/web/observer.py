@@ -1,0 +1,141 @@
+"""What surrounds every handler: request id, problems, common headers, metrics, the canonical log line."""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+from aiohttp import web
+from prometheus_client import Counter, Histogram
+
+from flashsale.errors import FlashsaleError
+from flashsale.metrics import Metrics
+from flashsale.web import problems
+from flashsale.web.cors import CrossOrigin
+from flashsale.web.problems import Code, Problem, ProblemError, problem
+from flashsale.web.request_ids import RequestIds
+from flashsale.web.requests import callers_request_id
+from flashsale.web.routing import Handler, Route
+from flashsale.web.serving import SERVER_NAME
+
+REQUEST_ID = web.RequestKey("request_id", str)
+
+_COMMON = (("Server", SERVER_NAME), ("X-Content-Type-Options", "nosniff"))
+
+
+class _Meter:
+    """Metrics of one route; children are bound once."""
+
+    def __init__(self, name: str, metrics: Metrics) -> None:
+        self._name = name
+        self._requests = metrics.requests
+        self._bound: dict[tuple[int, str], Counter] = {}
+        self._seconds: Histogram = metrics.request_seconds.labels(name)
+
+    def count(self, status: int, outcome: str, seconds: float) -> None:
+        counter = self._bound.get((status, outcome))
+        if counter is None:
+            counter = self._bound[status, outcome] = self._requests.labels(self._name, f"{status // 100}xx", outcome)
+        counter.inc()
+        self._seconds.observe(seconds)
+
+
+class Observer:
+    """Puts a request's surroundings around the handlers of routes."""
+
+    def __init__(self, cross_origin: CrossOrigin, request_ids: RequestIds, metrics: Metrics, sample_ok: int) -> None:
+        self._cross_origin = cross_origin
+        self._next_id = request_ids.next
+        self._metrics = metrics
+        self._sample_ok = sample_ok
+        self._log = structlog.get_logger("http")
+        self._for_any = (*_COMMON, *cross_origin.headers(None)) if cross_origin.any else None
+
+    def around(self, route: Route) -> Handler:
+        """The route's handler, with everything around it. It answers whatever happens."""
+        handler, hot, name = route.handler, route.hot, route.name
+        meter = _Meter(name, self._metrics)
+        unlogged = 0
+
+        async def observed(request: web.Request) -> web.StreamResponse:
+            nonlocal unlogged
+            started = time.perf_counter()
+            request_id = request[REQUEST_ID] = callers_request_id(request) or self._next_id()
+            response: web.StreamResponse
+            try:
+                response = await handler(request)
+            except (ConnectionError, OSError):
+                raise  # the client has gone
+            except Exception as error:  # noqa: BLE001 - the last net: nothing unexpected may reach a caller
+                response = self._of_error(error, request_id)
+            self._finish(request, response, request_id)
+            seconds = time.perf_counter() - started
+            code = response.code.value if isinstance(response, Problem) else "ok"
+            meter.count(response.status, code, seconds)
+            more: dict[str, object] = {}
+            if hot and response.status < 300:
+                unlogged += 1
+                if unlogged < self._sample_ok:
+                    return response
+                unlogged = 0
+                more["sample_rate"] = self._sample_ok
+            self._log_line(request, response.status, route=name, code=code, seconds=seconds, more=more)
+            return response
+
+        return observed
+
+    def _finish(self, request: web.Request, response: web.StreamResponse, request_id: str) -> None:
+        headers = response.headers
+        headers["X-Request-Id"] = request_id
+        if self._for_any is not None:
+            headers.extend(self._for_any)
+        else:
+            headers.extend((*_COMMON, *self._cross_origin.headers(request.headers.get("Origin"))))
+
+    def _of_error(self, error: Exception, request_id: str) -> Problem:
+        match error:
+            case ProblemError():
+                return error.problem
+            case FlashsaleError():
+                answer = problems.of_error(error)
+            case web.HTTPException():
+                return problems.of_http(error)
+            case _:
+                answer = problem(Code.INTERNAL)
+        if answer.code is Code.INTERNAL:
+            self._log.error("request_failed", request_id=request_id, exc_info=error)
+        return answer
+
+    def _log_line(self, request: web.Request, status: int, *, route: str, code: str, seconds: float, more: dict[str, object]) -> None:
+        drop = request.match_info.get("drop")
+        if drop is not None:
+            more["drop"] = drop
+        self._log.info(
+            "request",
+            method=request.method,
+            route=route,
+            status=status,
+            code=code,
+            ms=round(seconds * 1000, 2),
+            request_id=request[REQUEST_ID],
+            **more,
+        )
+
+
+class Elsewhere:
+    """Answers where there is no route: unknown addresses, methods an address does not have, and preflights."""
+
+    def __init__(self, cross_origin: CrossOrigin) -> None:
+        self._cross_origin = cross_origin
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """404, 405, or 204 to an OPTIONS of an address there is."""
+        allow = request.match_info["allow"]
+        if not allow:
+            return problem(Code.NOT_FOUND)
+        if request.method == "OPTIONS":
+            preflight = self._cross_origin.preflight(request.headers.get("Origin")) if request.path.startswith("/v1/") else ()
+            return web.Response(status=204, headers=[("Allow", f"{allow}, OPTIONS"), *preflight])
+        answer = problem(Code.METHOD_NOT_ALLOWED)
+        answer.headers["Allow"] = f"{allow}, OPTIONS"
+        return answer
