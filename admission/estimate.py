@@ -20,6 +20,8 @@ def wait_range_ms(snapshot: Snapshot, queue_number: int) -> tuple[int, int] | No
     """
     if snapshot.state not in (DropState.OPEN, DropState.WAITING, DropState.SCHEDULED) or snapshot.sold_out:
         return None
+    if snapshot.rate_per_min <= 0:
+        return None
     ahead = position(queue_number, snapshot.serving_number)
     until_opening_ms = max(0, snapshot.opens_at_ms - snapshot.now_ms)
     if ahead == 0 and queue_number < snapshot.serving_number:

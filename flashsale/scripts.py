@@ -302,6 +302,8 @@ class Batcher(Generic[Request, Result]):
     async def _run(self, batch: list[tuple[Request, asyncio.Future[Result]]]) -> None:
         try:
             results = await self._send([request for request, _ in batch])
+            if len(results) != len(batch):
+                raise ScriptError(what=f"A call with {len(batch)} requests got {len(results)} answers; nobody can tell whose they are.")
         except BaseException as error:
             for _, future in batch:
                 if not future.done():

@@ -1,0 +1,109 @@
+"""Ids, digests and records: the same input gives the same words for ever."""
+
+from __future__ import annotations
+
+import string
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flashsale.drops import decode_drop, digest_of, encode_drop
+from flashsale.keys import drop_keys
+from flashsale.model import (
+    DROP_ID_RE,
+    RESERVATION_ID_RE,
+    SKU_RE,
+    TICKET_ID_RE,
+    Drop,
+    Reservation,
+    ReservationState,
+    Sku,
+    Ticket,
+    digest,
+    reservation_id_of,
+    secret_hash_of,
+    ticket_id_of,
+)
+from flashsale.reservations import drop_of
+
+DROP = Drop("d-1", "D", "EUR", (Sku("s1", "One", 5, 1_000, 2), Sku("s2", "Two", 3, 50, 2)), 1, 2, 3, 4, 5, 6, 7, 8)
+TEXT = st.text(alphabet=string.printable, max_size=12)
+
+
+def test_ids_never_change() -> None:
+    """Stored tickets and reservations are found by them, so another spelling would lose every one."""
+    ticket_id = ticket_id_of("d-1", secret_hash_of("secret"))
+    assert secret_hash_of("secret") == "K7gNU3sdo-OL0wNhqoVWhr3g6s1xYv72ol_pe_Unols"
+    assert ticket_id == f"d-1.t{digest('ticket', 'd-1', secret_hash_of('secret'))}"
+    assert TICKET_ID_RE.fullmatch(ticket_id)
+    reservation_id = reservation_id_of(ticket_id, "key-1")
+    assert RESERVATION_ID_RE.fullmatch(reservation_id)
+    assert drop_of(reservation_id) == "d-1"
+    assert len(reservation_id) <= 128
+
+
+def test_other_input_gives_other_ids() -> None:
+    ticket_id = ticket_id_of("d", "hash")
+    assert ticket_id != ticket_id_of("e", "hash")
+    assert ticket_id != ticket_id_of("d", "other")
+    assert reservation_id_of(ticket_id, "a") != reservation_id_of(ticket_id, "b")
+    assert reservation_id_of(ticket_id, "a") != reservation_id_of(ticket_id_of("d", "other"), "a")
+
+
+@given(st.lists(TEXT, min_size=1, max_size=4), st.lists(TEXT, min_size=1, max_size=4))
+@settings(derandomize=True, database=None)
+def test_parts_of_a_digest_cannot_flow_into_one_another(one: list[str], two: list[str]) -> None:
+    assert (digest(*one) == digest(*two)) == (one == two)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "not an id", "d.t" + "A" * 22, "d.r" + "A" * 21, "D.r" + "A" * 22, "d.r" + "A" * 22 + "\n", ".r" + "A" * 22]
+)
+def test_what_is_no_reservation_id_has_no_drop(text: str) -> None:
+    with pytest.raises(ValueError, match="not a reservation id"):
+        drop_of(text)
+
+
+@pytest.mark.parametrize("text", ["d", "a-b", "0", "x" * 48])
+def test_drop_ids(text: str) -> None:
+    assert DROP_ID_RE.fullmatch(text)
+
+
+@pytest.mark.parametrize("text", ["", "-a", "a-", "A", "a_b", "a.b", "x" * 49, "{a}", "a\n", "ä"])
+def test_no_drop_ids(text: str) -> None:
+    assert not DROP_ID_RE.fullmatch(text)
+
+
+@pytest.mark.parametrize(("text", "good"), [("s1", True), ("S.1_x-y", True), ("", False), (".s", False), ("s 1", False), ("x" * 65, False)])
+def test_skus(text: str, good: bool) -> None:  # noqa: FBT001 - a table of cases
+    assert bool(SKU_RE.fullmatch(text)) == good
+
+
+def test_all_keys_of_a_drop_carry_its_hash_tag_and_differ() -> None:
+    keys = drop_keys("d-1")
+    names = [getattr(keys, name) for name in keys.__dataclass_fields__]
+    assert all(name.startswith("fs:{d-1}:") for name in names)
+    assert len(set(names)) == len(names)
+    assert keys.recorded not in names
+
+
+def test_a_definition_is_one_text() -> None:
+    text = encode_drop(DROP)
+    assert decode_drop(text) == decode_drop(text.encode()) == DROP
+    assert encode_drop(decode_drop(text)) == text
+    assert len(digest_of(text)) == 64
+
+
+def test_price_of_items() -> None:
+    assert DROP.price_of((("s1", 2), ("s2", 3))) == 2_150
+    assert DROP.price_of(()) == 0
+
+
+def test_records_are_read_in_the_order_of_the_ledger() -> None:
+    ticket = Ticket.from_wire("t", [4, 1, "hash", 10, "token", 11, 12, 13, 2, 1, 3, {"s1": 3}])
+    assert (ticket.number, ticket.late, ticket.secret_hash, ticket.joined_at_ms) == (4, True, "hash", 10)
+    assert (ticket.token_id, ticket.token_issued_at_ms, ticket.token_expires_at_ms, ticket.admitted_at_ms) == ("token", 11, 12, 13)
+    assert (ticket.reservations, ticket.live, ticket.units) == (2, 1, 3)
+    record = Reservation.from_wire("d.r1", [2, "t", 4, [["s1", 1]], 1_000, 5, 6, "pay", "q"])
+    assert record == Reservation("d.r1", "d", "t", ReservationState.CONFIRMED, (("s1", 1),), 1_000, 5, 6, "pay")
