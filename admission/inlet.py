@@ -15,7 +15,7 @@ from typing import Protocol
 import structlog
 
 from admission.serving import encode_document, serving_document
-from flashsale.errors import FlashsaleError, Recovering
+from flashsale.errors import FlashsaleError, Recovering, ScriptError
 from flashsale.model import Drop, DropState, Inspection, Snapshot
 from flashsale.settings import WaitingRoomSettings
 
@@ -104,6 +104,9 @@ class Inlet:
                 await self._meet(drop_id)
             except Recovering:
                 self._log.warning("drop_recovering", drop=drop_id)
+                continue
+            except ScriptError as error:  # spoilt data of one drop; the others go on
+                self._log.error("drop_unreadable", drop=drop_id, error=str(error))
                 continue
             self._tasks[drop_id] = group.create_task(self._beat_for(drop_id), name=f"inlet:{drop_id}")
         self.ready.set()

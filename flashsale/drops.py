@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 import msgspec
 
-from flashsale.errors import DropNotFound, FlashsaleError, Recovering
+from flashsale.errors import DropNotFound, FlashsaleError, Recovering, ScriptError
 from flashsale.model import (
     CloseDropOutcome,
     Drop,
@@ -116,6 +116,7 @@ class DropStore:
 
         Raises:
             Recovering: the store does not hold the drop.
+            ScriptError: what it holds cannot be read.
             StoreUnavailable, StoreUnknown: see `Scripts.call`.
         """
         now_ms, found = await self._scripts.call("inspect", drop_id, msgpack.packb((tickets, reservations)))
@@ -124,7 +125,7 @@ class DropStore:
         self._scripts.learn_epoch(drop_id, snapshot.epoch)
         return Inspection(
             snapshot=snapshot,
-            definition=decode_drop(definition),
+            definition=_read_definition(drop_id, definition),
             stats={name: int(total) for name, total in zip(stats[::2], stats[1::2], strict=True)},
             journal_length=journal_length,
             tickets=tuple(
@@ -239,6 +240,13 @@ class DropCatalog:
                 todo="Is this store used by another installation? Each needs a store of its own.",
             )
         await self._database.execute("drop_opened_in_store", drop_id, epoch)
+
+
+def _read_definition(drop_id: str, text: str) -> Drop:
+    try:
+        return decode_drop(text)
+    except msgspec.MsgspecError as error:
+        raise ScriptError(what=f"The definition of the drop {drop_id} in the store cannot be read:", why=f"{error}.") from None
 
 
 def _row(row: Any) -> DropRow:

@@ -174,7 +174,7 @@ class Scripts:
 
     async def _read(self, *command: str) -> Any:
         try:
-            return await self._client.execute_command(*command)
+            return await self._execute(*command)
         except (StoreConnectionError, StoreTimeoutError, OSError, ResponseError) as error:
             raise StoreUnavailable(what="The store cannot be reached.", todo="Try again in a moment.") from error
 
@@ -212,11 +212,24 @@ class Scripts:
 
     async def _evaluate(self, script: Script, parameters: Sequence[Any]) -> bytes:
         try:
-            reply = await self._client.execute_command("EVALSHA", *parameters)
+            reply = await self._execute("EVALSHA", *parameters)
         except NoScriptError:
             # EVAL both runs and loads, on whichever node owns the keys; SCRIPT LOAD would need to know the node.
-            reply = await self._client.execute_command("EVAL", script.body, *parameters[1:])
+            reply = await self._execute("EVAL", script.body, *parameters[1:])
         return bytes(reply)
+
+    async def _execute(self, *command: Any) -> Any:
+        """One command, once.
+
+        The client sends inside `asyncio.wait_for`, which before Python 3.12 forgets a cancellation that arrives when the
+        sending has just ended. A loop that misses its cancellation never stops, so it is looked for here.
+        """
+        task = asyncio.current_task()
+        asked_before = task.cancelling() if task else 0
+        reply = await self._client.execute_command(*command)
+        if task and task.cancelling() > asked_before:
+            raise asyncio.CancelledError
+        return reply
 
     @staticmethod
     def _judge(script: Script, error: ResponseError) -> None:
@@ -301,9 +314,7 @@ class Batcher(Generic[Request, Result]):
 
     async def _run(self, batch: list[tuple[Request, asyncio.Future[Result]]]) -> None:
         try:
-            results = await self._send([request for request, _ in batch])
-            if len(results) != len(batch):
-                raise ScriptError(what=f"A call with {len(batch)} requests got {len(results)} answers; nobody can tell whose they are.")
+            results = _one_each(batch, await self._send([request for request, _ in batch]))
         except BaseException as error:
             for _, future in batch:
                 if not future.done():
@@ -314,3 +325,9 @@ class Batcher(Generic[Request, Result]):
         for (_, future), result in zip(batch, results, strict=True):
             if not future.done():
                 future.set_result(result)
+
+
+def _one_each(requests: Sequence[object], results: list[Result]) -> list[Result]:
+    if len(results) != len(requests):
+        raise ScriptError(what=f"A call with {len(requests)} requests got {len(results)} answers; nobody can tell whose they are.")
+    return results

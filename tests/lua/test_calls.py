@@ -41,7 +41,7 @@ def lossy(world: World, losses: int, deadline_ms: int = 3_000) -> tuple[Scripts,
     settings = settings_of_tests()
     client = LossyClient(world.client, losses)
     store = type(settings.store)(url="unix:///unused", timeout_ms=100, deadline_ms=deadline_ms, connections_max=1)
-    scripts = Scripts(client, LIBRARY, store, settings.batch)  # type: ignore[arg-type]
+    scripts = Scripts(client, LIBRARY, store, settings.batch)
     scripts.clock_ms = world.scripts.clock_ms
     return scripts, client
 
@@ -80,6 +80,39 @@ async def test_no_reply_within_the_deadline_is_unknown_and_not_failed(world: Wor
     assert (await world.reserve(reserving("ann", "r1", s1=1)))[0][0] == "replayed"
 
 
+@pytest.mark.parametrize("turns", range(16))
+async def test_a_cancelled_call_is_cancelled_at_whatever_moment(world: World, turns: int) -> None:
+    """Else a loop that is told to end while it sends a command would go on for ever."""
+    await w.admitted(world)
+    for _ in range(5):
+        call = asyncio.create_task(world.drops.inspect("d"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if call.cancel():
+            await asyncio.wait([call])
+            assert call.cancelled()
+    assert (await world.drops.inspect("d")).epoch == 1
+
+
+async def test_a_cancelled_task_may_still_call_while_it_tidies_up(world: World) -> None:
+    await w.admitted(world)
+    waits, tidied = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        try:
+            waits.set()
+            await asyncio.Event().wait()
+        finally:
+            await world.drops.close("d")
+            tidied.set()
+
+    task = asyncio.create_task(work())
+    await waits.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    assert tidied.is_set()
+
+
 async def test_scripts_that_were_flushed_are_loaded_again(world: World) -> None:
     await w.admitted(world)
     await world.client.script_flush()
@@ -111,7 +144,7 @@ async def test_what_a_refusal_is_told_as(world: World, refusal: str, raised: typ
             raise ResponseError(refusal)
 
     scripts, _ = lossy(world, 0, deadline_ms=60)
-    scripts._client = RefusingClient()  # type: ignore[assignment]
+    scripts._client = RefusingClient()
     with pytest.raises(raised):
         await scripts.call("inspect", "d", msgpack.packb([[], []]))
 
@@ -185,4 +218,4 @@ async def test_drop_ids_are_found_by_every_process(world: World) -> None:
     assert await fresh.ids() == {"d"}
     inspection = await fresh.inspect("d", ("nobody",), ("nothing",))
     assert inspection.definition == w.DROP
-    assert inspection.tickets == inspection.reservations == (None,)
+    assert (inspection.tickets, inspection.reservations) == ((None,), (None,))

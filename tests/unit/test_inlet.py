@@ -1,0 +1,223 @@
+"""The inlet on a real store: drops appear, beats move the line, a lost store is told and comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import pytest
+from redis.asyncio import Redis
+
+from admission.inlet import Inlet, LiveDrop
+from flashsale.drops import DropStore
+from flashsale.errors import StoreUnavailable
+from flashsale.model import Drop, DropState, Inspection, Sku, Snapshot
+from flashsale.scripts import Scripts
+from flashsale.settings import WaitingRoomSettings, load_settings
+from tests.lua.world import LIBRARY
+
+SETTINGS = load_settings(environment={}, overrides={"waiting_room": {"beat_ms": 50}})
+ROOM: WaitingRoomSettings = SETTINGS.waiting_room
+
+
+def drop(drop_id: str, opens_in_ms: int = -1_000, **changes: Any) -> Drop:
+    now = time.time_ns() // 1_000_000
+    usual: dict[str, Any] = {
+        "drop_id": drop_id, "name": "D", "currency": "EUR", "skus": (Sku("s1", "One", 5, 1_000, 2),), "joins_at_ms": now - 60_000,
+        "opens_at_ms": now + opens_in_ms, "closes_at_ms": now + 600_000, "rate_per_min": 60_000, "capacity": 50,
+        "claim_window_ms": 60_000, "reservation_ttl_ms": 60_000, "limit_per_shopper": 2,
+    }  # fmt: skip
+    return Drop(**(usual | changes))
+
+
+class Watcher:
+    """Every picture the inlet makes, for those who wait for one."""
+
+    def __init__(self) -> None:
+        self._seen = asyncio.Condition()
+        self._latest: dict[str, LiveDrop] = {}
+        self._wake: asyncio.Event = asyncio.Event()
+
+    def on_change(self, live: LiveDrop) -> None:
+        self._latest[live.definition.drop_id] = live
+        self._wake.set()
+
+    async def until(self, drop_id: str, found: Callable[[LiveDrop], bool]) -> LiveDrop:
+        async with asyncio.timeout(10):
+            while drop_id not in self._latest or not found(self._latest[drop_id]):
+                self._wake.clear()
+                await self._wake.wait()
+        return self._latest[drop_id]
+
+
+class Switch:
+    """A `DropStore` whose store can be away."""
+
+    def __init__(self, drops: DropStore) -> None:
+        self._drops = drops
+        self.away = False
+
+    async def _there(self, call: Awaitable[Any]) -> Any:
+        if self.away:
+            call.close()  # type: ignore[attr-defined]
+            raise StoreUnavailable(what="The store cannot be reached.")
+        return await call
+
+    async def ids(self) -> set[str]:
+        found: set[str] = await self._there(self._drops.ids())
+        return found
+
+    async def inspect(self, drop_id: str) -> Inspection:
+        found: Inspection = await self._there(self._drops.inspect(drop_id))
+        return found
+
+    async def advance(self, drop_id: str, beat_ms: int) -> tuple[bool, Snapshot]:
+        found: tuple[bool, Snapshot] = await self._there(self._drops.advance(drop_id, beat_ms))
+        return found
+
+
+class Stage:
+    """An inlet at work, and what it works on."""
+
+    def __init__(self, store: Redis) -> None:
+        self.store = store
+        self.scripts = Scripts(store, LIBRARY, SETTINGS.store, SETTINGS.batch)
+        self.drops = DropStore(self.scripts, SETTINGS)
+        self.switch = Switch(self.drops)
+        self.watcher = Watcher()
+        self.expired: asyncio.Queue[tuple[str, int]] = asyncio.Queue()
+        self.inlet = Inlet(self.switch, ROOM, self._expire, self.watcher.on_change)
+
+    async def _expire(self, drop_id: str, batch_size_max: int) -> int:
+        self.expired.put_nowait((drop_id, batch_size_max))
+        return 0
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        task = asyncio.create_task(self.inlet.run())
+        try:
+            yield
+            assert not task.done()
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+
+@pytest.fixture
+def stage(store: Redis, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    monkeypatch.setattr("admission.inlet.LOOK_AGAIN_S", 0.05)
+    monkeypatch.setattr("admission.inlet.BACKOFF_MAX_S", 0.1)
+    return Stage(store)
+
+
+async def test_an_empty_store_is_ready_with_nothing(stage: Stage) -> None:
+    async with stage.running(), asyncio.timeout(10):
+        await stage.inlet.ready.wait()
+        assert stage.inlet.all() == []
+        assert stage.inlet.get("d") is None
+
+
+async def test_drops_appear_also_later(stage: Stage) -> None:
+    await stage.drops.open(drop("one"))
+    async with stage.running():
+        first = await stage.watcher.until("one", lambda live: live.snapshot.state is DropState.OPEN)
+        assert first.definition == (await stage.drops.inspect("one")).definition
+        await stage.drops.open(drop("two"))
+        await stage.watcher.until("two", lambda _: True)
+        await stage.inlet.next_look()
+        assert {live.definition.drop_id for live in stage.inlet.all()} == {"one", "two"}
+
+
+async def test_a_drop_opens_by_itself_and_the_line_moves(stage: Stage) -> None:
+    await stage.drops.open(drop("d", opens_in_ms=150))
+    await stage.scripts.call("join", "d", msgspec.msgpack.encode([["d.tann", "secret"], ["d.tbob", "secret"]]))
+    async with stage.running():
+        await stage.watcher.until("d", lambda live: live.snapshot.state is DropState.WAITING)
+        moved = await stage.watcher.until("d", lambda live: live.snapshot.serving_number == 2)
+    assert moved.snapshot.state is DropState.OPEN
+    assert moved.snapshot.entries == 2
+    assert msgspec.json.decode(moved.document)["serving_number"] == 2
+
+
+async def test_a_store_that_is_down_and_back_is_survived(stage: Stage) -> None:
+    stage.switch.away = True
+    await stage.drops.open(drop("d"))
+    async with stage.running(), asyncio.timeout(10):
+        await stage.inlet.next_look()
+        assert not stage.inlet.ready.is_set()
+        stage.switch.away = False
+        await stage.inlet.ready.wait()
+        before = await stage.watcher.until("d", lambda live: live.snapshot.state is DropState.OPEN)
+        stage.switch.away = True
+        await stage.inlet.next_look()
+        await stage.inlet.next_look()
+        stage.switch.away = False
+        after = await stage.watcher.until("d", lambda live: live.snapshot.now_ms > before.snapshot.now_ms + 100)
+        assert not after.recovering
+
+
+async def test_a_drop_the_store_has_lost_is_told_as_recovering_until_it_is_back(stage: Stage) -> None:
+    definition = drop("d")
+    await stage.drops.open(definition)
+    async with stage.running():
+        seen = await stage.watcher.until("d", lambda live: live.snapshot.state is DropState.OPEN)
+        await stage.store.flushall()
+        lost = await stage.watcher.until("d", lambda live: live.recovering)
+        assert msgspec.json.decode(lost.document)["state"] == "recovering"
+        assert lost.snapshot.serving_number == seen.snapshot.serving_number
+        await stage.drops.open(definition, epoch=2)
+        back = await stage.watcher.until("d", lambda live: not live.recovering)
+    assert back.snapshot.epoch == 2
+
+
+async def test_a_drop_that_is_recovering_from_the_start_appears_when_it_is_back(stage: Stage) -> None:
+    definition = drop("d")
+    await stage.drops.open(definition)
+    await stage.store.delete("fs:{d}:drop", "fs:{d}:stock")
+    async with stage.running(), asyncio.timeout(10):
+        await stage.inlet.ready.wait()
+        assert stage.inlet.all() == []
+        await stage.drops.open(definition)
+        await stage.watcher.until("d", lambda _: True)
+
+
+async def test_a_spoilt_drop_does_not_keep_the_others_away(stage: Stage) -> None:
+    await stage.drops.open(drop("a-spoilt"))
+    await stage.drops.open(drop("b-sound"))
+    await stage.store.delete("fs:{a-spoilt}:slots")
+    await stage.store.set("fs:{a-spoilt}:slots", "not a sorted set")
+    async with stage.running(), asyncio.timeout(10):
+        await stage.inlet.ready.wait()
+        await stage.watcher.until("b-sound", lambda live: live.snapshot.state is DropState.OPEN)
+
+
+async def test_a_definition_nobody_can_read_does_not_end_the_inlet(stage: Stage) -> None:
+    """As a newer release may have written it."""
+    await stage.drops.open(drop("a-newer"))
+    await stage.drops.open(drop("b-sound"))
+    await stage.store.hset("fs:{a-newer}:drop", "definition", '{"shape": "unknown"}')
+    async with stage.running(), asyncio.timeout(10):
+        await stage.inlet.ready.wait()
+        await stage.watcher.until("b-sound", lambda live: live.snapshot.state is DropState.OPEN)
+
+
+async def test_a_changed_definition_is_read_again(stage: Stage) -> None:
+    await stage.drops.open(drop("d"))
+    changed = msgspec.json.encode(drop("d", name="Another name")).decode()
+    async with stage.running():
+        await stage.watcher.until("d", lambda _: True)
+        await stage.store.hset("fs:{d}:drop", mapping={"definition": changed, "digest": "another"})
+        await stage.watcher.until("d", lambda live: live.definition.name == "Another name")
+
+
+async def test_overdue_reservations_are_ended_although_nobody_else_does(stage: Stage) -> None:
+    await stage.drops.open(drop("d"))
+    await stage.store.zadd("fs:{d}:expiries", {"d.rsomething": 1})
+    async with stage.running(), asyncio.timeout(10):
+        drop_id, batch_size_max = await stage.expired.get()
+    assert drop_id == "d"
+    assert 1 <= batch_size_max <= 1_000
