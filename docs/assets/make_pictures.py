@@ -1,7 +1,7 @@
 """Makes the README's pictures from a real demo: `python docs/assets/make_pictures.py [CHROMIUM]`.
 
 `demo.svg` is what the terminal shows: the live view in the middle of the sale, and the card at the end. With the path of a
-Chromium, `page.png` is the page of somebody who takes part in the same demo.
+Chromium, `page.png` is the page of somebody who waits in line in the same demo.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 from aiohttp import ClientSession, ClientWebSocketResponse
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.text import Text
 
 from flashsale.access import Scope, create_key
@@ -36,6 +35,9 @@ FOLDER = Path(__file__).parent
 WIDTH = 96
 SCENARIO = Scenario(shoppers=2000, units=300, seed=7, opens_in_s=10, pace=HUMAN_PACE)
 PNG_BYTES_MAX = 200_000
+PATIENCE_S = 60
+MIDDLE_OF_THE_LINE_S = 0.8
+"""Who joins this late waits a while and still gets something."""
 
 
 class Photographer:
@@ -53,14 +55,14 @@ class Photographer:
             _, picture = await looker.look()
             self._history.add(picture)
             if (distance := abs(_sold_share(picture) - 0.66)) < self._distance and picture.state == "open":
-                self._distance, self.best = distance, _drawn(lambda: view(picture, self._name, self._history))
+                self._distance, self.best = distance, _drawn(view(picture, self._name, self._history))
             await asyncio.sleep(1)
 
 
-def _drawn(make: Callable[[], Any]) -> str:
+def _drawn(shown: RenderableType) -> str:
     """What is shown, as text with its colours, taken now."""
     console = Console(file=io.StringIO(), force_terminal=True, color_system="truecolor", width=WIDTH, highlight=False)
-    console.print(make())
+    console.print(shown)
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -167,9 +169,31 @@ class Tab:
 
 
 async def _take_part(tab: Tab, url: str) -> None:
+    """Joins, waits in line, where the picture is taken, reserves and pays."""
+    await tab.call("Emulation.setDeviceMetricsOverride", width=640, height=620, deviceScaleFactor=1.5, mobile=False)
+    await tab.call("Emulation.setScrollbarsHidden", hidden=True)
     await tab.call("Page.navigate", url=url)
-    await asyncio.sleep(1)
-    print(await tab.evaluate("document.body.innerText"))
+    await _until(tab, "!document.getElementById('act').hidden")
+    await asyncio.sleep(MIDDLE_OF_THE_LINE_S)
+    await tab.evaluate("document.getElementById('act').click()")
+    await _until(
+        tab, "document.getElementById('headline').textContent.startsWith('You are in line') && !stock.textContent.includes('180 of 180')"
+    )
+    png = await tab.picture()
+    assert len(png) < PNG_BYTES_MAX, f"the picture has {len(png)} bytes"
+    (FOLDER / "page.png").write_bytes(png)
+    await _until(tab, "document.getElementById('headline').textContent === 'Your turn.'")
+    await tab.evaluate("document.getElementById('act').click()")
+    await _until(tab, "document.getElementById('headline').textContent.startsWith('Reserved for you')")
+    await tab.evaluate("document.getElementById('act').click()")
+    await _until(tab, "document.getElementById('headline').textContent === 'It is yours.'")
+
+
+async def _until(tab: Tab, condition: str) -> None:
+    """Returns once the page says so."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not await tab.evaluate(condition):  # noqa: ASYNC110 - the page tells nobody
+            await asyncio.sleep(0.1)
 
 
 if __name__ == "__main__":
