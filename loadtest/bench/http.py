@@ -20,13 +20,14 @@ from admission.tokens import make_signing_keys
 from flashsale.model import secret_hash_of, ticket_id_of
 from loadtest.bench.measure import Comparison
 from loadtest.bench.stage import SKU, Shopper, Stage
-from loadtest.bench.wire import drive
+from loadtest.bench.wire import drive, flood
 
 HOST = "127.0.0.1"
 CONNECTIONS = 128
 REQUESTS = 12_000
-SERVING_REQUESTS = 120_000
-SERVING_DEPTH = 16
+POLL_CONNECTIONS = 32
+POLL_DEPTH = 16
+POLL_ROUNDS = 250
 START_TIMEOUT_S = 20.0
 NAMES = (
     "join over HTTP, one worker",
@@ -119,9 +120,8 @@ class HttpBench:
         return rate
 
     async def _polls(self, port: int, path: str) -> float:
-        requests = [_request("GET", path, {})] * SERVING_REQUESTS
-        rate, _ = await drive(HOST, port, requests, connections=CONNECTIONS // 4, depth=SERVING_DEPTH)
-        return rate
+        request = _request("GET", path, {})
+        return await flood(HOST, port, request, connections=POLL_CONNECTIONS, depth=POLL_DEPTH, rounds=POLL_ROUNDS)
 
 
 def _newcomers(drop_id: str) -> list[Shopper]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import asyncpg
 import msgpack
@@ -98,7 +99,7 @@ class ReservationBench:
         parameters = stage.scripts.parameters("reserve", drop_id, msgpack.packb((0, 0)))
 
         async def caller() -> None:
-            client = open_store(stage.settings.store).client()
+            client: Any = open_store(stage.settings.store).client()
             for shopper in share:
                 request = (reservation_id_of(shopper.ticket_id, "key"), shopper.ticket_id, TOKEN_ID, "bench", ITEMS)
                 reply = await client.execute_command("EVALSHA", *parameters, msgpack.packb([request]))

@@ -7,8 +7,11 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+
+_STATUS_LINE = b"HTTP/1.1 200 "
 
 
 class WrongStatus(RuntimeError):
@@ -29,49 +32,39 @@ class Tally:
 
 
 class _Connection(asyncio.Protocol):
-    def __init__(self, share: Iterator[bytes], depth: int, tally: Tally) -> None:
+    def __init__(self, share: Iterator[bytes], tally: Tally) -> None:
         self._share = share
-        self._depth = depth
         self._tally = tally
-        self._pending = 0
         self._buffer = b""
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
         self._send()
 
     def _send(self) -> None:
-        requests = [request for request, _ in zip(self._share, range(self._depth), strict=False)]
-        if not requests:
+        request = next(self._share, None)
+        if request is None:
             self._finish("")
-            return
-        self._pending = len(requests)
-        self._transport.write(b"".join(requests))
+        else:
+            self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
         buffer = self._buffer + data if self._buffer else data
-        while True:
-            head_end = buffer.find(b"\r\n\r\n")
-            if head_end < 0:
-                break
-            length = _LENGTH.search(buffer, 0, head_end)
-            end = head_end + 4 + (int(length[1]) if length else 0)
-            if len(buffer) < end:
-                break
-            if not buffer.startswith(self._tally.expected):
-                self._finish(buffer[:400].decode(errors="replace"))
-                return
-            self._tally.answered += 1
-            if self._tally.keep:
-                self._tally.bodies.append(buffer[head_end + 4 : end])
-            buffer = buffer[end:]
-            self._pending -= 1
-        self._buffer = buffer
-        if self._pending == 0:
-            self._send()
+        head_end = buffer.find(b"\r\n\r\n")
+        length = _LENGTH.search(buffer, 0, head_end) if head_end >= 0 else None
+        if length is None or len(buffer) < head_end + 4 + int(length[1]):
+            self._buffer = buffer
+            return
+        self._buffer = b""
+        if not buffer.startswith(self._tally.expected):
+            self._finish(buffer[:400].decode(errors="replace"))
+            return
+        self._tally.answered += 1
+        if self._tally.keep:
+            self._tally.bodies.append(buffer[head_end + 4 :])
+        self._send()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._finish(f"connection lost: {exc}")
@@ -83,17 +76,74 @@ class _Connection(asyncio.Protocol):
             self._transport.close()
 
 
+class _Flood(asyncio.Protocol):
+    """Sends one pipelined block again and again and only counts status lines, so that the server is the bottleneck."""
+
+    def __init__(self, block: bytes, depth: int, rounds: int) -> None:
+        self._block = block
+        self._depth = depth
+        self._rounds = rounds
+        self._due = 0
+        self._tail = b""
+        self.answered = 0
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._send()
+
+    def _send(self) -> None:
+        if self._rounds == 0:
+            self._finish()
+            return
+        self._rounds -= 1
+        self._due += self._depth
+        self._transport.write(self._block)
+
+    def data_received(self, data: bytes) -> None:
+        seen = self._tail + data
+        self.answered += seen.count(_STATUS_LINE)
+        self._tail = seen[1 - len(_STATUS_LINE) :]
+        if self.answered >= self._due:
+            self._send()
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        self._finish()
+
+    def _finish(self) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
+            self._transport.close()
+
+
+async def flood(host: str, port: int, request: bytes, *, connections: int, depth: int, rounds: int) -> float:
+    """Sends `request` over `connections`, `rounds` times `depth` at once on each; answers requests a second.
+
+    Raises:
+        WrongStatus: not every request was answered with 200.
+    """
+    loop = asyncio.get_running_loop()
+    started = time.perf_counter()
+    made = [await loop.create_connection(lambda: _Flood(request * depth, depth, rounds), host, port) for _ in range(connections)]
+    await asyncio.gather(*(protocol.done for _, protocol in made))
+    seconds = time.perf_counter() - started
+    answered = sum(protocol.answered for _, protocol in made)
+    if answered != connections * depth * rounds:
+        raise WrongStatus(f"{answered} answers with 200 for {connections * depth * rounds} requests")
+    return answered / seconds
+
+
 async def drive(
     host: str,
     port: int,
     requests: Sequence[bytes],
     *,
     connections: int,
-    depth: int = 1,
     expected: bytes = b"HTTP/1.1 20",
     keep: bool = False,
 ) -> tuple[float, list[bytes]]:
-    """Sends all `requests` over `connections`, `depth` at a time on each; answers (requests a second, bodies).
+    """Sends all `requests` over `connections`, one at a time on each; answers (requests a second, bodies).
 
     Raises:
         WrongStatus: an answer did not begin with `expected`; quotes it.
@@ -102,7 +152,7 @@ async def drive(
     tally = Tally(expected, keep)
     share = iter(requests)
     started = time.perf_counter()
-    made = [await loop.create_connection(lambda: _Connection(share, depth, tally), host, port) for _ in range(connections)]
+    made = [await loop.create_connection(lambda: _Connection(share, tally), host, port) for _ in range(connections)]
     await asyncio.gather(*(protocol.done for _, protocol in made))
     seconds = time.perf_counter() - started
     if tally.failure or tally.answered != len(requests):

@@ -9,7 +9,6 @@ from typing import Any
 
 import msgpack
 from prometheus_client import CollectorRegistry
-from redis.asyncio import Redis
 
 from flashsale.connections import Database
 from flashsale.keys import drop_keys
@@ -26,6 +25,8 @@ NOW_MS = 1_800_000_000_000
 LAST = 2_000_000_000_000
 
 Packed = list[Any]
+Store = Any
+"""redis.asyncio.Redis; its annotations mix str and bytes, and replies here are always bytes"""
 
 
 def reservation_id(number: int, drop_id: str = DROP) -> str:
@@ -71,7 +72,7 @@ def typed(*transitions: Packed) -> tuple[ReservationTransition, ...]:
     return entry.transitions
 
 
-async def write(store: Redis, *transitions: Packed, drop_id: str = DROP) -> str:
+async def write(store: Store, *transitions: Packed, drop_id: str = DROP) -> str:
     """One entry; returns its id."""
     entry_id = await store.xadd(drop_keys(drop_id).journal, entry_fields(list(transitions)))
     assert isinstance(entry_id, bytes)
@@ -92,7 +93,7 @@ def reconciler_settings(**changes: int) -> ReconcilerSettings:
 _names = (f"consumer-{number}" for number in itertools.count())
 
 
-def make_consumer(store: Redis, database: Database, drop_id: str = DROP, **changes: int) -> JournalConsumer:
+def make_consumer(store: Store, database: Database, drop_id: str = DROP, **changes: int) -> JournalConsumer:
     return JournalConsumer(
         drop_id,
         Journal(store, drop_id, next(_names)),

@@ -20,6 +20,7 @@ from tests.integration.reconciler_stage import (
     DROP,
     NOW_MS,
     Packed,
+    Store,
     entry_fields,
     make_consumer,
     make_drop,
@@ -32,8 +33,6 @@ from tests.integration.reconciler_stage import (
 )
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
-
     from flashsale.connections import Database
     from flashsale.embedded import EmbeddedStores
     from reconciler.consumer import JournalConsumer
@@ -48,7 +47,7 @@ async def with_drop(database: Database) -> Database:
     return database
 
 
-async def until_finished(store: Redis) -> None:
+async def until_finished(store: Store) -> None:
     """Returns once nothing in the journal is unfinished."""
     watcher = Journal(store, DROP, "watcher")
     async with asyncio.timeout(20):
@@ -56,7 +55,7 @@ async def until_finished(store: Redis) -> None:
             await asyncio.sleep(0.005)
 
 
-async def run_until_finished(store: Redis, *consumers: JournalConsumer) -> None:
+async def run_until_finished(store: Store, *consumers: JournalConsumer) -> None:
     stop = asyncio.Event()
     running = [asyncio.create_task(consumer.run(stop)) for consumer in consumers]
     try:
@@ -66,7 +65,7 @@ async def run_until_finished(store: Redis, *consumers: JournalConsumer) -> None:
         await asyncio.gather(*running)
 
 
-async def test_copies_and_disorder_make_one_order_each(store: Redis, with_drop: Database) -> None:
+async def test_copies_and_disorder_make_one_order_each(store: Store, with_drop: Database) -> None:
     told: list[Packed] = []
     for number in range(20):
         told += [transition("reserved", number), transition("confirmed" if number % 2 else "expired", number, at_ms=NOW_MS + 1)]
@@ -81,7 +80,7 @@ async def test_copies_and_disorder_make_one_order_each(store: Redis, with_drop: 
     assert (await Journal(store, DROP, "watcher").mark()).oldest_unfinished_ms is None
 
 
-async def test_two_consumers_share_the_work(store: Redis, with_drop: Database) -> None:
+async def test_two_consumers_share_the_work(store: Store, with_drop: Database) -> None:
     for number in range(300):
         await write(store, transition("reserved", number))
         await write(store, transition("confirmed", number))
@@ -93,7 +92,7 @@ async def test_two_consumers_share_the_work(store: Redis, with_drop: Database) -
     assert events == 300
 
 
-async def test_what_a_dead_consumer_took_is_claimed(store: Redis, with_drop: Database) -> None:
+async def test_what_a_dead_consumer_took_is_claimed(store: Store, with_drop: Database) -> None:
     for number in range(10):
         await write(store, transition("confirmed", number))
     dead = Journal(store, DROP, "dead")
@@ -103,7 +102,7 @@ async def test_what_a_dead_consumer_took_is_claimed(store: Redis, with_drop: Dat
     assert await states(with_drop) == {"paid": 10}
 
 
-async def test_killed_between_commit_and_acknowledgement_makes_no_second_order(store: Redis, with_drop: Database) -> None:
+async def test_killed_between_commit_and_acknowledgement_makes_no_second_order(store: Store, with_drop: Database) -> None:
     for number in range(5):
         await write(store, transition("confirmed", number))
     killed = await Journal(store, DROP, "killed").read(100)
@@ -126,7 +125,7 @@ POISON: list[dict[bytes, bytes]] = [
 
 @pytest.mark.parametrize("fields", POISON)
 async def test_poison_ends_as_a_dead_letter_after_five_deliveries_and_the_rest_flows(
-    store: Redis, with_drop: Database, fields: dict[bytes, bytes]
+    store: Store, with_drop: Database, fields: dict[bytes, bytes]
 ) -> None:
     await write(store, transition("confirmed", 1))
     bad = await store.xadd(KEYS.journal, fields)
@@ -156,7 +155,7 @@ async def test_poison_ends_as_a_dead_letter_after_five_deliveries_and_the_rest_f
     assert consumer._metrics.dead_letters.labels(DROP)._value.get() == 1
 
 
-async def test_a_dead_letter_is_bounded_in_size(store: Redis, with_drop: Database) -> None:
+async def test_a_dead_letter_is_bounded_in_size(store: Store, with_drop: Database) -> None:
     await store.xadd(KEYS.journal, {b"v": b"1", b"e": b"\xc1" * 200_000})
     await run_until_finished(store, make_consumer(store, with_drop))
     ((_, letter),) = await store.xrange(KEYS.dead)
@@ -164,7 +163,7 @@ async def test_a_dead_letter_is_bounded_in_size(store: Redis, with_drop: Databas
     assert letter[b"cut:e"] == b"200000"
 
 
-async def test_a_destroyed_group_is_made_again_and_copies_are_absorbed(store: Redis, with_drop: Database) -> None:
+async def test_a_destroyed_group_is_made_again_and_copies_are_absorbed(store: Store, with_drop: Database) -> None:
     for number in range(5):
         await write(store, transition("confirmed", number))
     consumer = make_consumer(store, with_drop)
@@ -178,7 +177,7 @@ async def test_a_destroyed_group_is_made_again_and_copies_are_absorbed(store: Re
     assert events == 6
 
 
-async def test_a_group_destroyed_while_a_read_waits(store: Redis, with_drop: Database) -> None:
+async def test_a_group_destroyed_while_a_read_waits(store: Store, with_drop: Database) -> None:
     consumer, stop = make_consumer(store, with_drop, block_ms=5000), asyncio.Event()
     running = asyncio.create_task(consumer.run(stop))
     async with asyncio.timeout(10):
@@ -193,7 +192,7 @@ async def test_a_group_destroyed_while_a_read_waits(store: Redis, with_drop: Dat
     assert (await states(with_drop))["paid"] >= 1
 
 
-async def test_commits_are_announced_with_the_state_in_postgres(store: Redis, with_drop: Database) -> None:
+async def test_commits_are_announced_with_the_state_in_postgres(store: Store, with_drop: Database) -> None:
     await write(store, transition("reserved", 1), transition("confirmed", 2), transition("refund_due", 3), transition("expired", 4))
     await make_consumer(store, with_drop).drain()
     await write(store, transition("confirmed", 3), transition("confirmed", 5))  # 3 is seen again, and is past that here
@@ -206,7 +205,7 @@ async def test_commits_are_announced_with_the_state_in_postgres(store: Redis, wi
     assert sorted(msgpack.unpackb(message["data"])) == sorted([[reservation_id(3), "refund_due"], [reservation_id(5), "paid"]])
 
 
-async def test_a_drop_event_reaches_postgres(store: Redis, with_drop: Database) -> None:
+async def test_a_drop_event_reaches_postgres(store: Store, with_drop: Database) -> None:
     for state, at_ms in (("open", 5), ("paused", 9), ("open", 7)):
         await store.xadd(KEYS.journal, {"v": "1", "d": msgpack.packb([state, at_ms])})
     await make_consumer(store, with_drop).drain()
@@ -216,7 +215,7 @@ async def test_a_drop_event_reaches_postgres(store: Redis, with_drop: Database) 
     assert await Journal(store, DROP, "watcher").oldest_unfinished_ms() is None
 
 
-async def test_a_batch_is_bounded_in_orders(store: Redis, with_drop: Database) -> None:
+async def test_a_batch_is_bounded_in_orders(store: Store, with_drop: Database) -> None:
     for number in range(0, 40, 4):
         await write(store, *(transition("confirmed", n) for n in range(number, number + 4)))
     consumer = make_consumer(store, with_drop, batch_rows_max=10, batch_entries_max=3)
@@ -232,7 +231,7 @@ async def test_a_batch_is_bounded_in_orders(store: Redis, with_drop: Database) -
     assert sizes == [8] * 5
 
 
-async def test_the_age_is_that_of_the_oldest_unfinished_entry(store: Redis, with_drop: Database) -> None:
+async def test_the_age_is_that_of_the_oldest_unfinished_entry(store: Store, with_drop: Database) -> None:
     seconds, micros = await store.time()
     now_ms = seconds * 1000 + micros // 1000
     watcher = Journal(store, DROP, "watcher")
@@ -251,7 +250,7 @@ async def test_the_age_is_that_of_the_oldest_unfinished_entry(store: Redis, with
     assert (await watcher.mark()).last_id == f"{now_ms - 30_000}-0"
 
 
-async def test_only_finished_and_old_entries_are_deleted(store: Redis, with_drop: Database) -> None:
+async def test_only_finished_and_old_entries_are_deleted(store: Store, with_drop: Database) -> None:
     seconds, micros = await store.time()
     now_ms = seconds * 1000 + micros // 1000
     journal = Journal(store, DROP, "janitor")
@@ -277,7 +276,7 @@ async def test_only_finished_and_old_entries_are_deleted(store: Redis, with_drop
     assert set(left) >= {f"{now_ms - age_ms}-0" for age_ms in ages[600:]}  # finished, not old enough
 
 
-async def test_entries_deleted_by_an_operator_are_said(store: Redis, with_drop: Database) -> None:
+async def test_entries_deleted_by_an_operator_are_said(store: Store, with_drop: Database) -> None:
     await write(store, transition("confirmed", 1))
     await Journal(store, DROP, "dead").read(10)
     await store.xtrim(KEYS.journal, maxlen=0)
@@ -286,13 +285,13 @@ async def test_entries_deleted_by_an_operator_are_said(store: Redis, with_drop: 
     assert consumer._metrics.vanished_entries.labels(DROP)._value.get() == 1
 
 
-async def test_a_consumer_leaves_the_group_when_it_ends(store: Redis, with_drop: Database) -> None:
+async def test_a_consumer_leaves_the_group_when_it_ends(store: Store, with_drop: Database) -> None:
     await write(store, transition("confirmed", 1))
     await run_until_finished(store, make_consumer(store, with_drop))
     assert await store.xinfo_consumers(KEYS.journal, GROUP) == []
 
 
-async def test_a_consumer_with_unfinished_entries_stays_listed(store: Redis) -> None:
+async def test_a_consumer_with_unfinished_entries_stays_listed(store: Store) -> None:
     await write(store, transition("confirmed", 1))
     journal = Journal(store, DROP, "mine")
     await journal.read(1)
@@ -301,7 +300,7 @@ async def test_a_consumer_with_unfinished_entries_stays_listed(store: Redis) -> 
     assert (name, waiting) == (b"mine", 1)
 
 
-async def test_cut_connections_lose_nothing(stores: EmbeddedStores, store: Redis, with_drop: Database) -> None:
+async def test_cut_connections_lose_nothing(stores: EmbeddedStores, store: Store, with_drop: Database) -> None:
     consumer, stop = make_consumer(store, with_drop, batch_entries_max=4), asyncio.Event()
     running = asyncio.create_task(consumer.run(stop))
     for number in range(60):
@@ -318,7 +317,7 @@ async def test_cut_connections_lose_nothing(stores: EmbeddedStores, store: Redis
     assert await states(with_drop) == {"paid": 60}
 
 
-def another_client(stores: EmbeddedStores) -> Redis:
+def another_client(stores: EmbeddedStores) -> Store:
     return open_store(StoreSettings(url=stores.valkey.url, timeout_ms=1000, deadline_ms=1000, connections_max=4))
 
 
@@ -332,13 +331,13 @@ async def test_a_store_that_is_away_is_said_as_such(fresh_stores: EmbeddedStores
     await client.aclose()
 
 
-async def test_live_drops_are_those_the_store_was_given(store: Redis) -> None:
+async def test_live_drops_are_those_the_store_was_given(store: Store) -> None:
     assert await live_drop_ids(store) == set()
     await store.sadd(DROPS, DROP, "autumn")
     assert await live_drop_ids(store) == {DROP, "autumn"}
 
 
-async def test_cancelled_while_postgres_is_stuck_it_ends_at_once_and_loses_nothing(store: Redis, with_drop: Database) -> None:
+async def test_cancelled_while_postgres_is_stuck_it_ends_at_once_and_loses_nothing(store: Store, with_drop: Database) -> None:
     for number in range(3):
         await write(store, transition("confirmed", number))
     consumer = make_consumer(store, with_drop)
