@@ -5,25 +5,31 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 from aiohttp import ClientSession
+from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
+from admission import inlet
 from admission.tokens import make_signing_keys
 from flashsale.access import Scope, create_key
 from flashsale.cli.compose import build_services
 from flashsale.clock import SystemClock
-from flashsale.connections import Database
+from flashsale.connections import Database, open_store
 from flashsale.drops import DropCatalog
+from flashsale.errors import DatabaseUnavailable
 from flashsale.model import Drop, Sku, secret_hash_of
 from flashsale.settings import Settings
 from flashsale.web.app import listen, serving
 from flashsale.web.services import Services
+from reconciler.metrics import ReconcilerMetrics
+from reconciler.runner import Reconciler
 
 
 def with_settings(settings: Settings, **sections: Mapping[str, Any]) -> Settings:
@@ -109,7 +115,7 @@ class Service:
     async def until(self, condition: Any) -> None:
         """Returns when `condition()` is true; looks at every beat."""
         async with asyncio.timeout(10):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 - the inlet announces its beats to nobody
                 await asyncio.sleep(0.005)
 
     async def as_storefront(self, path: str, json: Any = None, *, method: str = "POST", key: str | None = None) -> Answer:
@@ -143,6 +149,10 @@ class Buyer:
     async def enter(self) -> None:
         """Joins and is admitted."""
         assert (await self.join()).status == 201
+        await self.be_admitted()
+
+    async def be_admitted(self) -> None:
+        """Asks until it is this shopper's turn."""
         async with asyncio.timeout(10):
             while (answer := await self.admit()).status != 200:
                 assert answer.code == "not_yet", answer.body
@@ -158,14 +168,18 @@ class Buyer:
 async def running_service(settings: Settings, database: Database) -> AsyncIterator[Service]:
     """A worker on a free port, with one storefront key of the tenant `default`.
 
-    Enter and leave it in one task: it holds task groups.
+    Enter and leave it in one task: it holds task groups. New drops are looked for, and the line moves, without delay.
     """
-    async with build_services(settings) as services, serving(services, listen("127.0.0.1", 0)) as port:
-        await services.inlet.ready.wait()
-        async with ClientSession() as client:
-            service = Service(services, f"http://127.0.0.1:{port}", port, client, database)
-            _, service.api_key = await create_key(database, [Scope.STOREFRONT])
-            yield service
+    settings = with_settings(settings, waiting_room={"beat_ms": 50})
+    with patch.object(inlet, "LOOK_AGAIN_S", 0.02):
+        async with build_services(settings) as services, serving(services, listen("127.0.0.1", 0)) as port:
+            await services.inlet.ready.wait()
+            async with ClientSession() as client:
+                service = Service(services, f"http://127.0.0.1:{port}", port, client, database)
+                _, service.api_key = await create_key(database, [Scope.STOREFRONT])
+                with suppress(DatabaseUnavailable):
+                    await services.access.refresh()
+                yield service
 
 
 @asynccontextmanager
@@ -187,6 +201,28 @@ async def in_own_task(settings: Settings, database: Database) -> AsyncIterator[S
     task = asyncio.create_task(run())
     try:
         yield await started
+    finally:
+        stop.set()
+        await task
+
+
+@asynccontextmanager
+async def reconciling(settings: Settings, database: Database, services: Services) -> AsyncIterator[None]:
+    """A reconciler beside the worker, so that orders get into Postgres."""
+    catalog = DropCatalog(database, services.drop_store)
+    reconciler = Reconciler(
+        settings=with_settings(settings, reconciler={"refresh_ms": 50, "block_ms": 50}),
+        database=database,
+        open_journal_store=lambda: open_store(settings.store, blocks_ms=50),
+        expire=services.reservations.expire,
+        inspect=services.drop_store.inspect,
+        open_in_store=catalog.open_in_store,
+        metrics=ReconcilerMetrics(CollectorRegistry()),
+    )
+    stop = asyncio.Event()
+    task = asyncio.create_task(reconciler.run(stop))
+    try:
+        yield
     finally:
         stop.set()
         await task

@@ -1,0 +1,227 @@
+// A plain page to take part in a drop. It knows its own place, and everything else it computes from the serving document.
+"use strict";
+
+const dropId = document.body.dataset.drop;
+const testPayments = document.body.dataset.pays === "yes";
+const base = `/v1/drops/${dropId}`;
+const storageName = `flashsale:${dropId}`;
+const element = (id) => document.getElementById(id);
+
+const kept = JSON.parse(localStorage.getItem(storageName) || "{}"); // secret, ticket, number, token, key, body, reservation
+let drop = null;
+let serving = null;
+let clockAheadMs = 0; // of the service's clock before ours
+let firstPosition = null;
+let busy = false;
+
+const keep = (values) => localStorage.setItem(storageName, JSON.stringify(Object.assign(kept, values)));
+const nowMs = () => Date.now() + clockAheadMs;
+const pause = (ms) => new Promise((resume) => setTimeout(resume, ms));
+const base64url = (bytes) => btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+const money = (minor) => {
+  const format = new Intl.NumberFormat(undefined, { style: "currency", currency: drop.currency });
+  return format.format(minor / 10 ** format.resolvedOptions().maximumFractionDigits);
+};
+
+function duration(ms) {
+  const seconds = Math.max(0, Math.ceil(ms / 1000));
+  const parts = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60];
+  return (parts[0] ? parts : parts.slice(1)).map((part, i) => (i ? String(part).padStart(2, "0") : part)).join(":");
+}
+
+function setText(id, text) { // only changes are written, so that they are announced once
+  if (element(id).textContent !== text) element(id).textContent = text;
+}
+
+async function ask(method, path, { body, headers } = {}) {
+  const answer = await fetch(path, {
+    method, credentials: "omit", headers: { ...(body ? { "Content-Type": "application/json" } : {}), ...headers },
+    body: body && JSON.stringify(body),
+  });
+  return { status: answer.status, retryMs: 1000 * Number(answer.headers.get("Retry-After") || 1), ...(await answer.json()) };
+}
+
+// Repeats what may be repeated: every request here carries its own key, so the outcome is the same one.
+async function insist(method, path, options) {
+  for (;;) {
+    const answer = await ask(method, path, options).catch(() => ({ status: 503, retryMs: 2000 }));
+    if (answer.status !== 503 && answer.status !== 429) return answer;
+    setText("trouble", "The service is busy. We keep trying; your place is safe.");
+    await pause(answer.retryMs * (0.7 + 0.6 * Math.random()));
+  }
+}
+
+async function join() {
+  if (!kept.secret) keep({ secret: base64url(crypto.getRandomValues(new Uint8Array(24))) });
+  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(kept.secret));
+  const answer = await insist("POST", `${base}/tickets`, { body: { secret_hash: base64url(new Uint8Array(digest)) } });
+  if (answer.status >= 400) return setText("trouble", answer.detail);
+  keep({ ticket: answer.ticket_id, number: answer.queue_number ?? answer.entry_number });
+}
+
+async function enter() {
+  const answer = await insist("POST", `${base}/admissions`, { headers: { Authorization: `Ticket ${kept.ticket}.${kept.secret}` } });
+  if (answer.status === 200) keep({ token: answer.admission_token, tokenExpiresAtMs: answer.expires_at_ms });
+  else if (answer.code !== "not_yet") setText("trouble", answer.detail);
+}
+
+async function reserve() {
+  const inputs = [...element("choice").elements].filter((input) => Number(input.value) > 0);
+  const items = inputs.map((input) => ({ sku: input.name, quantity: Number(input.value) }));
+  if (!items.length) return setText("trouble", "Choose how many you want.");
+  keep({ key: crypto.randomUUID() });
+  const headers = { Authorization: `Bearer ${kept.token}`, "Idempotency-Key": kept.key };
+  const answer = await insist("POST", `${base}/reservations`, { headers, body: { items } });
+  if (answer.status < 300) return keep({ reservation: answer });
+  setText("trouble", answer.detail);
+  if (answer.status === 401) keep({ token: null });
+}
+
+async function pay() {
+  const answer = await insist("POST", "/v1/test-provider/payments", { body: { reservation_id: kept.reservation.reservation_id } });
+  if (answer.status >= 300) return setText("trouble", answer.detail);
+  await look();
+}
+
+async function giveBack() {
+  await insist("DELETE", `/v1/reservations/${kept.reservation.reservation_id}`);
+  await look();
+}
+
+async function look() { // at our own reservation; only its owner asks, and only while it matters
+  const answer = await insist("GET", `/v1/reservations/${kept.reservation.reservation_id}`);
+  keep({ reservation: answer.status === 200 ? answer : null });
+}
+
+function showStock() {
+  const rows = drop.skus.map((sku) => {
+    const row = document.createElement("li");
+    const left = document.createElement("span");
+    row.append(`${sku.name}, ${money(sku.price_minor)}`, left);
+    left.textContent = `${serving.available[sku.sku] ?? 0} of ${sku.allotment} left`;
+    return row;
+  });
+  element("stock").replaceChildren(...rows);
+}
+
+function showChoice() {
+  if (element("choice").childElementCount) return;
+  drop.skus.forEach((sku, i) => {
+    const label = document.createElement("label");
+    const input = Object.assign(document.createElement("input"), { type: "number", name: sku.sku, min: 0, max: sku.limit_per_shopper, value: i ? 0 : 1 });
+    label.append(sku.name, input);
+    element("choice").append(label);
+  });
+}
+
+function waitText(position) {
+  if (serving.state === "paused") return "The drop is paused. Your place is kept.";
+  const shortestMs = ((position + 1) * 60_000) / Math.max(1, serving.rate_per_min);
+  return `${position} ahead of you. About ${duration(shortestMs)} to ${duration(2 * shortestMs)}, if nobody leaves.`;
+}
+
+// What to say and offer: {headline, big, more, act: [label, action], choice, back, progress}.
+function scene() {
+  const untilOpenMs = serving.opens_at_ms - nowMs();
+  const held = kept.reservation;
+  if (held?.state === "confirmed") {
+    const recorded = held.order?.recorded && held.order.state === "paid";
+    return { headline: recorded ? "It is yours." : "Paid. Your order is being recorded …", more: `Order ${held.reservation_id}, ${money(held.amount_minor)}` };
+  }
+  if (held?.state === "reserved") {
+    const leftMs = held.expires_at_ms - nowMs();
+    if (leftMs <= 0) return { headline: "Your reservation is ending …" };
+    const more = `${held.items.map((item) => `${item.quantity} × ${item.sku}`).join(", ")}: ${money(held.amount_minor)}`;
+    const act = testPayments ? [`Pay ${money(held.amount_minor)} (test)`, pay] : null;
+    return { headline: "Reserved for you. Pay before the time runs out.", big: duration(leftMs), more, act, back: true };
+  }
+  const ended = held?.state ? { trouble: "Your reservation has ended." } : {};
+  if (serving.state === "closed") return { headline: "The drop has ended." };
+  if (serving.sold_out) return { headline: "Sold out." };
+  if (serving.state === "recovering") return { headline: "The drop is being recovered. Your place is kept." };
+  if (kept.token && nowMs() < kept.tokenExpiresAtMs) {
+    const gone = Object.values(serving.available).every((units) => units === 0);
+    if (gone) return { headline: "Everything is reserved just now. Units may come back.", choice: true, act: ["Try again", reserve], ...ended };
+    return { headline: "Your turn.", more: "Choose and reserve; the units are then yours for a while.", choice: true, act: ["Reserve", reserve], ...ended };
+  }
+  if (!kept.ticket) {
+    if (serving.state === "scheduled") return { headline: "Joining opens soon.", big: duration(drop.joins_at_ms - nowMs()) };
+    if (untilOpenMs > 0) return { headline: "The drop opens in", big: duration(untilOpenMs), act: ["Join the line", join] };
+    return { headline: "The drop is open.", more: `${serving.joined} have joined.`, act: ["Join the line", join] };
+  }
+  if (untilOpenMs > 0 && serving.state !== "open") {
+    return { headline: "You are in. The drop opens in", big: duration(untilOpenMs), more: `Your number is ${kept.number}.` };
+  }
+  const position = Math.max(0, kept.number - serving.serving_number);
+  firstPosition ??= Math.max(1, position);
+  const headline = kept.number < serving.serving_number ? "You are being let in …" : "You are in line. You can reload; your place is kept.";
+  return { headline, big: String(position), more: waitText(position), progress: 1 - position / firstPosition };
+}
+
+function show() {
+  if (!drop || !serving) return;
+  const { headline, big, more, act, choice, back, progress, trouble } = scene();
+  setText("headline", headline);
+  setText("big", big || "");
+  setText("more", serving.notice || more || "");
+  if (trouble && !element("trouble").textContent) setText("trouble", trouble);
+  if (choice) showChoice();
+  element("choice").hidden = !choice;
+  element("progress").hidden = progress === undefined;
+  element("progress").value = progress ?? 0;
+  element("back").hidden = !back;
+  element("act").hidden = !act;
+  if (act) setText("act", act[0]);
+  element("act").disabled = element("back").disabled = busy;
+  element("act").onclick = act && (() => act_on(act[1]));
+}
+
+async function act_on(action) {
+  if (busy) return;
+  busy = true;
+  setText("trouble", "");
+  show();
+  try {
+    await action();
+  } catch {
+    setText("trouble", "There is no connection. Try again.");
+  } finally {
+    busy = false;
+    show();
+  }
+}
+
+// clamp(floor, ceiling, wait / divisor), give or take 30 %; just after the opening at the latest.
+function nextPollMs() {
+  const { floor_ms: floor, ceiling_ms: ceiling, divisor } = serving.poll;
+  const ahead = kept.ticket ? Math.max(0, kept.number - serving.serving_number) : 0;
+  const untilOpenMs = Math.max(0, serving.opens_at_ms - nowMs());
+  const waitMs = untilOpenMs + (ahead * 60_000) / Math.max(1, serving.rate_per_min);
+  const pollMs = Math.min(ceiling, Math.max(floor, waitMs / divisor)) * (0.7 + 0.6 * Math.random());
+  return untilOpenMs ? Math.min(pollMs, untilOpenMs + floor * Math.random()) : pollMs;
+}
+
+async function poll() {
+  let delayMs = 3000;
+  try {
+    drop ??= await ask("GET", base);
+    serving = await ask("GET", `${base}/serving`);
+    clockAheadMs = serving.now_ms - Date.now();
+    setText("about", drop.description);
+    showStock();
+    const held = kept.reservation;
+    const unsettled = held?.state === "reserved" || (held?.state === "confirmed" && held.order?.state !== "paid");
+    if (unsettled) await look();
+    else if (kept.ticket && !(kept.token && nowMs() < kept.tokenExpiresAtMs) && kept.number < serving.serving_number && !serving.sold_out) await enter();
+    delayMs = nextPollMs();
+  } catch {
+    setText("trouble", "There is no connection. We keep trying; your place is safe.");
+  }
+  show();
+  setTimeout(poll, delayMs);
+}
+
+element("choice").onsubmit = (event) => event.preventDefault();
+element("back").onclick = () => act_on(giveBack);
+setInterval(show, 500);
+poll();
