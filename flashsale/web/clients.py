@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from flashsale.clock import Clock
+from flashsale.errors import ConfigurationError
 from flashsale.settings import HttpSettings
 
 CLIENTS_MAX = 65_536
@@ -52,9 +53,14 @@ class Clients:
     """Tells clients apart by address (IPv6 by /64) and limits what each may change."""
 
     def __init__(self, settings: HttpSettings, clock: Clock) -> None:
+        """Takes the limits from `settings`.
+
+        Raises:
+            ConfigurationError: a network there is not one.
+        """
         self._limit = RateLimit(settings.rate_per_s, settings.rate_burst, clock)
-        self._exempt = _networks(settings.rate_exempt)
-        self._proxies = _networks(settings.trusted_proxies)
+        self._exempt = _networks("rate_exempt", settings.rate_exempt)
+        self._proxies = _networks("trusted_proxies", settings.trusted_proxies)
         self._names: dict[str, str | None] = {}
 
     def take(self, request: web.Request) -> int:
@@ -94,8 +100,11 @@ class Clients:
         return client
 
 
-def _networks(texts: Sequence[str]) -> list[Network]:
-    return [ipaddress.ip_network(text, strict=False) for text in texts]
+def _networks(name: str, texts: Sequence[str]) -> list[Network]:
+    try:
+        return [ipaddress.ip_network(text, strict=False) for text in texts]
+    except ValueError as error:
+        raise ConfigurationError(what=f"http.{name} has an entry that is not a network:", why=f"{error}.") from None
 
 
 def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -228,7 +228,7 @@ async def reconciling(settings: Settings, database: Database, services: Services
         await task
 
 
-async def dump_of(store: Redis) -> dict[str, bytes]:
+async def dump_of(store: Redis) -> dict[str, Any]:
     """Every key of the store with its serialized value: to see that a refused request changed nothing."""
-    keys = sorted(await store.keys("*"))
+    keys: list[Any] = sorted(await store.keys("*"))
     return {key.decode(): await store.dump(key) for key in keys}

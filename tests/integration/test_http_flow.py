@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -133,7 +134,7 @@ async def test_everything_but_the_confirmation_works_without_postgres(
         assert (page.status, page.code) == (503, "database_unavailable")
 
 
-async def _keys_known(service: Service, database: Database) -> dict[str, object]:
+async def _keys_known(service: Service, database: Database) -> dict[str, Any]:
     """The keys a worker would have learned before Postgres went away."""
     keys = AccessKeys(database, service.services.clock)
     await keys.refresh()

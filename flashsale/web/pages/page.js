@@ -23,6 +23,8 @@ const money = (minor) => {
   return format.format(minor / 10 ** format.resolvedOptions().maximumFractionDigits);
 };
 
+const nameOf = (sku) => drop.skus.find((one) => one.sku === sku)?.name ?? sku;
+
 function duration(ms) {
   const seconds = Math.max(0, Math.ceil(ms / 1000));
   const parts = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60];
@@ -69,9 +71,10 @@ async function reserve() {
   const inputs = [...element("choice").elements].filter((input) => Number(input.value) > 0);
   const items = inputs.map((input) => ({ sku: input.name, quantity: Number(input.value) }));
   if (!items.length) return setText("trouble", "Choose how many you want.");
-  keep({ key: crypto.randomUUID() });
+  if (!kept.key) keep({ key: crypto.randomUUID() }); // kept until its outcome is known, over reloads too
   const headers = { Authorization: `Bearer ${kept.token}`, "Idempotency-Key": kept.key };
   const answer = await insist("POST", `${base}/reservations`, { headers, body: { items } });
+  keep({ key: null });
   if (answer.status < 300) return keep({ reservation: answer });
   setText("trouble", answer.detail);
   if (answer.status === 401) keep({ token: null });
@@ -131,7 +134,7 @@ function scene() {
   if (held?.state === "reserved") {
     const leftMs = held.expires_at_ms - nowMs();
     if (leftMs <= 0) return { headline: "Your reservation is ending …" };
-    const more = `${held.items.map((item) => `${item.quantity} × ${item.sku}`).join(", ")}: ${money(held.amount_minor)}`;
+    const more = `${held.items.map((item) => `${item.quantity} × ${nameOf(item.sku)}`).join(", ")}: ${money(held.amount_minor)}`;
     const act = testPayments ? [`Pay ${money(held.amount_minor)} (test)`, pay] : null;
     return { headline: "Reserved for you. Pay before the time runs out.", big: duration(leftMs), more, act, back: true };
   }
@@ -173,10 +176,10 @@ function show() {
   element("act").hidden = !act;
   if (act) setText("act", act[0]);
   element("act").disabled = element("back").disabled = busy;
-  element("act").onclick = act && (() => act_on(act[1]));
+  element("act").onclick = act && (() => actOn(act[1]));
 }
 
-async function act_on(action) {
+async function actOn(action) {
   if (busy) return;
   busy = true;
   setText("trouble", "");
@@ -222,6 +225,6 @@ async function poll() {
 }
 
 element("choice").onsubmit = (event) => event.preventDefault();
-element("back").onclick = () => act_on(giveBack);
+element("back").onclick = () => actOn(giveBack);
 setInterval(show, 500);
 poll();
