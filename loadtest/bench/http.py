@@ -23,7 +23,7 @@ from loadtest.bench.stage import SKU, Shopper, Stage
 from loadtest.bench.wire import drive, flood
 
 HOST = "127.0.0.1"
-CONNECTIONS = 128
+CONNECTIONS = 256
 REQUESTS = 12_000
 POLL_CONNECTIONS = 32
 POLL_DEPTH = 16

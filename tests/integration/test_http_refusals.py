@@ -61,7 +61,7 @@ class Still:
             if key.endswith("}:drop"):
                 fields = await self._store.hgetall(key)
                 moving = {b"beat", b"credit", b"advanced_at_ms", b"serving_number"}
-                kept[key] = sorted((name, value) for name, value in fields.items() if name not in moving)  # type: ignore[assignment]
+                kept[key] = sorted((name, value) for name, value in fields.items() if name not in moving)
         return kept
 
 
