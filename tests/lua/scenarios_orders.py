@@ -39,6 +39,20 @@ async def overdue_and_gone(world: World) -> None:
     world.at(61_000)
 
 
+async def paid_and_still_listed(world: World) -> None:
+    """An overdue entry names a reservation that is sold."""
+    await w.confirmed(world)
+    await world.client.zadd(w.KEYS.expiries, {"r1": t(61_000)})
+    world.at(61_000)
+
+
+async def released_and_still_listed(world: World) -> None:
+    """An overdue entry names a reservation whose units are back already."""
+    await w.released(world)
+    await world.client.zadd(w.KEYS.expiries, {"r1": t(61_000)})
+    world.at(61_000)
+
+
 UNITS = {"available:s1": 4, "reserved:s1": 1, "available:s2": 2, "reserved:s2": 1}
 SOLD = {"reserved:s1": 0, "sold:s1": 1, "reserved:s2": 0, "sold:s2": 1}
 SOLD_AGAIN = {"available:s1": 4, "sold:s1": 1, "available:s2": 2, "sold:s2": 1}
@@ -202,6 +216,14 @@ EXPIRE = [
     Scenario("expire", "expired", w.released, (100,), ["expired", 0], after_ms=99_000, when="none that was given back"),
     Scenario(
         "expire", "expired", overdue_and_gone, (100,), ["expired", 0], when="none that is not there", changes={"expiries": {"r1": GONE}},
+    ),
+    Scenario(
+        "expire", "expired", paid_and_still_listed, (100,), ["expired", 0], when="only the entry of one that is paid",
+        changes={"expiries": {"r1": GONE}},
+    ),
+    Scenario(
+        "expire", "expired", released_and_still_listed, (100,), ["expired", 0], when="only the entry of one given back",
+        changes={"expiries": {"r1": GONE}},
     ),
     Scenario("expire", "recovering", w.forgotten, (100,), None),
 ]  # fmt: skip

@@ -38,7 +38,7 @@ RULES = Rules(
     reservation_ttl_ms=10_000,
     token_ttl_ms=20_000,
     limit_per_shopper=3,
-    reservations_max=4,
+    reservations_max=2,
     tickets_max=4,
     beat_ms=100,
 )
