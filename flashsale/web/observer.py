@@ -11,6 +11,7 @@ from prometheus_client import Counter, Histogram
 from flashsale.errors import FlashsaleError
 from flashsale.metrics import Metrics
 from flashsale.web import problems
+from flashsale.web.answers import JsonAnswer, PreparedHeads
 from flashsale.web.cors import CrossOrigin
 from flashsale.web.problems import Code, Problem, ProblemError, problem
 from flashsale.web.request_ids import RequestIds
@@ -50,6 +51,7 @@ class Observer:
         self._sample_ok = sample_ok
         self._log = structlog.get_logger("http")
         self._for_any = (*_COMMON, *cross_origin.headers(None)) if cross_origin.any else None
+        self._heads = None if self._for_any is None else PreparedHeads(self._for_any)
 
     def around(self, route: Route) -> Handler:
         """The route's handler, with everything around it. It answers whatever happens."""
@@ -85,6 +87,8 @@ class Observer:
         return observed
 
     def _finish(self, request: web.Request, response: web.StreamResponse, request_id: str) -> None:
+        if self._heads is not None and isinstance(response, JsonAnswer) and response.prepare_bytes(request, self._heads, request_id):
+            return
         headers = response.headers
         headers["X-Request-Id"] = request_id
         if self._for_any is not None:

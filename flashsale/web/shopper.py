@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import replace
 
 import msgspec
@@ -14,6 +13,7 @@ from admission.estimate import position, wait_range_ms
 from admission.inlet import LiveDrop
 from flashsale.errors import BadInput, Busy, DatabaseUnavailable
 from flashsale.model import Drop, DropState, Refused, Reservation, Ticket
+from flashsale.web.answers import JsonAnswer
 from flashsale.web.clients import Clients
 from flashsale.web.directory import DropDirectory
 from flashsale.web.observer import REQUEST_ID
@@ -30,7 +30,6 @@ from flashsale.web.requests import (
 from flashsale.web.services import Services
 from flashsale.web.serving import serving_response
 
-PERSONAL: Mapping[str, str] = {"Content-Type": "application/json", "Cache-Control": "no-store"}
 ORDER_TIMEOUT_S = 0.3
 """how long a reservation's answer waits for Postgres to tell the order's state"""
 
@@ -176,7 +175,7 @@ class Shopper:
             assert document is not None
         return serving_response(document, request.headers.get("If-None-Match"))
 
-    async def join(self, request: web.Request) -> web.Response:
+    async def join(self, request: web.Request) -> web.StreamResponse:
         """POST /v1/drops/{drop}/tickets: a place in the line."""
         if limited := self._limited(request):
             return limited
@@ -201,9 +200,9 @@ class Shopper:
             UNSET if place.late else place.number,
             place.number if place.late else UNSET,
         )
-        return web.Response(body=_encode(view), status=200 if place.replayed else 201, headers=PERSONAL)
+        return JsonAnswer(_encode(view), 200 if place.replayed else 201)
 
-    async def ticket(self, request: web.Request) -> web.Response:
+    async def ticket(self, request: web.Request) -> web.StreamResponse:
         """GET /v1/tickets/{ticket_id}: the place, for clients that cannot compute it."""
         ticket_id = request.match_info["ticket_id"]
         live = await self._directory.of_ticket(ticket_id)
@@ -225,9 +224,9 @@ class Shopper:
             entry_number=UNSET if ticket.late else ticket.number,
             queue_number=ticket.number if ticket.late else UNSET,
         )
-        return web.Response(body=_encode(view), headers=PERSONAL)
+        return JsonAnswer(_encode(view))
 
-    async def admit(self, request: web.Request) -> web.Response:
+    async def admit(self, request: web.Request) -> web.StreamResponse:
         """POST /v1/drops/{drop}/admissions: a served ticket becomes an admission token."""
         if limited := self._limited(request):
             return limited
@@ -237,9 +236,9 @@ class Shopper:
         admitted = await self._room.admit(drop_id, live.snapshot.epoch, ticket_id, secret)
         if isinstance(admitted, Refused):
             return of_refusal(admitted)
-        return web.Response(body=_encode(AdmissionView(admitted.token, admitted.expires_at_ms)), headers=PERSONAL)
+        return JsonAnswer(_encode(AdmissionView(admitted.token, admitted.expires_at_ms)))
 
-    async def reserve(self, request: web.Request) -> web.Response:
+    async def reserve(self, request: web.Request) -> web.StreamResponse:
         """POST /v1/drops/{drop}/reservations: units for an admitted shopper."""
         if limited := self._limited(request):
             return limited
@@ -254,16 +253,15 @@ class Shopper:
         reservation = await self._reservations.reserve(drop.drop_id, ticket_id, token_id, key, items, request[REQUEST_ID])
         if isinstance(reservation, Refused):
             return of_refusal(reservation)
-        status = 200 if reservation.replayed else 201
-        return web.Response(body=_encode(_reservation_view(reservation, drop)), status=status, headers=PERSONAL)
+        return JsonAnswer(_encode(_reservation_view(reservation, drop)), 200 if reservation.replayed else 201)
 
-    async def reservation(self, request: web.Request) -> web.Response:
+    async def reservation(self, request: web.Request) -> web.StreamResponse:
         """GET /v1/reservations/{id}: its state, and the order's once that is recorded."""
         reservation_id = request.match_info["id"]
         found, drop = await self._look_up(reservation_id)
         return self._shown(found, drop, await self._order_state(reservation_id))
 
-    async def release(self, request: web.Request) -> web.Response:
+    async def release(self, request: web.Request) -> web.StreamResponse:
         """DELETE /v1/reservations/{id}: gives the units back."""
         if limited := self._limited(request):
             return limited
@@ -306,8 +304,8 @@ class Shopper:
         return OrderStateView(None, recorded=False) if order is None else OrderStateView(order.state.value, recorded=True)
 
     @staticmethod
-    def _shown(reservation: Reservation, drop: Drop, order: OrderStateView | UnsetType = UNSET) -> web.Response:
-        return web.Response(body=_encode(_reservation_view(reservation, drop, order)), headers=PERSONAL)
+    def _shown(reservation: Reservation, drop: Drop, order: OrderStateView | UnsetType = UNSET) -> JsonAnswer:
+        return JsonAnswer(_encode(_reservation_view(reservation, drop, order)))
 
 
 def _state(live: LiveDrop) -> str:

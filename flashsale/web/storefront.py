@@ -15,13 +15,14 @@ from flashsale.model import OrderState, ReservationState
 from flashsale.orders import PAGE_MAX, Order
 from flashsale.payments import payment_event
 from flashsale.reservations import Settlement
+from flashsale.web.answers import PERSONAL
 from flashsale.web.clients import Clients
 from flashsale.web.directory import DropDirectory
 from flashsale.web.observer import REQUEST_ID
 from flashsale.web.problems import Code, ProblemError, of_confirm, problem
 from flashsale.web.requests import ConfirmBody, TestPaymentBody, bearer, idempotency_key, read_body, read_json
 from flashsale.web.services import Services
-from flashsale.web.shopper import PERSONAL, ItemView
+from flashsale.web.shopper import ItemView
 
 RETRY_AFTER_S = 1
 PAGE_DEFAULT = 50

@@ -18,6 +18,7 @@ from flashsale.web.serving import HEADS_MAX, PIPELINED_MAX
 from tests.integration.http_client import Service, in_own_task, make_drop, running_service, with_settings, with_signing_keys
 
 PATH = "/v1/drops/sneaker-x/serving"
+GOOD_HASH = "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"
 JOIN = "POST /v1/drops/sneaker-x/tickets HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n"
 
 
@@ -306,3 +307,28 @@ async def test_a_flood_from_one_address_is_limited(
         # Wrong keys count too, right ones do not.
         key = {"X-Forwarded-For": "192.0.2.1", "Authorization": "Bearer wrong"}
         assert [(await service.get("/v1/orders?drop=sneaker-x", headers=key)).status for _ in range(4)] == [401, 401, 401, 429]
+
+
+async def test_prepared_answers_are_the_general_ones(service: Service, connect: Connect) -> None:
+    await service.client.post(f"{service.url}/v1/drops/sneaker-x/tickets", json={"secret_hash": GOOD_HASH})
+    body = b'{"secret_hash":"%b"}' % GOOD_HASH.encode()
+    prepared, general = [
+        JOIN.format(len(body)).replace("\r\n\r\n", f"\r\n{line}\r\n\r\n").encode() + body for line in ("Accept: */*", "Connection: close")
+    ]
+    answers = [await exchange(connect, service, request) for request in (prepared, general)]
+    assert answers[1][1].pop("connection") == "close"
+    for status, headers, _ in answers:
+        assert status == "HTTP/1.1 200 OK"
+        assert headers.pop("x-request-id")
+        assert headers.pop("date").endswith("GMT")
+    # A receipt is signed together with those of the same call, and the document moves on.
+    one, other = [json.loads(answer[2]) | {"receipt": "", "serving_number": 0} for answer in answers]
+    assert (one, answers[0][1]) == (other, answers[1][1])
+
+    path = f"/v1/tickets/{one['ticket_id']}"
+    wire = await connect(service)
+    await wire.send(get(path).replace(b"GET", b"HEAD") + get(path))
+    _, head, _ = await wire.answer(body=False)
+    _, headers, found = await wire.answer()
+    assert json.loads(found)["ticket_id"] == one["ticket_id"]
+    assert head["content-length"] == headers["content-length"]
