@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from flashsale.connections import Database
 from flashsale.settings import Settings
 from flashsale.web.serving import HEADS_MAX, PIPELINED_MAX
-from tests.integration.http_client import Service, in_own_task, make_drop, running_service, with_settings, with_signing_keys
+from tests.integration.http_client import Buyer, Service, in_own_task, make_drop, running_service, with_settings, with_signing_keys
 
 PATH = "/v1/drops/sneaker-x/serving"
 GOOD_HASH = "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"
@@ -332,3 +332,26 @@ async def test_prepared_answers_are_the_general_ones(service: Service, connect: 
     _, headers, found = await wire.answer()
     assert json.loads(found)["ticket_id"] == one["ticket_id"]
     assert head["content-length"] == headers["content-length"]
+
+
+async def test_requests_in_flight_are_finished_before_stopping(
+    settings: Settings, store: Redis, database: Database, tmp_path: Path, connect: Connect
+) -> None:
+    settings = with_settings(with_signing_keys(settings, tmp_path), confirm={"deadline_ms": 300})
+    async with in_own_task(settings, database) as service:
+        await service.open_drop(make_drop())
+        buyer = Buyer(service, "sneaker-x")
+        await buyer.enter()
+        reservation_id = (await buyer.reserve()).json["reservation_id"]
+        waiting, idle = await connect(service), await connect(service)
+        body = b'{"payment_reference":"pay-1","amount_minor":12000}'
+        head = f"POST /v1/reservations/{reservation_id}/confirm HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        head += f"Authorization: Bearer {service.api_key}\r\nIdempotency-Key: k\r\nContent-Length: {len(body)}\r\n\r\n"
+        await waiting.send(head.encode() + body)
+        await service.until(lambda: service.services.orders._waiting)
+    status, _, answered = await waiting.answer()
+    assert (status.split()[1], json.loads(answered)["state"]) == ("202", "confirmed")
+    assert await waiting.closed()
+    assert await idle.closed()
+    with pytest.raises(ConnectionError):
+        await connect(service)
