@@ -131,6 +131,7 @@ class ConfirmOutcome(StrEnum):
 
     CONFIRMED = "confirmed"
     REPLAYED = "replayed"
+    KEY_REUSED = "key_reused"
     PAYMENT_CONFLICT = "payment_conflict"
     AMOUNT_MISMATCH = "amount_mismatch"
     REFUND_DUE = "refund_due"
@@ -404,7 +405,7 @@ class Reservation:
     @classmethod
     def from_wire(cls, reservation_id: str, wire: list[Any]) -> Reservation:
         """The record in the order `lua/include/ledger.lua` packs it."""
-        state, ticket_id, _, items, amount_minor, reserved_at_ms, expires_at_ms, payment_reference, _ = wire
+        state, ticket_id, _, items, amount_minor, reserved_at_ms, expires_at_ms, payment_reference, *_ = wire
         return cls(
             reservation_id=reservation_id,
             drop_id=reservation_id.rpartition(".")[0],

@@ -74,13 +74,18 @@ class Reservations:
             )
         return _refused(result)
 
-    async def confirm(self, reservation_id: str, payment_reference: str, amount_minor: int, request_id: str) -> Settlement:
+    async def confirm(
+        self, reservation_id: str, payment_reference: str, amount_minor: int, request_id: str, idempotency_key: str = ""
+    ) -> Settlement:
         """Sells a reservation's units for a payment. Asked again with the same payment, the same answer.
+
+        Args:
+            idempotency_key: with it, the same key and another payment is told apart from a second payment.
 
         Raises: as `reserve` does.
         """
         batcher = self._batcher("confirm", drop_of(reservation_id))
-        result = await batcher.submit((reservation_id, payment_reference, amount_minor, request_id))
+        result = await batcher.submit((reservation_id, payment_reference, amount_minor, request_id, idempotency_key))
         return _settlement(ConfirmOutcome(result[0]), reservation_id, result)
 
     async def release(self, reservation_id: str, request_id: str, reason: str) -> Settlement:

@@ -10,10 +10,11 @@
 -- KEYS[7] stats hash: totals for people
 -- KEYS[8] journal stream: what the reconciler reads
 -- ARGV[1] envelope msgpack: {epoch, clock_ms}
--- ARGV[2] requests msgpack: array of {reservation_id, payment_reference, amount_minor, request_id}
+-- ARGV[2] requests msgpack: array of {reservation_id, payment_reference, amount_minor, request_id, confirm_key}; the
+--         key is the caller's Idempotency-Key, empty for a webhook
 -- RETURNS msgpack {"done", now_ms, results}, each {outcome, state, amount_minor, reserved_at_ms, expires_at_ms} or
 --         {"not_found", 0}; or {"recovering", epoch, {}}
--- OUTCOMES confirmed replayed payment_conflict amount_mismatch refund_due not_found recovering
+-- OUTCOMES confirmed replayed key_reused payment_conflict amount_mismatch refund_due not_found recovering
 -- COST O(requests)
 -- INCLUDE arguments drop ledger
 
@@ -26,6 +27,7 @@ for i = 1, #requests do
   text(requests[i][2], 128, "payment_reference")
   whole(requests[i][3], 0, 2 ^ 53, "amount_minor")
   text_or_empty(requests[i][4], 128, "request_id")
+  text_or_empty(requests[i][5], 128, "confirm_key")
 end
 local ledger = ledger_new(drop)
 if not ledger_read_stock(ledger, KEYS[2]) then return recovering(drop.epoch) end
@@ -44,7 +46,7 @@ end
 
 local function sell(id, reservation, request)
   reservation[RESERVATION_STATE] = STATE_CONFIRMED
-  reservation[RESERVATION_PAYMENT_REFERENCE] = request[2]
+  reservation[RESERVATION_PAYMENT_REFERENCE], reservation[RESERVATION_CONFIRM_KEY] = request[2], request[5]
   move_units(ledger, reservation[RESERVATION_ITEMS], "reserved", "sold")
   ledger.reservations_changed[id] = true
   ledger.expiries_remove[#ledger.expiries_remove + 1] = id
@@ -80,11 +82,20 @@ local function settle_late(id, reservation, request)
     return sell(id, reservation, request)
   end
   reservation[RESERVATION_STATE] = STATE_REFUND_DUE
-  reservation[RESERVATION_PAYMENT_REFERENCE] = request[2]
+  reservation[RESERVATION_PAYMENT_REFERENCE], reservation[RESERVATION_CONFIRM_KEY] = request[2], request[5]
   ledger.reservations_changed[id] = true
   record(ledger, "refund_due", id, reservation, request[4], "paid_after_expiry")
   count(ledger, "late_payments_refused", 1)
   return answer("refund_due", reservation)
+end
+
+-- What to say of a payment for a reservation that has one already.
+local function settled_word(reservation, request)
+  local same_payment = reservation[RESERVATION_PAYMENT_REFERENCE] == request[2]
+  local same_body = same_payment and reservation[RESERVATION_AMOUNT_MINOR] == request[3]
+  if request[5] ~= "" and request[5] == reservation[RESERVATION_CONFIRM_KEY] and not same_body then return "key_reused" end
+  if not same_payment then return "payment_conflict" end
+  return reservation[RESERVATION_STATE] == STATE_CONFIRMED and "replayed" or "refund_due"
 end
 
 local results = {}
@@ -95,9 +106,7 @@ for i = 1, #requests do
   if not reservation then
     results[i] = {"not_found", 0}
   elseif state == STATE_CONFIRMED or state == STATE_REFUND_DUE then
-    local same = reservation[RESERVATION_PAYMENT_REFERENCE] == request[2]
-    local word = same and (state == STATE_CONFIRMED and "replayed" or "refund_due") or "payment_conflict"
-    results[i] = answer(word, reservation)
+    results[i] = answer(settled_word(reservation, request), reservation)
   elseif request[3] ~= reservation[RESERVATION_AMOUNT_MINOR] then
     results[i] = answer("amount_mismatch", reservation)
   elseif state == STATE_RESERVED and drop.now < reservation[RESERVATION_EXPIRES_AT_MS] then

@@ -109,7 +109,7 @@ local function take(id, ticket_id, ticket, request, amount_minor, units)
   ticket[TICKET_RESERVATIONS] = ticket[TICKET_RESERVATIONS] + 1
   ticket[TICKET_LIVE] = ticket[TICKET_LIVE] + 1
   ledger.tickets_changed[ticket_id] = true
-  ledger.reservations[id] = {STATE_RESERVED, ticket_id, number, items, amount_minor, now, expires_at_ms, "", request_id}
+  ledger.reservations[id] = {STATE_RESERVED, ticket_id, number, items, amount_minor, now, expires_at_ms, "", request_id, ""}
   ledger.reservations_changed[id] = true
   local at = 2 * taken
   taken, taken_units = taken + 1, taken_units + units

@@ -225,19 +225,22 @@ def of_confirm(settlement: Settlement) -> Problem | None:
     match outcome:
         case ConfirmOutcome.CONFIRMED | ConfirmOutcome.REPLAYED:
             return None
-        case ConfirmOutcome.PAYMENT_CONFLICT:
-            return problem(Code.PAYMENT_CONFLICT)
         case ConfirmOutcome.AMOUNT_MISMATCH:
             return problem(Code.AMOUNT_MISMATCH, members={"amount_minor": settlement.amount_minor})
         case ConfirmOutcome.REFUND_DUE:
             detail = "The payment came after the reservation had ended and its units were gone; it must be given back."
             return problem(Code.RESERVATION_EXPIRED, detail, {"refund_due": True})
+        case ConfirmOutcome.KEY_REUSED:
+            code = Code.IDEMPOTENCY_KEY_REUSED
+        case ConfirmOutcome.PAYMENT_CONFLICT:
+            code = Code.PAYMENT_CONFLICT
         case ConfirmOutcome.NOT_FOUND:
-            return problem(Code.RESERVATION_NOT_FOUND)
+            code = Code.RESERVATION_NOT_FOUND
         case ConfirmOutcome.RECOVERING:
-            return problem(Code.RECOVERING)
+            code = Code.RECOVERING
         case _:
             assert_never(outcome)
+    return problem(code)
 
 
 def of_release(settlement: Settlement) -> Problem | None:

@@ -129,6 +129,8 @@ class OrderStateView(Struct, frozen=True):
 class ReservationView(Struct, frozen=True):
     """A reservation, as shown."""
 
+    id: str
+    """the same as `reservation_id`, the name every other answer has for it"""
     reservation_id: str
     drop: str
     state: str
@@ -343,6 +345,7 @@ def _ticket_state(ticket: Ticket, state: DropState, now_ms: int) -> str:
 
 def _reservation_view(reservation: Reservation, drop: Drop, order: OrderStateView | UnsetType = UNSET) -> ReservationView:
     return ReservationView(
+        reservation.reservation_id,
         reservation.reservation_id,
         drop.drop_id,
         reservation.state.name.lower(),

@@ -11,7 +11,7 @@ from msgspec import Struct
 from admission.inlet import LiveDrop
 from flashsale.access import Principal, Scope
 from flashsale.errors import BadInput, DatabaseUnavailable
-from flashsale.model import OrderState, ReservationState
+from flashsale.model import OrderState, ReservationState, digest
 from flashsale.orders import PAGE_MAX, Order
 from flashsale.payments import payment_event
 from flashsale.reservations import Settlement
@@ -105,10 +105,10 @@ class Storefront:
         reservation_id = request.match_info["id"]
         live = await self._directory.of_reservation(reservation_id)
         _must_own(principal, live, Code.RESERVATION_NOT_FOUND)
-        idempotency_key(request)
+        key = idempotency_key(request)
         body = await read_json(request, _confirm_body, self._body_timeout_s)
         settlement = await self._services.reservations.confirm(
-            reservation_id, body.payment_reference, body.amount_minor, request[REQUEST_ID]
+            reservation_id, body.payment_reference, body.amount_minor, request[REQUEST_ID], key
         )
         refusal = of_confirm(settlement)
         if refusal is not None:
@@ -182,7 +182,8 @@ class Storefront:
         found = inspection.reservations[0]
         if found is None:
             return problem(Code.RESERVATION_NOT_FOUND)
-        reference = f"test-{secrets.token_urlsafe(12)}"
+        # One payment a reservation, as a real provider's payment intent: paying again after a lost answer is harmless.
+        reference = f"test-{digest('test-payment', body.reservation_id)}"
         event = payment_event(body.reservation_id, reference, found.amount_minor)
         event_id, timestamp_s = f"evt_{secrets.token_urlsafe(12)}", self._services.clock.now_ms() // 1000
         headers = {

@@ -83,7 +83,7 @@ class OrderBench:
             part = [(reservation_id_of(shopper.ticket_id, "key"), shopper.ticket_id) for shopper in shoppers[at : at + SCRIPT_BATCH]]
             reserve = [(reservation, ticket, TOKEN_ID, "bench", [(SKU, 1)]) for reservation, ticket in part]
             await stage.scripts.call("reserve", drop_id, msgpack.packb(reserve))
-            confirm = [(reservation, f"payment-{reservation[-22:]}", PRICE_MINOR, "bench") for reservation, _ in part]
+            confirm = [(reservation, f"payment-{reservation[-22:]}", PRICE_MINOR, "bench", "") for reservation, _ in part]
             await stage.scripts.call("confirm", drop_id, msgpack.packb(confirm))
         return drop_id
 

@@ -118,8 +118,13 @@ class Service:
             while not condition():  # noqa: ASYNC110 - the inlet announces its beats to nobody
                 await asyncio.sleep(0.005)
 
-    async def as_storefront(self, path: str, json: Any = None, *, method: str = "POST", key: str | None = None) -> Answer:
-        headers = {"Authorization": f"Bearer {self.api_key if key is None else key}", "Idempotency-Key": secrets.token_hex(8)}
+    async def as_storefront(
+        self, path: str, json: Any = None, *, method: str = "POST", key: str | None = None, idempotency_key: str | None = None
+    ) -> Answer:
+        headers = {
+            "Authorization": f"Bearer {self.api_key if key is None else key}",
+            "Idempotency-Key": idempotency_key or secrets.token_hex(8),
+        }
         return await self.request(method, path, json=json, headers=headers)
 
 

@@ -284,8 +284,11 @@ async def test_confirmations(service: Service, store: Redis, database: Database)
         assert (answer.status, answer.code, answer.json["amount_minor"]) == (422, "amount_mismatch", 12_000)
         answer = await confirm(service, f"{buyer.drop_id}.r{'A' * 22}", good)
         assert (answer.status, answer.code) == (404, "reservation_not_found")
-    assert (await confirm(service, reservation_id, good)).status == 202
+    assert (await confirm(service, reservation_id, good, idempotency_key="k-1")).status == 202
     async with Still(service, store):
+        for change in ({"payment_reference": "pay-2"}, {"amount_minor": 12_001}):
+            answer = await confirm(service, reservation_id, {**good, **change}, idempotency_key="k-1")
+            assert (answer.status, answer.code) == (422, "idempotency_key_reused")
         answer = await confirm(service, reservation_id, {**good, "payment_reference": "pay-2"})
         assert (answer.status, answer.code) == (409, "payment_conflict")
         answer = await service.request("DELETE", f"/v1/reservations/{reservation_id}")

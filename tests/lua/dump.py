@@ -17,6 +17,7 @@ TICKET = (
 )  # fmt: skip
 RESERVATION = (
     "state", "ticket_id", "number", "items", "amount_minor", "reserved_at_ms", "expires_at_ms", "payment_reference", "request_id",
+    "confirm_key",
 )  # fmt: skip
 TRANSITION = (
     "kind", "reservation_id", "at_ms", "request_id", "ticket_id", "number", "items", "amount_minor", "reserved_at_ms",

@@ -77,6 +77,7 @@ def reservation(**fields: Any) -> dict[str, Any]:
         "expires_at_ms": t(61_000),
         "payment_reference": "",
         "request_id": "q-r1",
+        "confirm_key": "",
     }
     assert fields.keys() <= usual.keys()
     return usual | fields

@@ -173,6 +173,23 @@ CONFIRM = [
     ),
     Scenario("confirm", "replayed", w.confirmed, ([paying("r1")],), told("replayed", 2), after_ms=99_000),
     Scenario("confirm", "replayed", w.confirmed, ([paying("r1", "pay", 7)],), told("replayed", 2), when="whatever the amount"),
+    Scenario(
+        "confirm", "confirmed", w.reserved, ([paying("r1", key="k")],), told("confirmed", 2), replay="replayed", when="with a key",
+        changes={
+            "stock": SOLD, "tickets": {"ann": {"live": 0}}, "reservations": {"r1": PAID | {"confirm_key": "k"}}, "expiries": {"r1": GONE},
+            "slots": {0: GONE}, "journal": [entry(transition("confirmed", request_id="q-confirm", payment_reference="pay"))],
+        },
+    ),
+    Scenario("confirm", "key_reused", w.confirmed_with_key, ([paying("r1", "other", key="k")],), told("key_reused", 2)),
+    Scenario(
+        "confirm", "key_reused", w.confirmed_with_key, ([paying("r1", "pay", 7, key="k")],), told("key_reused", 2),
+        when="for another amount",
+    ),
+    Scenario(
+        "confirm", "payment_conflict", w.confirmed_with_key, ([paying("r1", "other", key="k2")],), told("payment_conflict", 2),
+        when="with another key",
+    ),
+    Scenario("confirm", "replayed", w.confirmed_with_key, ([paying("r1")],), told("replayed", 2), when="without the key"),
     Scenario("confirm", "payment_conflict", w.confirmed, ([paying("r1", "other")],), told("payment_conflict", 2)),
     Scenario(
         "confirm", "payment_conflict", w.refund_due, ([paying("r1", "other", 1_000)],), told("payment_conflict", 5, 1_000),

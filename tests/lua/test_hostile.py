@@ -22,7 +22,7 @@ UNREADABLE = [b"", b"\xc1", b"\x93\x01", b"text", b"\xdd\xff\xff\xff\xff", b"\xd
 NOT_NUMBERS: list[Any] = [None, "1", "", True, [], [1], {}, {"a": 1}, b"\x00\xff"]
 BAD_NUMBERS: list[Any] = [*NOT_NUMBERS, -2, 0.5, 1.5, 1e300, 2**63, 2**53 + 2, math.nan, math.inf, -math.inf]
 BAD_TEXTS: list[Any] = [None, 0, 7, -1, 1.5, True, [], ["a"], {}, {"a": 1}, "x" * 300_000]
-EMPTY_ALLOWED = {"request_id"}
+EMPTY_ALLOWED = {"request_id", "confirm_key"}
 
 OPENING: list[Any] = [DIGEST, DEFINITION, {name: value for name, value in RULES.items() if name != "clock"}, STOCK]
 
@@ -39,7 +39,15 @@ LEAVES: dict[str, Any] = {
             "items": [{"sku": "s1", "quantity": 1}, {"sku": "s2", "quantity": 1}],
         }
     ],
-    "confirm": [{"reservation_id": "r1", "payment_reference": "pay", "amount_minor": 1_500, "request_id": "q-confirm"}],
+    "confirm": [
+        {
+            "reservation_id": "r1",
+            "payment_reference": "pay",
+            "amount_minor": 1_500,
+            "request_id": "q-confirm",
+            "confirm_key": "k-confirm",
+        }
+    ],
     "release": [{"reservation_id": "r1", "request_id": "q-release", "reason": "shopper"}],
     "steer_drop": {"word": "capacity", "value": 9},
 }
@@ -178,7 +186,7 @@ async def test_a_batch_beyond_the_limit_is_refused_whole(world: World, script: s
         ("join", joining("dora"), ["erin", ""]),
         ("admit", admission("carl"), ["ann", "ann-secret", 5]),
         ("reserve", reserving("bob", "r2", s1=1), reserving("bob", "r3", s1=-1)),
-        ("confirm", paying("r1"), ["r1", "pay", -1, ""]),
+        ("confirm", paying("r1"), ["r1", "pay", -1, "", ""]),
         ("release", ["r1", "q", "shopper"], ["r1", "q", ""]),
     ],
 )

@@ -137,9 +137,9 @@ class World:
         results: list[Any] = await self._results("reserve", list(requests))
         return results
 
-    async def confirm(self, reservation: str, reference: str = "pay", amount_minor: int = 1_500) -> list[Any]:
+    async def confirm(self, reservation: str, reference: str = "pay", amount_minor: int = 1_500, key: str = "") -> list[Any]:
         """Pays one reservation; its result."""
-        result: list[Any] = (await self._results("confirm", [paying(reservation, reference, amount_minor)]))[0]
+        result: list[Any] = (await self._results("confirm", [paying(reservation, reference, amount_minor, key)]))[0]
         return result
 
     async def release(self, reservation: str) -> list[Any]:
@@ -178,9 +178,9 @@ def reserving(name: str, reservation: str, token: str = "token", **items: int) -
     return [reservation, name, f"{name}-{token}", f"q-{reservation}", [list(item) for item in sorted(items.items())]]
 
 
-def paying(reservation: str, reference: str = "pay", amount_minor: int = 1_500) -> list[Any]:
-    """A request of confirm."""
-    return [reservation, reference, amount_minor, "q-confirm"]
+def paying(reservation: str, reference: str = "pay", amount_minor: int = 1_500, key: str = "") -> list[Any]:
+    """A request of confirm; without an Idempotency-Key, as a webhook makes it, unless given."""
+    return [reservation, reference, amount_minor, "q-confirm", key]
 
 
 # ------------------------------------------------------------------------------------------------ where tests start from
@@ -238,6 +238,13 @@ async def confirmed(world: World) -> None:
     await reserved(world)
     world.at(2_000)
     assert (await world.confirm("r1"))[0] == "confirmed"
+
+
+async def confirmed_with_key(world: World) -> None:
+    """Ann has paid r1, and the caller gave the Idempotency-Key k."""
+    await reserved(world)
+    world.at(2_000)
+    assert (await world.confirm("r1", key="k"))[0] == "confirmed"
 
 
 async def released(world: World) -> None:
@@ -312,7 +319,7 @@ VALID: dict[str, tuple[Any, ...]] = {
     "admit": ([admission("carl")],),
     "advance": ([BEAT_MS, 60_000],),
     "reserve": ([reserving("bob", "r2", s1=1, s2=1)],),
-    "confirm": ([paying("r1")],),
+    "confirm": ([paying("r1", key="k-confirm")],),
     "release": ([["r1", "q-release", "shopper"]],),
     "expire": (100,),
     "steer_drop": (["capacity", 9],),

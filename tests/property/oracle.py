@@ -61,6 +61,7 @@ class Claim:
     expires_at_ms: int
     state: int = RESERVED
     payment: str = ""
+    confirm_key: str = ""
 
 
 @dataclass
@@ -228,12 +229,14 @@ class Oracle:
         if not self.live(claim.owner):
             self.slots.pop(self.people[claim.owner].number, None)
 
-    def confirm(self, claim_id: str, payment: str, amount_minor: int) -> str:
+    def confirm(self, claim_id: str, payment: str, amount_minor: int, key: str) -> str:
         """One request of confirm."""
         claim = self.claims.get(claim_id)
         if claim is None:
             return "not_found"
         if claim.state in (CONFIRMED, REFUND_DUE):
+            if key and key == claim.confirm_key and (payment, amount_minor) != (claim.payment, claim.amount_minor):
+                return "key_reused"
             if claim.payment != payment:
                 return "payment_conflict"
             return "replayed" if claim.state == CONFIRMED else "refund_due"
@@ -243,7 +246,7 @@ class Oracle:
             self._end(claim_id, EXPIRED, "expired")
         available, late = self.available(), claim.state != RESERVED
         gone = late and (any(available[sku] < quantity for sku, quantity in claim.items) or self.limit_broken(claim.owner, claim.items))
-        claim.payment = payment
+        claim.payment, claim.confirm_key = payment, key
         if gone:
             claim.state = REFUND_DUE
             self.journal.append(("refund_due", claim_id))

@@ -43,7 +43,9 @@ RULES = Rules(
     beat_ms=100,
 )
 NAMES = st.sampled_from(["ann", "bob", "carl", "dora", "erin"])
-PAYMENTS = st.sampled_from(["pay1", "pay2"])
+KEY_OF = {"pay1": "key", "pay2": "key", "pay3": ""}
+"""The Idempotency-Key that each payment is confirmed with."""
+PAYMENTS = st.sampled_from(sorted(KEY_OF))
 WHICH = st.integers(0, 11)
 HONEST = st.sampled_from([True] * 9 + [False])
 ITEMS: st.SearchStrategy[Items] = st.dictionaries(
@@ -247,8 +249,9 @@ class ScriptsMachine(RuleBasedStateMachine):
         requests = []
         for claim_id, payment, off in claims:
             known = self.oracle.claims.get(claim_id)
-            requests.append((claim_id, payment, (known.amount_minor if known else 5) + off))
-        self._batch("confirm", [[*request, "q"] for request in requests], [self.oracle.confirm(*request) for request in requests])
+            requests.append((claim_id, payment, (known.amount_minor if known else 5) + off, KEY_OF[payment]))
+        packed = [[claim_id, payment, amount_minor, "q", key] for claim_id, payment, amount_minor, key in requests]
+        self._batch("confirm", packed, [self.oracle.confirm(*request) for request in requests])
 
     @precondition(lambda self: any(claim.state in (RELEASED, EXPIRED) for claim in self.oracle.claims.values()))
     @rule(which=WHICH, payment=PAYMENTS)
