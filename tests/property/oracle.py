@@ -229,17 +229,21 @@ class Oracle:
         if not self.live(claim.owner):
             self.slots.pop(self.people[claim.owner].number, None)
 
+    @staticmethod
+    def _settled_word(claim: Claim, payment: str, amount_minor: int, key: str) -> str:
+        if key and key == claim.confirm_key and (payment, amount_minor) != (claim.payment, claim.amount_minor):
+            return "key_reused"
+        if claim.payment != payment:
+            return "payment_conflict"
+        return "replayed" if claim.state == CONFIRMED else "refund_due"
+
     def confirm(self, claim_id: str, payment: str, amount_minor: int, key: str) -> str:
         """One request of confirm."""
         claim = self.claims.get(claim_id)
         if claim is None:
             return "not_found"
         if claim.state in (CONFIRMED, REFUND_DUE):
-            if key and key == claim.confirm_key and (payment, amount_minor) != (claim.payment, claim.amount_minor):
-                return "key_reused"
-            if claim.payment != payment:
-                return "payment_conflict"
-            return "replayed" if claim.state == CONFIRMED else "refund_due"
+            return self._settled_word(claim, payment, amount_minor, key)
         if amount_minor != claim.amount_minor:
             return "amount_mismatch"
         if claim.state == RESERVED and self.now >= claim.expires_at_ms:
