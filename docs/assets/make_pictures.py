@@ -90,7 +90,9 @@ async def main(chromium: str | None) -> None:
             watching.cancel()
         await come_to_rest(parts, drop.drop_id)
         report = {
-            **{"shoppers": SCENARIO.shoppers, "units": SCENARIO.units, "seed": SCENARIO.seed},
+            "shoppers": SCENARIO.shoppers,
+            "units": SCENARIO.units,
+            "seed": SCENARIO.seed,
             "seconds": round(time.time() - started, 2),
             **await report_on(parts, drop.drop_id, seen),
         }
