@@ -7,7 +7,9 @@ setting never silently keeps its default.
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +26,8 @@ Natural = Annotated[int, Meta(ge=0)]
 
 ENVIRONMENT_PREFIX = "FLASHSALE_"
 CONFIG_VARIABLE = "FLASHSALE_CONFIG"
+
+_QUOTED_VALUE = re.compile(r"value '.*'", re.DOTALL)
 
 
 class StoreSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -176,8 +180,10 @@ def load_settings(
     try:
         return msgspec.convert(tree, Settings)
     except msgspec.ValidationError as error:
+        # The message may quote the value, and a value in the wrong place may be a secret.
+        why = _QUOTED_VALUE.sub("value", str(error)).replace("`$.", "`")
         raise ConfigurationError(
-            what="A setting is not valid:", why=f"{error}.", todo="See config/flashsale.toml for every setting and its range."
+            what="A setting is not valid:", why=f"{why}.", todo="See config/flashsale.toml for every setting and its range."
         ) from None
 
 
@@ -203,6 +209,7 @@ def _merge(tree: dict[str, Any], over: Mapping[str, Any], *, source: str) -> Non
 
 def _from_environment(environment: Mapping[str, str], tree: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
+    known: set[str] = set()
     for section, values in tree.items():
         for name, default in values.items():
             variable = f"{ENVIRONMENT_PREFIX}{section}_{name}".upper()
@@ -212,19 +219,34 @@ def _from_environment(environment: Mapping[str, str], tree: Mapping[str, Any]) -
                     text = Path(file).read_text(encoding="utf-8").strip()
                 except (OSError, UnicodeDecodeError) as error:
                     raise ConfigurationError(what=f"{variable}_FILE cannot be read:", why=f"{error}.") from None
+            known |= {variable, variable + "_FILE"}
             if text is not None:
                 found.setdefault(section, {})[name] = _typed(text, default, variable)
+    _refuse_misspelt(environment, tree, known)
     return found
+
+
+def _refuse_misspelt(environment: Mapping[str, str], tree: Mapping[str, Any], known: set[str]) -> None:
+    """A variable of a section that names none of its settings would otherwise be ignored without a word."""
+    sections = tuple(f"{ENVIRONMENT_PREFIX}{section}_".upper() for section in tree)
+    for variable in sorted(environment):
+        if variable.startswith(sections) and variable not in known:
+            near = difflib.get_close_matches(variable, sorted(known), n=1)
+            raise ConfigurationError(
+                what=f"The environment sets {variable}, which is no setting.", todo=f"Did you mean {near[0]}?" if near else ""
+            )
 
 
 def _typed(text: str, default: Any, variable: str) -> Any:
     """`text` as the type of `default`; lists are JSON or comma-separated."""
     if isinstance(default, str):
         return text
-    if isinstance(default, list):
-        return [part.strip() for part in text.split(",") if part.strip()] if not text.startswith("[") else msgspec.json.decode(text)
     try:
-        return msgspec.convert(text, type(default), strict=False)
-    except msgspec.ValidationError:
+        if not isinstance(default, list):
+            return msgspec.convert(text, type(default), strict=False)
+        if text.startswith("["):
+            return msgspec.json.decode(text)
+        return [part.strip() for part in text.split(",") if part.strip()]
+    except msgspec.MsgspecError:
         # The value may hold a secret put in the wrong place, so it is not repeated.
         raise ConfigurationError(what=f"{variable} must be a {type(default).__name__}.") from None

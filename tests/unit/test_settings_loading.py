@@ -135,3 +135,24 @@ def test_settings_cannot_be_changed() -> None:
     settings = load_settings(environment={})
     with pytest.raises(AttributeError):
         settings.http.port = 1  # type: ignore[misc]
+
+
+def test_a_misspelt_variable_is_refused_with_the_nearest_name() -> None:
+    text = told({"FLASHSALE_STORE_ULR": "redis://x"})
+    assert "FLASHSALE_STORE_ULR" in text
+    assert "FLASHSALE_STORE_URL?" in text
+
+
+def test_variables_of_others_are_left_alone() -> None:
+    assert load_settings(environment={"FLASHSALE_DATA": "/x", "FLASHSALE_STOREFRONT_KEY": "k", "STORE_ULR": "x"})
+
+
+def test_a_broken_list_is_refused_by_name() -> None:
+    assert "FLASHSALE_HTTP_CORS_ORIGINS" in told({"FLASHSALE_HTTP_CORS_ORIGINS": "['oops"})
+
+
+@pytest.mark.parametrize("name", ["level", "format"])
+def test_a_secret_among_choices_is_not_repeated(name: str) -> None:
+    text = told({f"FLASHSALE_LOG_{name.upper()}": SECRET})
+    assert SECRET not in text
+    assert f"log.{name}" in text
