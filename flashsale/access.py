@@ -22,7 +22,7 @@ from enum import StrEnum
 import structlog
 
 from flashsale.clock import Clock
-from flashsale.connections import Database
+from flashsale.connections.database import Database
 from flashsale.errors import BadInput, FlashsaleError
 
 KEY_PREFIX = "fs_live_"

@@ -24,7 +24,7 @@ from flashsale.model import (
 from flashsale.scripts import Scripts
 
 if TYPE_CHECKING:
-    from flashsale.connections import Database
+    from flashsale.connections.database import Database
     from flashsale.settings import Settings
 
 FIRST_EPOCH = 1

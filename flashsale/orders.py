@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from flashsale.connections import Database
+from flashsale.connections.database import Database
 from flashsale.errors import Busy, DatabaseUnavailable
 from flashsale.keys import drop_keys
 from flashsale.model import OrderState

@@ -14,7 +14,7 @@ from flashsale.errors import FlashsaleError
 from reconciler.agents import repeat
 
 if TYPE_CHECKING:
-    from flashsale.connections import Database
+    from flashsale.connections.database import Database
     from flashsale.settings import ReconcilerSettings
     from reconciler.journal import Journal, JournalMark
     from reconciler.metrics import ReconcilerMetrics

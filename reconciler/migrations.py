@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from flashsale.connections import load_queries
+from flashsale.connections.queries import load_queries
 from flashsale.errors import ConfigurationError, DatabaseUnavailable
 from flashsale.resources import resource_dir
 

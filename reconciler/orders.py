@@ -24,7 +24,7 @@ from flashsale.errors import DatabaseUnavailable
 from flashsale.model import OrderState, Transition
 
 if TYPE_CHECKING:
-    from flashsale.connections import Database, Session
+    from flashsale.connections.database import Database, Session
     from reconciler.entries import DropEvent, ReservationTransition
 
 ALLOTMENT_EXCEEDED = "allotment_exceeded"

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from flashsale.connections import Database
+    from flashsale.connections.database import Database
 
 WAITING_COUNT_MAX = 100_000
 """A longer line is not counted to its end."""

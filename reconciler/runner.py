@@ -24,7 +24,7 @@ from reconciler.reaper import Reaper
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from flashsale.connections import Database
+    from flashsale.connections.database import Database
     from flashsale.settings import Settings
     from reconciler.agents import Agent
     from reconciler.auditor import Inspect

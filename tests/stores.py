@@ -19,8 +19,9 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
-from flashsale.connections import Database, open_database, open_store
-from flashsale.embedded import EmbeddedStores
+from flashsale.connections.database import Database, open_database
+from flashsale.connections.store import open_store
+from flashsale.embedded.stores import EmbeddedStores
 from flashsale.settings import Settings, load_settings
 from reconciler.migrations import migrate
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from flashsale.cli.output import say, warn
 from flashsale.cli.target import opened
-from flashsale.connections import Finding, check_database, check_store, require_safe
+from flashsale.connections.checks import Finding, check_database, check_store, require_safe
 from flashsale.errors import DatabaseUnavailable, FlashsaleError, StoreUnavailable
 from flashsale.settings import Settings
 

@@ -19,7 +19,8 @@ from admission.tokens import SigningKeySet, TokenSigner
 from admission.waiting_room import WaitingRoom
 from flashsale.access import AccessKeys
 from flashsale.clock import Clock, SystemClock
-from flashsale.connections import Database, open_database, open_store
+from flashsale.connections.database import Database, open_database
+from flashsale.connections.store import open_store
 from flashsale.drops import DropStore
 from flashsale.errors import ConfigurationError
 from flashsale.log import configure_logging

@@ -158,7 +158,7 @@ async def _rehearse(stack: Stack, parts: Parts, wishes: _Wishes, started: float)
 async def _circumstances(parts: Parts, started: float) -> dict[str, Any]:
     """When, and on what."""
     from flashsale import __version__
-    from flashsale.connections import check_database, check_store
+    from flashsale.connections.checks import check_database, check_store
 
     findings = [*await check_store(parts.store), *await check_database(parts.database)]
     return {

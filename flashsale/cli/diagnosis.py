@@ -9,7 +9,8 @@ from typing import TypeAlias
 
 from flashsale.cli.compose import read_signing_keys
 from flashsale.cli.target import Parts, Target, find_target, opened
-from flashsale.connections import Finding, check_database, check_store, redacted
+from flashsale.connections.checks import Finding, check_database, check_store
+from flashsale.connections.wording import redacted
 from flashsale.errors import FlashsaleError
 from flashsale.keys import drop_keys
 from flashsale.settings import Settings

@@ -12,7 +12,7 @@ from flashsale.cli.exits import Exit
 from flashsale.cli.output import data_console, print_json
 
 if TYPE_CHECKING:
-    from flashsale.connections import Finding
+    from flashsale.connections.checks import Finding
 
 _MARKS = {"ok": "[green]ok[/]    ", "warn": "[yellow]warn[/]  ", "unsafe": "[red]unsafe[/]"}
 

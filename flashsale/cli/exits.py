@@ -51,7 +51,7 @@ def _codes() -> tuple[tuple[tuple[type[FlashsaleError], ...], Exit], ...]:
     from flashsale import errors
     from flashsale.drop_files import DropFileError
     from flashsale.drops import DropExists
-    from flashsale.embedded import EmbeddedFailed, FolderInUse
+    from flashsale.embedded.errors import EmbeddedFailed, FolderInUse
 
     return (
         ((FolderInUse, AlreadyRunning), Exit.RUNNING),

@@ -64,7 +64,7 @@ async def run_reconciler(settings: Settings) -> None:
     from prometheus_client import CollectorRegistry
 
     from flashsale.cli.target import opened
-    from flashsale.connections import open_store
+    from flashsale.connections.store import open_store
     from flashsale.log import configure_logging
     from reconciler.metrics import ReconcilerMetrics
     from reconciler.runner import Reconciler, stop_on_signals

@@ -57,7 +57,7 @@ def remove_runtime(data_dir: Path) -> None:
 
 def read_runtime(data_dir: Path) -> Runtime | None:
     """What runs in `data_dir`; None when nothing does, whatever a killed process left behind."""
-    from flashsale.embedded import running_stores
+    from flashsale.embedded.stores import running_stores
 
     try:
         runtime = msgspec.json.decode((data_dir / RUNTIME_FILE).read_bytes(), type=Runtime)

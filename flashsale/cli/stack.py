@@ -21,7 +21,9 @@ from flashsale.cli.exits import AlreadyRunning
 from flashsale.cli.listening import answers, http_url, port_for_workers
 from flashsale.cli.metric_files import shared_metrics
 from flashsale.cli.runtime import SIGNING_KEYS_FILE, Runtime, remove_runtime, write_private, write_runtime
-from flashsale.embedded import Crash, EmbeddedFailed, EmbeddedStores, FolderInUse
+from flashsale.embedded.errors import EmbeddedFailed, FolderInUse
+from flashsale.embedded.server import Crash
+from flashsale.embedded.stores import EmbeddedStores
 from flashsale.errors import FlashsaleError
 from flashsale.settings import Settings, load_settings
 from flashsale.supervisor import EXIT_OK, Process, Supervisor
@@ -136,7 +138,7 @@ async def running_stack(
 
 def _refuse_second_start(data_dir: Path) -> None:
     """The port is taken, most likely by an `up` in this very folder; that is the better thing to say."""
-    from flashsale.embedded import running_stores
+    from flashsale.embedded.stores import running_stores
 
     urls = running_stores(data_dir)
     if urls is not None:

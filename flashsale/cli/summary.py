@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from flashsale.connections import Database
+from flashsale.connections.database import Database
 from flashsale.keys import drop_keys
 from flashsale.model import Inspection, Ticket
 

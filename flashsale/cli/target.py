@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from flashsale.cli.runtime import DEFAULT_DATA_DIR, Runtime, read_runtime
-from flashsale.connections import Database, open_database, open_store
+from flashsale.connections.database import Database, open_database
+from flashsale.connections.store import open_store
 from flashsale.drops import DropCatalog, DropStore
 from flashsale.errors import ConfigurationError
 from flashsale.reservations import Reservations

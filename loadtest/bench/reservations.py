@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import msgpack
 
-from flashsale.connections import open_store
+from flashsale.connections.store import open_store
 from flashsale.model import Refused, Reservation, reservation_id_of
 from flashsale.reservations import Reservations
 from loadtest.bench.measure import Comparison

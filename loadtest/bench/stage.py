@@ -13,9 +13,10 @@ import msgpack
 import msgspec
 from redis.asyncio import Redis
 
-from flashsale.connections import Database, open_database, open_store
+from flashsale.connections.database import Database, open_database
+from flashsale.connections.store import open_store
 from flashsale.drops import DropCatalog, DropStore
-from flashsale.embedded import EmbeddedStores
+from flashsale.embedded.stores import EmbeddedStores
 from flashsale.keys import drop_keys
 from flashsale.model import Drop, Sku, secret_hash_of, ticket_id_of
 from flashsale.resources import resource_dir

@@ -21,7 +21,8 @@ from admission.tokens import make_signing_keys
 from flashsale.access import Scope, create_key
 from flashsale.cli.compose import build_services
 from flashsale.clock import SystemClock
-from flashsale.connections import Database, open_store
+from flashsale.connections.database import Database
+from flashsale.connections.store import open_store
 from flashsale.drops import DropCatalog
 from flashsale.errors import DatabaseUnavailable
 from flashsale.model import Drop, Sku, secret_hash_of

@@ -10,7 +10,7 @@ from typing import Any
 import msgpack
 from prometheus_client import CollectorRegistry
 
-from flashsale.connections import Database
+from flashsale.connections.database import Database
 from flashsale.keys import drop_keys
 from flashsale.model import digest
 from flashsale.settings import ReconcilerSettings, Settings, load_settings

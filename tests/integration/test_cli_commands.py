@@ -18,8 +18,8 @@ from redis.asyncio import Redis
 from flashsale.cli import checks
 from flashsale.cli.checks import require_safe_stores
 from flashsale.cli.environment import environment_of
-from flashsale.connections import Database, create_database_if_missing
-from flashsale.embedded import EmbeddedStores
+from flashsale.connections.database import Database, create_database_if_missing
+from flashsale.embedded.stores import EmbeddedStores
 from flashsale.keys import drop_keys
 from flashsale.settings import Settings, load_settings
 from tests.integration.command_line import Done, flashsale

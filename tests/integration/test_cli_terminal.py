@@ -19,7 +19,7 @@ import pytest
 from redis.asyncio import Redis
 
 from flashsale.cli.environment import environment_of
-from flashsale.connections import Database
+from flashsale.connections.database import Database
 from flashsale.settings import Settings
 from tests.integration.command_line import flashsale
 

@@ -19,23 +19,15 @@ from redis.exceptions import ConnectionError as StoreConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as StoreTimeoutError
 
-from flashsale import connections
-from flashsale.connections import (
-    Database,
-    Finding,
-    Query,
-    check_database,
-    check_store,
-    create_database_if_missing,
-    load_queries,
-    open_database,
-    open_store,
-    ping_database,
-    ping_store,
-    redacted,
-    require_safe,
-)
-from flashsale.embedded import EmbeddedStores, valkey_program
+from flashsale.connections import checks as checks_module
+from flashsale.connections import database as database_module
+from flashsale.connections.checks import Finding, check_database, check_store, require_safe
+from flashsale.connections.database import Database, create_database_if_missing, open_database, ping_database
+from flashsale.connections.queries import Query, load_queries
+from flashsale.connections.store import open_store, ping_store
+from flashsale.connections.wording import redacted
+from flashsale.embedded.programs import valkey_program
+from flashsale.embedded.stores import EmbeddedStores
 from flashsale.errors import ConfigurationError, DatabaseUnavailable, StoreUnavailable, UnsafeStore
 from flashsale.settings import PostgresSettings, StoreSettings
 
@@ -392,7 +384,7 @@ async def test_a_database_that_does_not_exist_is_unavailable(stores: EmbeddedSto
 
 
 async def test_an_exhausted_pool_is_unavailable_not_a_hang(things: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "CONNECT_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(database_module, "CONNECT_TIMEOUT_S", 0.1)
     async with things.acquire(), things.acquire():
         with pytest.raises(DatabaseUnavailable):
             await things.fetchval("numbers", 1)
@@ -509,7 +501,7 @@ async def test_a_store_that_hides_its_settings_is_a_warning(stores: EmbeddedStor
     ],
 )
 def test_versions(info: dict[str, object], level: str) -> None:
-    assert connections._store_version(info).level == level
+    assert checks_module._store_version(info).level == level
 
 
 @pytest.mark.parametrize(
@@ -534,7 +526,7 @@ async def test_an_unsafe_database_is_told_what_to_change(things: Database, datab
     [(0, "ok", "agrees"), (-250, "ok", "agrees"), (251, "warn", "ahead"), (-1999, "warn", "behind"), (2001, "unsafe", "ahead")],
 )
 def test_clock_differences(difference_ms: float, level: str, word: str) -> None:
-    finding = connections._judge_clock("store", difference_ms)
+    finding = checks_module._judge_clock("store", difference_ms)
     assert finding.level == level
     assert word in finding.what
 
@@ -542,7 +534,7 @@ def test_clock_differences(difference_ms: float, level: str, word: str) -> None:
 @pytest.fixture
 def shifted_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     real = time.time
-    monkeypatch.setattr(connections.time, "time", lambda: real() - 3600)  # type: ignore[attr-defined]
+    monkeypatch.setattr(checks_module.time, "time", lambda: real() - 3600)  # type: ignore[attr-defined]
 
 
 async def test_a_clock_an_hour_off_is_unsafe(store: Redis, database: Database, shifted_clock: None) -> None:

@@ -18,24 +18,21 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
-from flashsale import embedded as module
-from flashsale.connections import open_store, ping_database, ping_store
-from flashsale.embedded import (
-    Crash,
-    EmbeddedFailed,
-    EmbeddedPostgres,
-    EmbeddedServer,
-    EmbeddedStores,
-    EmbeddedValkey,
-    FolderInUse,
-    running_stores,
-)
+from flashsale.connections.database import ping_database
+from flashsale.connections.store import open_store, ping_store
+from flashsale.embedded import postgres as postgres_module
+from flashsale.embedded.errors import EmbeddedFailed, FolderInUse
+from flashsale.embedded.postgres import EmbeddedPostgres
+from flashsale.embedded.programs import postgres_programs
+from flashsale.embedded.server import Crash, EmbeddedServer
+from flashsale.embedded.stores import EmbeddedStores, running_stores
+from flashsale.embedded.valkey import EmbeddedValkey
 from flashsale.errors import DatabaseUnavailable, StoreUnavailable
 from tests.stores import settings_for
 
 RUN_UNTIL_KILLED = """
 import asyncio, sys
-from flashsale.embedded import EmbeddedStores
+from flashsale.embedded.stores import EmbeddedStores
 
 async def main():
     async with EmbeddedStores(sys.argv[1]) as stores:
@@ -424,10 +421,10 @@ async def test_root_may_keep_the_data_below_a_private_folder(folder: Path) -> No
 async def test_root_may_keep_the_programs_below_a_private_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     private = folder / "private"
     private.mkdir(mode=0o700)
-    package = module.postgres_programs().parents[1]
+    package = postgres_programs().parents[1]
     for part in (package, package.with_name(f"{package.name}.libs")):
         shutil.copytree(part, private / part.name, symlinks=True, ignore=shutil.ignore_patterns("pginstall"))
-    monkeypatch.setattr(module, "postgres_programs", lambda: private / package.name / "pginstall18" / "bin")
+    monkeypatch.setattr(postgres_module, "postgres_programs", lambda: private / package.name / "pginstall18" / "bin")
     server = EmbeddedPostgres(folder / "postgres")
     await server.start()
     assert await on(server.url, "SELECT 1") == 1

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from flashsale.connections import Database
+from flashsale.connections.database import Database
 from flashsale.settings import Settings
 from flashsale.web.serving import HEADS_MAX, PIPELINED_MAX
 from tests.integration.http_client import Buyer, Service, in_own_task, make_drop, running_service, with_settings, with_signing_keys

@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from flashsale.access import AccessKeys, Scope, create_key, revoke_key
-from flashsale.connections import Database
+from flashsale.connections.database import Database
 from flashsale.drops import DropCatalog
 from flashsale.settings import Settings
 from tests.integration.http_client import (

@@ -18,7 +18,7 @@ import pytest
 from redis.asyncio import Redis
 
 from flashsale.access import Scope, create_key
-from flashsale.connections import Database
+from flashsale.connections.database import Database
 from flashsale.model import Sku
 from flashsale.settings import Settings
 from tests.integration.http_client import Answer, Buyer, Service, dump_of, in_own_task, make_drop, with_settings, with_signing_keys

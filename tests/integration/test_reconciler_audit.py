@@ -22,7 +22,7 @@ from tests.integration.reconciler_stage import DROP, make_consumer, make_drop, q
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from flashsale.connections import Database
+    from flashsale.connections.database import Database
 
 
 @dataclass(frozen=True)

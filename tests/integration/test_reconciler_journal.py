@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgpack
 import pytest
 
-from flashsale.connections import open_store
+from flashsale.connections.store import open_store
 from flashsale.errors import StoreUnavailable
 from flashsale.keys import DROPS, drop_keys
 from flashsale.settings import StoreSettings
@@ -33,8 +33,8 @@ from tests.integration.reconciler_stage import (
 )
 
 if TYPE_CHECKING:
-    from flashsale.connections import Database
-    from flashsale.embedded import EmbeddedStores
+    from flashsale.connections.database import Database
+    from flashsale.embedded.stores import EmbeddedStores
     from reconciler.consumer import JournalConsumer
     from reconciler.orders import Batch
 

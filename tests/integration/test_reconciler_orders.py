@@ -17,7 +17,7 @@ from reconciler.outbox import Outbox
 from tests.integration.reconciler_stage import DROP, LAST, NOW_MS, Packed, make_drop, query, reservation_id, sold, states, transition, typed
 
 if TYPE_CHECKING:
-    from flashsale.connections import Database
+    from flashsale.connections.database import Database
 
 
 @pytest.fixture

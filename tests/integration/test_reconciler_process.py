@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from flashsale.connections import Database, open_database, open_store
+from flashsale.connections.database import Database, open_database
+from flashsale.connections.store import open_store
 from flashsale.errors import StoreUnavailable
 from flashsale.keys import DROPS, drop_keys
 from flashsale.settings import Settings
@@ -27,7 +28,7 @@ from tests.stores import settings_for
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from flashsale.embedded import EmbeddedStores
+    from flashsale.embedded.stores import EmbeddedStores
 
 
 @dataclass

@@ -17,8 +17,8 @@ from reconciler.orders import RANK_OF, STATE_OF, Batch, OrderRecorder
 from tests.integration.reconciler_stage import DROP, make_drop, query, reservation_id, transition, typed
 
 if TYPE_CHECKING:
-    from flashsale.connections import Database
-    from flashsale.embedded import EmbeddedStores
+    from flashsale.connections.database import Database
+    from flashsale.embedded.stores import EmbeddedStores
 
 ALL = ["0001_schema.sql", "0002_roles.sql"]
 

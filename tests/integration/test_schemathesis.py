@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from flashsale.connections import Database
+from flashsale.connections.database import Database
 from flashsale.settings import Settings
 from tests.integration.http_client import Buyer, Service, in_own_task, make_drop, with_settings, with_signing_keys
 

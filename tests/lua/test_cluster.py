@@ -11,8 +11,8 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from flashsale.connections import open_store
-from flashsale.embedded import valkey_program
+from flashsale.connections.store import open_store
+from flashsale.embedded.programs import valkey_program
 from flashsale.settings import StoreSettings
 from tests.lua.world import LIBRARY, VALID, World, busy
 

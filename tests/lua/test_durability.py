@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from flashsale.embedded import EmbeddedValkey
+from flashsale.embedded.valkey import EmbeddedValkey
 from tests.lua.world import World, paying, reserving, serve
 
 PEOPLE = 40

@@ -8,7 +8,7 @@ import sys
 
 import msgpack
 
-from flashsale.embedded import EmbeddedStores
+from flashsale.embedded.stores import EmbeddedStores
 from flashsale.resources import resource_dir
 from tests.lua.world import LIBRARY, World, busy
 

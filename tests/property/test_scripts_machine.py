@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 from redis import Redis
 
-from flashsale.embedded import EmbeddedStores
+from flashsale.embedded.stores import EmbeddedStores
 from flashsale.keys import drop_keys
 from flashsale.resources import resource_dir
 from flashsale.scripts import read_scripts

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flashsale.access import KEY_ID_LENGTH, AccessKeys, Scope, create_key, list_keys, revoke_key
-from flashsale.connections import Database
+from flashsale.connections.database import Database
 from flashsale.errors import BadInput, DatabaseUnavailable
 
 

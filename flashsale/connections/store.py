@@ -1,0 +1,144 @@
+"""The hot store: one client for a single server, Sentinel or a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, Sentinel, SentinelConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from flashsale.connections.wording import reason_of, redacted
+from flashsale.errors import ConfigurationError, StoreUnavailable
+from flashsale.settings import StoreSettings
+
+# The older protocol has reply shapes that never changed; nothing here needs what RESP3 adds.
+RESP_VERSION = 2
+
+
+def open_store(settings: StoreSettings, *, blocks_ms: int = 0) -> Redis:
+    """A client for the store named by `settings.url`; connects on first use.
+
+    Schemes: `redis://`, `rediss://`, `unix://`, `redis+sentinel://host:port,host:port/master`, `redis+cluster://host:port`.
+    Replies are bytes. A command fails after `settings.timeout_ms` and is never repeated by the client.
+
+    Args:
+        settings: where the store is, its time limit and its number of connections.
+        blocks_ms: how long the longest blocking command (XREADGROUP BLOCK) may rightly take on top of the time limit.
+
+    Raises:
+        ConfigurationError: the URL is malformed.
+    """
+    options: dict[str, Any] = {
+        "protocol": RESP_VERSION,
+        "decode_responses": False,
+        "retry": Retry(NoBackoff(), 0),
+        "socket_timeout": (settings.timeout_ms + blocks_ms) / 1000,
+        "socket_connect_timeout": settings.timeout_ms / 1000,
+        "health_check_interval": 0,
+        "client_name": "flashsale",
+    }
+    url = urlsplit(settings.url)
+    try:
+        match url.scheme:
+            case "redis+cluster" | "rediss+cluster":
+                return _open_cluster(url, options, settings.connections_max)
+            case "redis+sentinel":
+                return _open_sentinel(url, options, settings.connections_max)
+            case _:
+                # It waits for a free connection instead of failing at once, and gives one back when its user is cancelled.
+                pool = BlockingConnectionPool.from_url(
+                    settings.url, max_connections=settings.connections_max, timeout=settings.timeout_ms / 1000, **options
+                )
+                return Redis.from_pool(pool)
+    except ValueError as error:
+        raise ConfigurationError(
+            what=f"The store's URL {redacted(settings.url)} is not valid:",
+            why=f"{error}.",
+            todo="It looks like redis://host:6379/0, unix:///path, redis+sentinel://host:26379/master or redis+cluster://host:6379.",
+        ) from error
+
+
+def _open_cluster(url: SplitResult, options: dict[str, Any], connections_max: int) -> Redis:
+    client = RedisCluster(
+        host=url.hostname or "127.0.0.1",
+        port=url.port or 6379,
+        username=_unquoted(url.username),
+        password=_unquoted(url.password),
+        ssl=url.scheme.startswith("rediss"),
+        max_connections=connections_max,
+        **options,
+    )
+    # The cluster client has the same commands but another base class.
+    return cast("Redis", client)
+
+
+def _open_sentinel(url: SplitResult, options: dict[str, Any], connections_max: int) -> Redis:
+    service, _, database = url.path.strip("/").partition("/")
+    if not service:
+        raise ValueError("the name of the Sentinel master is missing after the host")
+    hosts = [_host_and_port(part, 26379) for part in url.netloc.rpartition("@")[2].split(",")]
+    timeouts = {name: options[name] for name in ("socket_connect_timeout", "retry", "protocol")}
+    sentinel = Sentinel(  # type: ignore[no-untyped-call]
+        hosts, sentinel_kwargs={**timeouts, "socket_timeout": options["socket_connect_timeout"]}
+    )
+    return cast(
+        "Redis",
+        sentinel.master_for(
+            service,
+            db=int(database or 0),
+            username=_unquoted(url.username),
+            password=_unquoted(url.password),
+            max_connections=connections_max,
+            connection_pool_class=_SentinelPool,
+            **options,
+        ),
+    )
+
+
+class _SentinelPool(SentinelConnectionPool):
+    """Closes the connections to the Sentinels with its own; redis-py leaves them open."""
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        await self.sentinel_manager.aclose()
+
+
+def _host_and_port(text: str, default_port: int) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return (host.strip("[]"), int(port)) if host else (port, default_port)
+
+
+def _unquoted(text: str | None) -> str | None:
+    return None if text is None else unquote(text)
+
+
+async def ping_store(url: str, *, timeout_ms: int) -> None:
+    """Return when the store at `url` answers a PING.
+
+    Raises:
+        StoreUnavailable: it does not, or not yet.
+    """
+    client = open_store(StoreSettings(url=url, timeout_ms=timeout_ms, deadline_ms=timeout_ms, connections_max=1))
+    try:
+        with store_unavailable(url):
+            await client.ping()
+    finally:
+        await client.aclose()
+
+
+@contextmanager
+def store_unavailable(where: str) -> Iterator[None]:
+    """Errors of the client's inside mean that the store at `where` does not answer."""
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise StoreUnavailable(
+            what=f"The store at {redacted(where)} does not answer:",
+            why=f"{reason_of(error)}.",
+            todo="Start it, or set store.url (FLASHSALE_STORE_URL) to the right one.",
+        ) from error
