@@ -20,7 +20,7 @@ async def _run_empty(port: int) -> None:
     app.router.add_post("/empty", _empty)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
+    await web.TCPSite(runner, "127.0.0.1", port, backlog=1024).start()
     await asyncio.Event().wait()
 
 

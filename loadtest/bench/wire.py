@@ -41,9 +41,9 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._send()
 
-    def _send(self) -> None:
+    def send(self) -> None:
+        """Sends what comes next, or ends."""
         request = next(self._share, None)
         if request is None:
             self._finish("")
@@ -64,7 +64,7 @@ class _Connection(asyncio.Protocol):
         self._tally.answered += 1
         if self._tally.keep:
             self._tally.bodies.append(buffer[head_end + 4 :])
-        self._send()
+        self.send()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._finish(f"connection lost: {exc}")
@@ -91,9 +91,9 @@ class _Flood(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._send()
 
-    def _send(self) -> None:
+    def send(self) -> None:
+        """Sends what comes next, or ends."""
         if self._rounds == 0:
             self._finish()
             return
@@ -106,7 +106,7 @@ class _Flood(asyncio.Protocol):
         self.answered += seen.count(_STATUS_LINE)
         self._tail = seen[1 - len(_STATUS_LINE) :]
         if self.answered >= self._due:
-            self._send()
+            self.send()
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._finish()
@@ -124,8 +124,10 @@ async def flood(host: str, port: int, request: bytes, *, connections: int, depth
         WrongStatus: not every request was answered with 200.
     """
     loop = asyncio.get_running_loop()
-    started = time.perf_counter()
     made = [await loop.create_connection(lambda: _Flood(request * depth, depth, rounds), host, port) for _ in range(connections)]
+    started = time.perf_counter()
+    for _, protocol in made:
+        protocol.send()
     await asyncio.gather(*(protocol.done for _, protocol in made))
     seconds = time.perf_counter() - started
     answered = sum(protocol.answered for _, protocol in made)
@@ -151,8 +153,10 @@ async def drive(
     loop = asyncio.get_running_loop()
     tally = Tally(expected, keep)
     share = iter(requests)
-    started = time.perf_counter()
     made = [await loop.create_connection(lambda: _Connection(share, tally), host, port) for _ in range(connections)]
+    started = time.perf_counter()
+    for _, protocol in made:
+        protocol.send()
     await asyncio.gather(*(protocol.done for _, protocol in made))
     seconds = time.perf_counter() - started
     if tally.failure or tally.answered != len(requests):
