@@ -1,11 +1,13 @@
-"""What every test has: the stores' fixtures, and the event loop that production runs on."""
+"""What every test has: the stores' fixtures, the event loop that production runs on, and logging as it was."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
+import structlog
 import uvloop
 
 pytest_plugins = ["tests.stores"]
@@ -14,3 +16,14 @@ pytest_plugins = ["tests.stores"]
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Tests run on uvloop, as the service does."""
     return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """Logging is the process's: a command that sets it up in here must not silence the tests after it."""
+    root = logging.getLogger()
+    before, handlers, level = structlog.get_config(), root.handlers, root.level
+    yield
+    structlog.configure(**before)
+    root.handlers = handlers
+    root.setLevel(level)

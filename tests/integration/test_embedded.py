@@ -11,7 +11,7 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import asyncpg
@@ -87,11 +87,16 @@ def alive(pid: int) -> bool:
     return text.rpartition(")")[2].split()[0] != "Z"
 
 
-async def until(condition: Callable[[], bool], *, within_s: float = 15.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        await asyncio.sleep(0.02)
+def done(monkeypatch: pytest.MonkeyPatch, server: EmbeddedServer, method: str) -> asyncio.Event:
+    """Set when `method` of `server` has come to its end."""
+    original, ended = getattr(server, method), asyncio.Event()
+
+    async def told() -> None:
+        await original()
+        ended.set()
+
+    monkeypatch.setattr(server, method, told)
+    return ended
 
 
 # ---------------------------------------------------------------------------------------------------------- keeping data
@@ -249,31 +254,28 @@ async def test_an_end_that_was_asked_for_is_no_crash(valkey: EmbeddedValkey) -> 
     waiting.cancel()
 
 
-async def test_crashed_servers_are_started_again(folder: Path) -> None:
+async def test_crashed_servers_are_started_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     crashes: list[Crash] = []
     async with EmbeddedStores(folder) as stores:
         keeper = asyncio.create_task(stores.keep_running(crashes.append))
-        await asyncio.sleep(0)
         for server in stores.servers:
-            before = server.pid
+            before, restarted = server.pid, done(monkeypatch, server, "restart")
             os.kill(before, signal.SIGKILL)
-            await until(lambda server=server, before=before: server._process is not None and server.pid != before)  # type: ignore[misc]
+            await asyncio.wait_for(restarted.wait(), 30)
+            assert server.pid != before
         keeper.cancel()
         await asyncio.gather(keeper, return_exceptions=True)
-        for server in stores.servers:
-            if server._lock is None:
-                await server.start()  # the keeper was cancelled in the middle of it
         await ping_store(stores.valkey.url, timeout_ms=1000)
         await ping_database(stores.postgres.url, timeout_ms=1000)
     assert [(crash.server, crash.exit_status) for crash in crashes] == [("valkey", -9), ("postgres", -9)]
 
 
-async def test_cancelling_a_start_leaves_nothing_running(folder: Path) -> None:
+async def test_cancelling_a_start_leaves_nothing_running(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stores = EmbeddedStores(folder)
+    spawned = done(monkeypatch, stores.valkey, "_spawn")
     starting = asyncio.create_task(stores.start())
-    pid_file = folder / "valkey" / "pid"
-    await until(pid_file.exists)
-    pid = int(pid_file.read_text(encoding="ascii"))
+    await asyncio.wait_for(spawned.wait(), 30)
+    pid = stores.valkey.pid
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting

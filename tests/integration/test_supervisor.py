@@ -6,13 +6,13 @@ import asyncio
 import os
 import signal
 import sys
-import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
+from structlog.typing import EventDict, WrappedLogger
 
 from flashsale import supervisor as module
 from flashsale.supervisor import EXIT_GAVE_UP, EXIT_OK, Process, Supervisor
@@ -47,11 +47,32 @@ async def running(supervisor: Supervisor) -> AsyncIterator[asyncio.Task[int]]:
         await asyncio.wait_for(task, 15)
 
 
-async def until(condition: object, *, within_s: float = 10.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline, "it did not come to pass"
-        await asyncio.sleep(0.02)
+@asynccontextmanager
+async def logged(event: str) -> AsyncIterator[list[EventDict]]:
+    """What is logged inside, which ends when `event` has been."""
+    seen = asyncio.Event()
+
+    def look(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
+        if line["event"] == event:
+            seen.set()
+        return line
+
+    with capture_logs([look]) as logs:
+        yield logs
+        await asyncio.wait_for(seen.wait(), 10)
+
+
+@contextmanager
+def end_of(pid: int) -> Iterator[asyncio.Event]:
+    """Set when the process, which need not be a child of ours, has ended."""
+    ended = asyncio.Event()
+    handle = os.pidfd_open(pid)
+    asyncio.get_running_loop().add_reader(handle, ended.set)
+    try:
+        yield ended
+    finally:
+        asyncio.get_running_loop().remove_reader(handle)
+        os.close(handle)
 
 
 async def test_all_run_until_the_stop_and_then_none_does() -> None:
@@ -79,9 +100,9 @@ async def test_a_killed_process_is_started_again() -> None:
     supervisor = Supervisor([python("one", SLEEP), python("two", SLEEP)])
     async with running(supervisor):
         first, other = supervisor.pids["one"], supervisor.pids["two"]
-        with capture_logs() as logs:
+        async with logged("process_started") as logs:
             os.kill(first, signal.SIGKILL)
-            await until(lambda: supervisor.pids.get("one", first) != first)
+        assert supervisor.pids["one"] != first
         assert supervisor.pids["two"] == other
         assert [(line["event"], line["process"]) for line in logs] == [("process_restarting", "one"), ("process_started", "one")]
         assert logs[0]["exit_status"] == -signal.SIGKILL
@@ -130,9 +151,10 @@ asyncio.run(supervisor.run())
                 break
     pid = int(line)
     assert alive(pid)
-    parent.kill()
-    await parent.wait()
-    await until(lambda: not alive(pid))
+    with end_of(pid) as ended:
+        parent.kill()
+        await parent.wait()
+        await asyncio.wait_for(ended.wait(), 10)
 
 
 async def test_environment_is_handed_over(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import io
 import json
 import logging
 import os
-from collections.abc import Iterator
 
 import msgspec
 import pytest
@@ -21,16 +20,6 @@ API_KEY = "fs_live_" + "A" * 12 + "_" + "s" * 43
 TOKEN = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl"
 WEBHOOK_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 SECRETS = (TICKET_SECRET, "s" * 43, "c2lnbmF0dXJl", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "hunter2")
-
-
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    """Logging is the process's; other tests find it as it was."""
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
-    yield
-    structlog.reset_defaults()
-    root.handlers, root.level = handlers, level
 
 
 @pytest.fixture
