@@ -31,18 +31,8 @@ for i = 1, #requests do
 end
 local ledger = ledger_new(drop)
 if not ledger_read_stock(ledger, KEYS[2]) then return recovering(drop.epoch) end
-read_records(KEYS[4], ids, ledger.reservations)
-local ticket_ids = {}
-for _, reservation in pairs(ledger.reservations) do ticket_ids[#ticket_ids + 1] = reservation[RESERVATION_TICKET_ID] end
-read_records(KEYS[3], ticket_ids, ledger.tickets)
+read_reservations(ledger, KEYS[4], KEYS[3], ids)
 check_types(KEYS[5], KEYS[6], KEYS[7], KEYS[8])
-
-local function answer(outcome, reservation)
-  return {
-    outcome, reservation[RESERVATION_STATE], reservation[RESERVATION_AMOUNT_MINOR],
-    reservation[RESERVATION_RESERVED_AT_MS], reservation[RESERVATION_EXPIRES_AT_MS],
-  }
-end
 
 local function sell(id, reservation, request)
   reservation[RESERVATION_STATE] = STATE_CONFIRMED

@@ -21,10 +21,7 @@ local batch_size_max = whole(tonumber(ARGV[2]), 1, 1000, "batch_size_max")
 local ledger = ledger_new(drop)
 if not ledger_read_stock(ledger, KEYS[2]) then return recovering(drop.epoch) end
 local ids = redis.call("ZRANGEBYSCORE", KEYS[5], "-inf", drop.now, "LIMIT", 0, batch_size_max)
-read_records(KEYS[4], ids, ledger.reservations)
-local ticket_ids = {}
-for _, reservation in pairs(ledger.reservations) do ticket_ids[#ticket_ids + 1] = reservation[RESERVATION_TICKET_ID] end
-read_records(KEYS[3], ticket_ids, ledger.tickets)
+read_reservations(ledger, KEYS[4], KEYS[3], ids)
 check_types(KEYS[5], KEYS[6], KEYS[7], KEYS[8])
 
 local ended = 0

@@ -62,13 +62,6 @@ local function same_items(a, b)
   return true
 end
 
-local function answer(outcome, reservation)
-  return {
-    outcome, reservation[RESERVATION_STATE], reservation[RESERVATION_AMOUNT_MINOR],
-    reservation[RESERVATION_RESERVED_AT_MS], reservation[RESERVATION_EXPIRES_AT_MS],
-  }
-end
-
 -- Looks at each item once. Answers why `items` cannot be taken, or nil, their price and their number.
 local function judge(ticket, items)
   local held_of, units, amount_minor = ticket[TICKET_HELD], 0, 0

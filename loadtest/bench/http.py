@@ -18,7 +18,7 @@ import msgspec
 
 from admission.tokens import make_signing_keys
 from flashsale.model import secret_hash_of, ticket_id_of
-from loadtest.bench.measure import Comparison
+from loadtest.bench.measure import Comparison, Measurement
 from loadtest.bench.stage import SKU, Shopper, Stage
 from loadtest.bench.wire import drive, flood
 
@@ -27,13 +27,14 @@ CONNECTIONS = 256
 REQUESTS = 12_000
 POLL_CONNECTIONS = 32
 POLL_DEPTH = 16
-POLL_ROUNDS = 250
+POLL_REQUESTS = 128_000
 START_TIMEOUT_S = 20.0
 NAMES = (
     "join over HTTP, one worker",
     "admission over HTTP, one worker",
     "reserve over HTTP, one worker",
-    "serving document, one worker",
+    "serving document, one worker, pipelined",
+    "serving document, one worker, one at a time",
 )
 
 
@@ -49,11 +50,13 @@ def comparisons(stage: Stage, servers: Servers) -> list[Comparison]:
     """The HTTP rows."""
     bench = HttpBench(stage, servers)
     empty = "an empty aiohttp handler, same requests, same core"
-    measured = (
+    measured: tuple[tuple[Measurement, Measurement, float | None], ...] = (
         (bench.join, bench.empty_join, 0.4),
         (bench.admission, bench.empty_admission, 0.2),
         (bench.reserve, bench.empty_reserve, 0.4),
         (bench.serving, bench.empty_serving, 5.0),
+        # Here the load generator and the kernel weigh as much as the server; no goal, but it should be known.
+        (bench.serving_singly, bench.empty_serving_singly, None),
     )
     return [Comparison(name, "requests/s", ours, empty, other, goal) for name, (ours, other, goal) in zip(NAMES, measured, strict=True)]
 
@@ -100,11 +103,20 @@ class HttpBench:
     async def serving(self) -> float:
         """Serving documents a second."""
         drop_id = await self._drop()
-        return await self._polls(self._servers.service, f"/v1/drops/{drop_id}/serving")
+        return await self._polls(self._servers.service, f"/v1/drops/{drop_id}/serving", POLL_DEPTH)
 
     async def empty_serving(self) -> float:
         """Its baseline."""
-        return await self._polls(self._servers.empty, "/empty")
+        return await self._polls(self._servers.empty, "/empty", POLL_DEPTH)
+
+    async def serving_singly(self) -> float:
+        """Serving documents a second when a connection asks again only after an answer."""
+        drop_id = await self._drop()
+        return await self._polls(self._servers.service, f"/v1/drops/{drop_id}/serving", 1)
+
+    async def empty_serving_singly(self) -> float:
+        """Its baseline."""
+        return await self._polls(self._servers.empty, "/empty", 1)
 
     async def _drop(self) -> str:
         drop_id = await self._stage.make_drop(REQUESTS)
@@ -120,9 +132,9 @@ class HttpBench:
         rate, _ = await drive(HOST, self._servers.empty, requests, connections=CONNECTIONS)
         return rate
 
-    async def _polls(self, port: int, path: str) -> float:
-        request = _request("GET", path, {})
-        return await flood(HOST, port, request, connections=POLL_CONNECTIONS, depth=POLL_DEPTH, rounds=POLL_ROUNDS)
+    async def _polls(self, port: int, path: str, depth: int) -> float:
+        request, rounds = _request("GET", path, {}), POLL_REQUESTS // (POLL_CONNECTIONS * depth)
+        return await flood(HOST, port, request, connections=POLL_CONNECTIONS, depth=depth, rounds=rounds)
 
 
 def _newcomers(drop_id: str) -> list[Shopper]:

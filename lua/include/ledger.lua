@@ -53,6 +53,24 @@ local function read_records(key, ids, into)
   end
 end
 
+-- Reads reservations by id, and the tickets they belong to.
+local function read_reservations(ledger, reservations_key, tickets_key, ids)
+  read_records(reservations_key, ids, ledger.reservations)
+  local ticket_ids = {}
+  for _, reservation in pairs(ledger.reservations) do
+    ticket_ids[#ticket_ids + 1] = reservation[RESERVATION_TICKET_ID]
+  end
+  read_records(tickets_key, ticket_ids, ledger.tickets)
+end
+
+-- What a caller is told of a reservation.
+local function answer(outcome, reservation)
+  return {
+    outcome, reservation[RESERVATION_STATE], reservation[RESERVATION_AMOUNT_MINOR],
+    reservation[RESERVATION_RESERVED_AT_MS], reservation[RESERVATION_EXPIRES_AT_MS],
+  }
+end
+
 -- Fails now, before the first write, when a key that will be written holds another type.
 local function check_types(expiries, slots, stats, journal)
   redis.call("ZCARD", expiries)
