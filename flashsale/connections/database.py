@@ -24,6 +24,7 @@ _Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[Row]"
 
 _LOST: tuple[type[Exception], ...] = (
     OSError,  # includes TimeoutError
+    asyncpg.InternalClientError,  # the driver's word for a server that stops between two messages
     asyncpg.PostgresConnectionError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
