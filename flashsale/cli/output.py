@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,6 +17,7 @@ from flashsale.errors import FlashsaleError
 if TYPE_CHECKING:
     from rich.console import Console
 
+PROGRAM = "flashsale"
 _NO_DECIMALS = {"BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "VND", "VUV", "XAF", "XOF", "XPF"}
 _THREE_DECIMALS = {"BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"}
 _PIPE_WIDTH = 10_000
@@ -33,6 +36,16 @@ def message_console() -> Console:
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def program() -> str:
+    """What to type for this program here: its name where the shell finds it, else the path it was started by."""
+    started = Path(sys.argv[0])
+    found = shutil.which(PROGRAM)
+    if started.name != PROGRAM or not started.is_file() or (found is not None and started.samefile(found)):
+        return PROGRAM
+    started = started.absolute()
+    return str(started.relative_to(Path.cwd()) if started.is_relative_to(Path.cwd()) else started)
 
 
 def say(text: str) -> None:

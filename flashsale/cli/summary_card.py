@@ -12,6 +12,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from flashsale.cli.output import program
+
 WIDTH_MAX = 92
 _BAR_CELLS = 60
 
@@ -25,9 +27,9 @@ _PROMISES = (
 )
 
 _NEXT = (
-    ("flashsale up", "keep a service running here"),
-    ("flashsale drop create config/drops/trial.toml", "schedule a drop on it"),
-    ("flashsale demo --shoppers 5000 --seed 2", "another, larger crowd"),
+    ("up", "keep a service running here"),
+    ("drop create config/drops/trial.toml", "schedule a drop on it"),
+    ("demo --shoppers 5000 --seed 2", "another, larger crowd"),
 )
 
 
@@ -108,7 +110,7 @@ def _next_steps() -> Table:
     table.add_column(style="bold")
     table.add_column(style="dim")
     for command, meaning in _NEXT:
-        table.add_row(command, meaning)
+        table.add_row(f"{program()} {command}", meaning)
     return table
 
 

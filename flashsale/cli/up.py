@@ -10,7 +10,7 @@ import typer
 from flashsale.cli import options
 from flashsale.cli.commands import command, finish, run
 from flashsale.cli.exits import Exit
-from flashsale.cli.output import data_console, say
+from flashsale.cli.output import data_console, program, say
 from flashsale.cli.runtime import DEFAULT_DATA_DIR
 
 _TRIAL = Path("config/drops/trial.toml")
@@ -70,8 +70,9 @@ def _greet(url: str, data: Path) -> None:
     console.print(f"\n[bold green]flashsale is up[/]  [bold]{url}[/]")
     console.print(f"  API        {url}/openapi.json\n  health     {url}/readyz\n  data       {data.resolve()}\n")
     where = "" if data == DEFAULT_DATA_DIR else f" --data {data}"
-    create = f"drop create {_TRIAL}" if _TRIAL.is_file() else "drop example | flashsale drop create -"
+    name = program()
+    create = f"drop create {_TRIAL}" if _TRIAL.is_file() else f"drop example | {name} drop create -"
     console.print("Next, in another terminal:")
     for line in (create, "drop watch trial", "key create --scope storefront"):
-        console.print(f"  flashsale {line}{where}")
+        console.print(f"  {name} {line}{where}")
     console.print("\n[dim]Ctrl-C stops everything; the data stays.[/]")
