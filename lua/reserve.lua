@@ -12,7 +12,7 @@
 -- KEYS[8] journal stream: what the reconciler reads
 -- ARGV[1] envelope msgpack: {epoch, clock_ms}
 -- ARGV[2] requests msgpack: array of {reservation_id, ticket_id, token_id, request_id, items}; items is an array of
---         {sku, quantity} in ascending order of SKU
+--         {sku, quantity}, each SKU once and always in the same order, so that a repetition compares equal
 -- RETURNS msgpack {"done", now_ms, results}, each {outcome, state, amount_minor, reserved_at_ms, expires_at_ms},
 --         {"sold_out", {sku, left, sku, left, …}}, {"limit_reached", limit, held} or {outcome, at_ms};
 --         or {"recovering", epoch, {}}
@@ -32,12 +32,13 @@ for i = 1, #requests do
   ids[i], ticket_ids[i] = text(request[1], 128, "reservation_id"), text(request[2], 128, "ticket_id")
   text(request[3], 64, "token_id")
   text_or_empty(request[4], 128, "request_id")
-  local items, last = request[5], ""
+  local items = request[5]
   if type(items) ~= "table" or #items == 0 or #items > ITEMS_MAX then bad_argument("items must be 1 to 10 pairs") end
   for j = 1, #items do
     local sku = text(items[j][1], 64, "sku")
-    if sku <= last then bad_argument("items must be in ascending order of SKU") end
-    last = sku
+    for k = 1, j - 1 do
+      if items[k][1] == sku then bad_argument("items must name each SKU once") end
+    end
     whole(items[j][2], 1, QUANTITY_MAX, "quantity")
   end
 end

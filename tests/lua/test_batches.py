@@ -244,3 +244,12 @@ async def test_drops_do_not_touch_each_other(world: World) -> None:
         reply = await world.scripts.run(script, "other", envelope, *(a if isinstance(a, int) else msgpack.packb(a) for a in VALID[script]))
         assert msgpack.unpackb(reply) == ["recovering", 0, []]
     assert await world.state() == before
+
+
+async def test_the_order_of_skus_is_the_callers(world: World) -> None:
+    """Lua compares texts by the server's locale, Python by code point: a script that insists on an order refuses good batches."""
+    await admitted(world)
+    request = ["r1", "ann", "ann-token", "q-r1", [["s2", 1], ["s1", 1]]]
+    _, _, [first] = await world.act("reserve", [request])
+    _, _, [again] = await world.act("reserve", [request])
+    assert (first[0], again[0]) == ("reserved", "replayed")
