@@ -108,6 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     diary, started = Diary(), time.time()
     exit_code = uvloop.run(_until_signalled(options, diary))
+    if exit_code == EXIT_NO_DROP:
+        return exit_code  # nobody came, and a result would read as if nobody had wanted anything
     result = {
         "shoppers": options.shoppers,
         "seed": options.seed,

@@ -11,9 +11,11 @@ from flashsale.errors import DropNotFound
 from flashsale.model import DROP_ID_RE, RESERVATION_ID_RE, TICKET_ID_RE
 from flashsale.web.problems import Code, ProblemError, problem
 
-IDS_KEPT_S = 0.1
+IDS_EVERY_S = 0.1
 """the list of drops is read from the store at most this often for unknown ids, however many ask"""
 LOOK_TIMEOUT_S = 2.5
+LOOKS = 2
+"""the look that is going on may have begun before the drop was made"""
 LOOKING_MAX = 256
 
 
@@ -78,16 +80,22 @@ class DropDirectory:
         raise ProblemError(problem(missing))
 
     async def _known_ids(self) -> set[str]:
+        """The ids of all drops, from a reading that began after the question: a drop made just before it is among them."""
+        asked_at = self._clock.monotonic()
         async with self._reading:
-            if self._clock.monotonic() - self._ids_read_at > IDS_KEPT_S:
-                self._ids = await self._store.ids()
+            if self._ids_read_at <= asked_at:
+                await asyncio.sleep(max(0.0, self._ids_read_at + IDS_EVERY_S - self._clock.monotonic()))
                 self._ids_read_at = self._clock.monotonic()
+                self._ids = await self._store.ids()
         return self._ids
 
     async def _wait_for(self, drop_id: str) -> LiveDrop | None:
         try:
             async with asyncio.timeout(LOOK_TIMEOUT_S):
-                await self._inlet.next_look()
+                for _ in range(LOOKS):
+                    await self._inlet.next_look()
+                    if (live := self._inlet.get(drop_id)) is not None:
+                        return live
         except TimeoutError:
             pass
         return self._inlet.get(drop_id)

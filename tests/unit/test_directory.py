@@ -1,0 +1,59 @@
+"""Finding a drop by its id: what is asked for right after it was made is found."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from admission.inlet import Inlet
+from flashsale.clock import SystemClock
+from flashsale.drops import DropStore
+from flashsale.errors import DropNotFound
+from flashsale.web.directory import DropDirectory
+
+
+class Drops:
+    """What the directory asks of its neighbours: the ids in the store, and the drops the inlet has met so far."""
+
+    def __init__(self) -> None:
+        self.made: set[str] = set()
+        self.met: dict[str, str] = {}
+        self.readings = 0
+
+    async def ids(self) -> set[str]:
+        self.readings += 1
+        return set(self.made)
+
+    def get(self, drop_id: str) -> Any:
+        return self.met.get(drop_id)
+
+    async def next_look(self) -> None:
+        """The first look has read the ids before the drop was made; the second meets it."""
+        await asyncio.sleep(0)
+        self.met = {drop_id: drop_id for drop_id in self.made} if self.readings > 2 else self.met
+        self.readings += 1
+
+
+@pytest.fixture
+def drops() -> Drops:
+    return Drops()
+
+
+@pytest.fixture
+def directory(drops: Drops) -> DropDirectory:
+    return DropDirectory(cast("Inlet", drops), cast("DropStore", drops), SystemClock())
+
+
+async def test_a_drop_made_right_after_the_ids_were_read_is_found(drops: Drops, directory: DropDirectory) -> None:
+    with pytest.raises(DropNotFound):
+        await directory.find("sneaker-x")
+    drops.made.add("sneaker-x")
+    assert await directory.find("sneaker-x") == "sneaker-x"  # type: ignore[comparison-overlap]
+
+
+async def test_many_unknown_ids_at_once_cost_one_reading(drops: Drops, directory: DropDirectory) -> None:
+    answers = await asyncio.gather(*(directory.find(f"made-up-{n}") for n in range(100)), return_exceptions=True)
+    assert all(isinstance(answer, DropNotFound) for answer in answers)
+    assert drops.readings == 1
