@@ -1,6 +1,7 @@
 """The two stores: open, check, close.
 
     store, database   a client of each, and what it means that one does not answer
+    cluster           a Cluster as one store
     queries           the database's statements, by name
     checks            whether a store is safe to sell from
     wording           what may be said of a connection

@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from redis.asyncio import Redis, RedisCluster
+from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from flashsale.connections.cluster import ClusterStore
 from flashsale.connections.database import Database, Row, Session, database_unavailable
 from flashsale.connections.store import store_unavailable
 from flashsale.errors import UnsafeStore
@@ -21,6 +22,7 @@ POSTGRES_VERSION_MIN = 15
 CLOCK_DIFFERENCE_WARN_MS = 250
 CLOCK_DIFFERENCE_MAX_MS = 2000
 _CLOCK_SAMPLES = 3
+_SETTINGS = ("maxmemory-policy", "appendonly", "appendfsync", "cluster-enabled", "cluster-require-full-coverage")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,36 +56,33 @@ async def check_store(client: Redis) -> list[Finding]:
     """
     findings: list[Finding] = []
     with store_unavailable("the configured URL"):
-        for target in await _targets(client):
-            info = await _command(client, "INFO", "server", **target)
-            settings = await _store_settings(client, target)
+        for server in await _servers(client):
+            info = await _command(server, "INFO", "server")
+            settings = await _store_settings(server)
             findings += [_store_version(info), *_store_safety(settings)]
-            findings.append(await _clock_finding("store", lambda target=target: _store_clock_ms(client, target)))  # type: ignore[misc]
+            findings.append(await _clock_finding("store", lambda server=server: _store_clock_ms(server)))  # type: ignore[misc]
     return list(dict.fromkeys(findings))
 
 
-async def _targets(client: Redis) -> list[dict[str, Any]]:
-    """Extra arguments that send a command to each primary in turn."""
+async def _servers(client: Redis) -> list[Redis]:
+    """A client of each server that takes writes."""
     anything: object = client  # open_store says Redis for a cluster too
-    if isinstance(anything, RedisCluster):
-        _ = await anything.initialize()
-        return [{"target_nodes": node} for node in anything.get_primaries()]
-    return [{}]
+    return await anything.primaries() if isinstance(anything, ClusterStore) else [client]
 
 
-async def _command(client: Redis, *words: str, **target: Any) -> Any:
-    return await client.execute_command(*words, **target)  # type: ignore[no-untyped-call]
+async def _command(server: Redis, *words: str) -> Any:
+    return await server.execute_command(*words)  # type: ignore[no-untyped-call]
 
 
-async def _store_clock_ms(client: Redis, target: Mapping[str, Any]) -> float:
-    seconds, microseconds = await _command(client, "TIME", **target)
+async def _store_clock_ms(server: Redis) -> float:
+    seconds, microseconds = await _command(server, "TIME")
     return int(seconds) * 1000 + int(microseconds) / 1000
 
 
-async def _store_settings(client: Redis, target: Mapping[str, Any]) -> dict[str, str] | None:
+async def _store_settings(server: Redis) -> dict[str, str] | None:
     """The settings that matter; None where a managed service forbids asking."""
     try:
-        reply = await _command(client, "CONFIG GET", "maxmemory-policy", "appendonly", "appendfsync", **target)
+        reply = await _command(server, "CONFIG GET", *_SETTINGS)
     except ResponseError:
         return None
     return {_text(name): _text(value) for name, value in reply.items()}
@@ -114,7 +113,7 @@ def _store_safety(settings: Mapping[str, str] | None) -> list[Finding]:
                 "Make sure of maxmemory-policy noeviction, appendonly yes and appendfsync always in its console.",
             )
         ]
-    return [_eviction(settings.get("maxmemory-policy", "")), _persistence(settings)]
+    return [_eviction(settings.get("maxmemory-policy", "")), _persistence(settings), *_coverage(settings)]
 
 
 def _eviction(policy: str) -> Finding:
@@ -153,6 +152,21 @@ def _persistence(settings: Mapping[str, str]) -> Finding:
                 f"The store never forces its log to disk (appendfsync is {other}).",
                 "Set appendfsync always.",
             )
+
+
+def _coverage(settings: Mapping[str, str]) -> list[Finding]:
+    if settings.get("cluster-enabled") != "yes":
+        return []
+    if settings.get("cluster-require-full-coverage") == "no":
+        return [Finding("store.coverage", "ok", "A node that is away stops its own drops only.")]
+    return [
+        Finding(
+            "store.coverage",
+            "warn",
+            "When one node is away, the whole cluster stops, and with it every drop (cluster-require-full-coverage is yes).",
+            "Set cluster-require-full-coverage no: a drop lives on one node, and the others can go on.",
+        )
+    ]
 
 
 # Settings of the connection itself, so it stands here and not with the reconciler's queries.

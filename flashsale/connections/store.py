@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from typing import Any, cast
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, Sentinel, SentinelConnectionPool
+from redis.asyncio import BlockingConnectionPool, Connection, Redis, Sentinel, SentinelConnectionPool, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from flashsale.connections.cluster import Address, ClusterStore
 from flashsale.connections.wording import reason_of, redacted
 from flashsale.errors import ConfigurationError, StoreUnavailable
 from flashsale.settings import StoreSettings
@@ -23,7 +24,8 @@ RESP_VERSION = 2
 def open_store(settings: StoreSettings, *, blocks_ms: int = 0) -> Redis:
     """A client for the store named by `settings.url`; connects on first use.
 
-    Schemes: `redis://`, `rediss://`, `unix://`, `redis+sentinel://host:port,host:port/master`, `redis+cluster://host:port`.
+    Schemes: `redis://`, `unix://`, `redis+sentinel://host:port,host:port/master`, `redis+cluster://host:port,host:port`; with
+    `rediss` for `redis`, over TLS.
     Replies are bytes. A command fails after `settings.timeout_ms` and is never repeated by the client.
 
     Args:
@@ -47,7 +49,7 @@ def open_store(settings: StoreSettings, *, blocks_ms: int = 0) -> Redis:
         match url.scheme:
             case "redis+cluster" | "rediss+cluster":
                 return _open_cluster(url, options, settings.connections_max)
-            case "redis+sentinel":
+            case "redis+sentinel" | "rediss+sentinel":
                 return _open_sentinel(url, options, settings.connections_max)
             case _:
                 # It waits for a free connection instead of failing at once, and gives one back when its user is cancelled.
@@ -64,27 +66,34 @@ def open_store(settings: StoreSettings, *, blocks_ms: int = 0) -> Redis:
 
 
 def _open_cluster(url: SplitResult, options: dict[str, Any], connections_max: int) -> Redis:
-    client = RedisCluster(
-        host=url.hostname or "127.0.0.1",
-        port=url.port or 6379,
-        username=_unquoted(url.username),
-        password=_unquoted(url.password),
-        ssl=url.scheme.startswith("rediss"),
-        max_connections=connections_max,
-        **options,
-    )
-    # The cluster client has the same commands but another base class.
-    return cast("Redis", client)
+    account: dict[str, Any] = {"username": _unquoted(url.username), "password": _unquoted(url.password)}
+    connection_class = SSLConnection if url.scheme.startswith("rediss") else Connection
+
+    def connect(address: Address) -> Redis:
+        host, port = address
+        return Redis.from_pool(
+            BlockingConnectionPool(
+                host=host,
+                port=port,
+                connection_class=connection_class,
+                max_connections=connections_max,
+                timeout=options["socket_connect_timeout"],
+                **account,
+                **options,
+            )
+        )
+
+    # It has the same commands but another base class.
+    return cast("Redis", ClusterStore(_hosts_and_ports(url, 6379), connect))
 
 
 def _open_sentinel(url: SplitResult, options: dict[str, Any], connections_max: int) -> Redis:
     service, _, database = url.path.strip("/").partition("/")
     if not service:
         raise ValueError("the name of the Sentinel master is missing after the host")
-    hosts = [_host_and_port(part, 26379) for part in url.netloc.rpartition("@")[2].split(",")]
     timeouts = {name: options[name] for name in ("socket_connect_timeout", "retry", "protocol")}
     sentinel = Sentinel(  # type: ignore[no-untyped-call]
-        hosts, sentinel_kwargs={**timeouts, "socket_timeout": options["socket_connect_timeout"]}
+        _hosts_and_ports(url, 26379), sentinel_kwargs={**timeouts, "socket_timeout": options["socket_connect_timeout"]}
     )
     return cast(
         "Redis",
@@ -94,18 +103,29 @@ def _open_sentinel(url: SplitResult, options: dict[str, Any], connections_max: i
             username=_unquoted(url.username),
             password=_unquoted(url.password),
             max_connections=connections_max,
+            timeout=options["socket_connect_timeout"],
+            ssl=url.scheme.startswith("rediss"),
             connection_pool_class=_SentinelPool,
             **options,
         ),
     )
 
 
-class _SentinelPool(SentinelConnectionPool):
-    """Closes the connections to the Sentinels with its own; redis-py leaves them open."""
+class _SentinelPool(SentinelConnectionPool, BlockingConnectionPool):
+    """Connections to whichever server the Sentinels call the primary.
+
+    Like every pool here it waits for a free connection instead of failing at once. It closes the connections to the
+    Sentinels with its own; redis-py leaves them open.
+    """
 
     async def aclose(self) -> None:
         await super().aclose()
         await self.sentinel_manager.aclose()
+
+
+def _hosts_and_ports(url: SplitResult, default_port: int) -> list[Address]:
+    """Of `host:port,host:port`, after an account if there is one."""
+    return [_host_and_port(part, default_port) for part in url.netloc.rpartition("@")[2].split(",")]
 
 
 def _host_and_port(text: str, default_port: int) -> tuple[str, int]:
