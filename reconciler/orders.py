@@ -52,6 +52,10 @@ RANK_OF: Mapping[Transition, int] = {
 _by_reservation_id = attrgetter("reservation_id")
 
 
+class AllotmentRefused(Exception):  # noqa: N818 - a word of the domain: the guard's answer, which the caller asked to hear
+    """Payments of the batch do not fit the allotment, and the caller wants to know before they become refunds."""
+
+
 def fold(transitions: Iterable[ReservationTransition]) -> list[ReservationTransition]:
     """The transition that decides each reservation's order, by ascending reservation id.
 
@@ -177,7 +181,7 @@ class OrderRecorder:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def record(self, batch: Batch) -> Recorded:
+    async def record(self, batch: Batch, *, may_refuse: bool = True) -> Recorded:
         """Record all orders of `batch`, each with its items, units, outbox row and refund in one transaction: all of it or nothing.
 
         Why one statement: measured on two cores with fsync on, a batch of 4000 orders takes about 55 ms of Postgres, so
@@ -187,7 +191,13 @@ class OrderRecorder:
 
         A row the database can never accept is found by halving; the rest is recorded. Repeating a batch is harmless.
 
+        Args:
+            batch: orders of one drop.
+            may_refuse: payments the allotment has no units for become refunds. Without it they are left alone, for as long
+                as news that frees units may still be on its way.
+
         Raises:
+            AllotmentRefused: payments do not fit, and `may_refuse` is false; nothing or only a part was recorded.
             DatabaseUnavailable: nothing or only a part was recorded; record the same batch again later.
         """
         total, todo = Recorded(), [batch]
@@ -196,7 +206,7 @@ class OrderRecorder:
             if not part:
                 continue
             try:
-                total.add(await self._record(part))
+                total.add(await self._record(part, may_refuse=may_refuse))
             except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
                 if len(part) == 1 or error.constraint_name == "orders_have_drops":
                     total.poison |= {order.reservation_id: str(error) for order in part.orders}
@@ -214,7 +224,7 @@ class OrderRecorder:
         with _later():
             return await self._database.fetchrow("drop_state_record", drop_id, event.state, event.at_ms) is not None
 
-    async def _record(self, batch: Batch) -> Recorded:
+    async def _record(self, batch: Batch, *, may_refuse: bool) -> Recorded:
         with _later():
             try:
                 async with self._database.acquire() as session:
@@ -222,6 +232,8 @@ class OrderRecorder:
             except asyncpg.CheckViolationError as error:
                 if error.constraint_name != ALLOTMENT_GUARD:
                     raise
+                if not may_refuse:
+                    raise AllotmentRefused from error
             async with self._database.transaction() as session:
                 return await _write_what_fits(session, batch)
 
