@@ -19,8 +19,6 @@ import msgpack
 from redis.exceptions import (
     BusyLoadingError,
     NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
     ResponseError,
 )
 from redis.exceptions import (
@@ -234,14 +232,13 @@ class Scripts:
     @staticmethod
     def _judge(script: Script, error: ResponseError) -> None:
         """Returns when the call may be repeated, otherwise raises what the error means."""
-        text = str(error)
-        if text.startswith(REPEATABLE):
+        # The library cuts the code off the text of the errors it has a class for.
+        code = error.status_code or str(error).split(" ", 1)[0]
+        if code in REPEATABLE:
             return
-        if isinstance(error, OutOfMemoryError | ReadOnlyError) or text.startswith(REFUSED_BEFORE_START):
-            raise StoreUnavailable(
-                what="The store refuses writes at the moment.", why=text.split(" ", 1)[0] + ".", todo="Try again in a moment."
-            ) from error
-        raise ScriptError(what=f"The script {script.name} failed:", why=text) from error
+        if code in REFUSED_BEFORE_START:
+            raise StoreUnavailable(what="The store refuses writes at the moment.", why=f"{code}.", todo="Try again in a moment.") from error
+        raise ScriptError(what=f"The script {script.name} failed:", why=str(error)) from error
 
     def batcher(self, name: str, drop_id: str, decode: Callable[[list[Any], list[Any], int], list[Any]]) -> Batcher[Any, Any]:
         """A group-commit batcher for a hot script of one drop.
