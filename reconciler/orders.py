@@ -2,11 +2,13 @@
 
 Each reservation's strongest transition is its order. States have ranks and an order only moves to a higher one (pending 0,
 expired and cancelled 1, paid 2, refund_due 3, refunded 4), so a batch may be recorded any number of times, in any order
-and by several processes at once, and the rows come out the same.
+and by several processes at once, and the rows come out the same. (Only `paid_at` of an order whose end is heard of before
+its payment is the time of the end.) Of a pending order the latest expiry counts.
 
-Units are counted as sold when an order becomes paid. An order that is `refund_due` keeps what it had: one that was never
-paid here never counted, and one that was stays counted until its units are given back. (The scripts never turn a confirmed
-reservation into `refund_due`.)
+Units are counted as sold while an order is paid: they are added when it becomes paid and, when it becomes `refund_due`
+afterwards, taken out again in the same statement.
+
+A surplus payment changes no order. It is a refund of its own, known by reservation and payment.
 """
 
 from __future__ import annotations
@@ -35,34 +37,42 @@ UNSPECIFIED = "unspecified"
 
 STATE_OF: Mapping[Transition, OrderState] = {
     Transition.RESERVED: OrderState.PENDING,
+    Transition.EXTENDED: OrderState.PENDING,
     Transition.EXPIRED: OrderState.EXPIRED,
     Transition.RELEASED: OrderState.CANCELLED,
     Transition.CONFIRMED: OrderState.PAID,
     Transition.REFUND_DUE: OrderState.REFUND_DUE,
+    Transition.CANCELLED: OrderState.REFUND_DUE,
 }
+"""The order state each transition leads to; a surplus payment leads to none."""
 RANK_OF: Mapping[Transition, int] = {
     Transition.RESERVED: 0,
+    Transition.EXTENDED: 0,
     Transition.EXPIRED: 1,
     Transition.RELEASED: 1,
     Transition.CONFIRMED: 2,
     Transition.REFUND_DUE: 3,
+    Transition.CANCELLED: 3,
 }
 """The rank of the order state each transition leads to; `order_rank` in SQL says the same."""
 
 _by_reservation_id = attrgetter("reservation_id")
 
 
-class AllotmentRefused(Exception):  # noqa: N818 - a word of the domain: the guard's answer, which the caller asked to hear
+class AllotmentRefused(Exception):
     """Payments of the batch do not fit the allotment, and the caller wants to know before they become refunds."""
 
 
 def fold(transitions: Iterable[ReservationTransition]) -> list[ReservationTransition]:
     """The transition that decides each reservation's order, by ascending reservation id.
 
-    The one of highest rank wins; of two of the same rank the earlier. The order of `transitions` does not matter.
+    The one of highest rank wins; of two of the same rank the earlier, but while it is pending the one that expires last.
+    The order of `transitions` does not matter.
     """
     strongest: dict[str, ReservationTransition] = {}
     for transition in transitions:
+        if transition.kind is Transition.SURPLUS:
+            continue
         other = strongest.get(transition.reservation_id)
         if other is None or _decides(transition, other):
             strongest[transition.reservation_id] = transition
@@ -70,13 +80,19 @@ def fold(transitions: Iterable[ReservationTransition]) -> list[ReservationTransi
 
 
 def _decides(one: ReservationTransition, other: ReservationTransition) -> bool:
-    return (RANK_OF[one.kind], -one.at_ms) > (RANK_OF[other.kind], -other.at_ms)
+    return _strength(one) > _strength(other)
+
+
+def _strength(transition: ReservationTransition) -> tuple[int, int, int]:
+    rank = RANK_OF[transition.kind]
+    return rank, 0 if rank else transition.expires_at_ms, -transition.at_ms
 
 
 def fit(orders: Sequence[ReservationTransition], free: Mapping[str, int], recorded: Mapping[str, str]) -> list[ReservationTransition]:
     """`orders` with each payment the allotment has no units for turned into a refund.
 
-    Payments are served in the order they were made; each gets all its units or none.
+    Payments are served in the order they were made; each gets all its units or none. What a cancelled order gives back is
+    free for them.
 
     Args:
         orders: as `fold` gives them.
@@ -84,6 +100,10 @@ def fit(orders: Sequence[ReservationTransition], free: Mapping[str, int], record
         recorded: states of those orders that have a row; one at or past paid needs no units any more.
     """
     left = dict(free)
+    for order in orders:
+        if STATE_OF[order.kind] is OrderState.REFUND_DUE and recorded.get(order.reservation_id) == OrderState.PAID:
+            for sku, quantity in order.items:
+                left[sku] = left.get(sku, 0) + quantity
     refunds: dict[str, ReservationTransition] = {}
     for order in sorted(orders, key=lambda order: (order.at_ms, order.reservation_id)):
         if order.kind is not Transition.CONFIRMED or recorded.get(order.reservation_id) in _AT_OR_PAST_PAID:
@@ -107,8 +127,11 @@ class Batch:
     """
 
     def __init__(self, drop_id: str, transitions: Iterable[ReservationTransition]) -> None:
+        transitions = list(transitions)
         self.drop_id = drop_id
         self.orders = fold(transitions)
+        self.surplus = [transition for transition in transitions if transition.kind is Transition.SURPLUS]
+        """payments that pay for nothing"""
         self.arguments = (drop_id, *_columns(self.orders))
         """of the query `orders_record`"""
 
@@ -146,9 +169,18 @@ def _columns(orders: Sequence[ReservationTransition]) -> tuple[list[Any], ...]:
 
 
 def _reason(order: ReservationTransition) -> str:
-    if order.kind is Transition.REFUND_DUE:
+    if STATE_OF[order.kind] is OrderState.REFUND_DUE:
         return order.reason or UNSPECIFIED
     return order.reason
+
+
+def _surplus_columns(payments: Sequence[ReservationTransition]) -> tuple[list[Any], ...]:
+    return (
+        [payment.reservation_id for payment in payments],
+        [payment.amount_minor for payment in payments],
+        [payment.payment_reference for payment in payments],
+        [payment.reason or UNSPECIFIED for payment in payments],
+    )
 
 
 @dataclass(slots=True)
@@ -161,6 +193,8 @@ class Recorded:
     """of those, newly paid"""
     refused: int = 0
     """payments the allotment had no units for; they became refunds"""
+    surplus: int = 0
+    """payments that pay for nothing and became refunds now"""
     states: list[tuple[str, str]] = field(default_factory=list)
     """(reservation id, state now in Postgres) of every order of the batch with a payment"""
     poison: dict[str, str] = field(default_factory=dict)
@@ -171,6 +205,7 @@ class Recorded:
         self.rows += other.rows
         self.paid += other.paid
         self.refused += other.refused
+        self.surplus += other.surplus
         self.states += other.states
         self.poison |= other.poison
 
@@ -186,7 +221,7 @@ class OrderRecorder:
 
         Why one statement: measured on two cores with fsync on, a batch of 4000 orders takes about 55 ms of Postgres, so
         round trips and the per-row work decide. Rows go in by `INSERT … SELECT FROM unnest`, references are checked once
-        per statement, `sold` rises once per SKU, and only rows the insert returns (those that really changed) go on to
+        per statement, `sold` changes once per SKU, and only rows the insert returns (those that really changed) go on to
         items, units, outbox and refunds; so counting is exact without reading anything first.
 
         A row the database can never accept is found by halving; the rest is recorded. Repeating a batch is harmless.
@@ -213,6 +248,8 @@ class OrderRecorder:
                 else:
                     earlier, later = part.halves()
                     todo += [later, earlier]
+        if batch.surplus:
+            total.add(await self._record_surplus(batch.drop_id, batch.surplus))
         return total
 
     async def record_event(self, drop_id: str, event: DropEvent) -> bool:
@@ -223,6 +260,19 @@ class OrderRecorder:
         """
         with _later():
             return await self._database.fetchrow("drop_state_record", drop_id, event.state, event.at_ms) is not None
+
+    async def _record_surplus(self, drop_id: str, payments: Sequence[ReservationTransition]) -> Recorded:
+        """Refunds of payments that pay for nothing. One the database will never accept is found by halving here, too."""
+        try:
+            with _later():
+                return Recorded(surplus=len(await self._database.fetch("refunds_owe", drop_id, *_surplus_columns(payments))))
+        except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
+            if len(payments) == 1:
+                return Recorded(poison={payments[0].reservation_id: str(error)})
+        middle = len(payments) // 2
+        total = await self._record_surplus(drop_id, payments[:middle])
+        total.add(await self._record_surplus(drop_id, payments[middle:]))
+        return total
 
     async def _record(self, batch: Batch, *, may_refuse: bool) -> Recorded:
         with _later():
