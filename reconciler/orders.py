@@ -258,13 +258,13 @@ class OrderRecorder:
         Raises:
             DatabaseUnavailable: record it again later.
         """
-        with _later():
+        with try_later():
             return await self._database.fetchrow("drop_state_record", drop_id, event.state, event.at_ms) is not None
 
     async def _record_surplus(self, drop_id: str, payments: Sequence[ReservationTransition]) -> Recorded:
         """Refunds of payments that pay for nothing. One the database will never accept is found by halving here, too."""
         try:
-            with _later():
+            with try_later():
                 return Recorded(surplus=len(await self._database.fetch("refunds_owe", drop_id, *_surplus_columns(payments))))
         except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
             if len(payments) == 1:
@@ -275,7 +275,7 @@ class OrderRecorder:
         return total
 
     async def _record(self, batch: Batch, *, may_refuse: bool) -> Recorded:
-        with _later():
+        with try_later():
             try:
                 async with self._database.acquire() as session:
                     return await _write(session, batch)
@@ -311,7 +311,7 @@ async def _write_what_fits(session: Session, batch: Batch) -> Recorded:
 
 
 @contextmanager
-def _later() -> Iterator[None]:
+def try_later() -> Iterator[None]:
     """Every error of Postgres but those a row is to blame for (SQLSTATE classes 22 and 23) means: try again later."""
     try:
         yield
