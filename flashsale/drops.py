@@ -11,12 +11,15 @@ import msgspec
 
 from flashsale.errors import DropNotFound, FlashsaleError, Recovering, ScriptError
 from flashsale.model import (
+    AdjustStockOutcome,
     CloseDropOutcome,
     Drop,
     DropState,
+    FenceOutcome,
     Inspection,
     OpenDropOutcome,
     Reservation,
+    SkuStock,
     Snapshot,
     SteerOutcome,
     Ticket,
@@ -45,6 +48,15 @@ class DropRow:
     epoch: int
     """0 until the store has been given the drop"""
     opened_in_store: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StockAdjustment:
+    """What adding or withdrawing units came to."""
+
+    outcome: AdjustStockOutcome
+    stock: SkuStock | None
+    """the SKU's units afterwards; None when the drop has no such SKU"""
 
 
 def encode_drop(drop: Drop) -> str:
@@ -154,6 +166,34 @@ class DropStore:
         """Pause, resume, open before time, or set `rate_per_min`, `capacity` or `notice`. Raises as `inspect` does."""
         _, (outcome, state) = await self._scripts.call("steer_drop", drop_id, msgpack.packb((word, value)))
         return SteerOutcome(outcome), DropState(state)
+
+    async def adjust_stock(self, drop_id: str, adjustment_id: str, sku: str, delta: int, *, drain: bool) -> StockAdjustment:
+        """Adds units to a SKU, or withdraws them. The same id again is the same adjustment.
+
+        Postgres must have been told of added units before (`reconciler.stock`): its allotment is never below the store's.
+
+        Args:
+            delta: units; negative to withdraw.
+            drain: what reservations hold is withdrawn as they end unpaid; without it, withdrawing it is refused.
+
+        Raises: as `inspect` does.
+        """
+        packed = msgpack.packb((adjustment_id, sku, delta, int(drain)))
+        _, (word, *units) = await self._scripts.call("adjust_stock", drop_id, packed)
+        return StockAdjustment(AdjustStockOutcome(word), SkuStock(*units) if units else None)
+
+    async def fence(self, drop_id: str, epoch: int, reason: str, sequence: int = 0) -> FenceOutcome:
+        """Closes a drop to every script until it has been recovered.
+
+        Args:
+            sequence: the change the caller knows of; the drop is fenced off only when the store has not come as far. 0 fences
+                it in any case.
+
+        Raises:
+            StoreUnavailable, StoreUnknown: see `Scripts.call`.
+        """
+        word, _, _ = msgpack.unpackb(await self._scripts.run("fence", drop_id, msgpack.packb((epoch, sequence, reason))))
+        return FenceOutcome(word)
 
     async def close(self, drop_id: str) -> CloseDropOutcome:
         """Ends the drop. Raises as `inspect` does."""

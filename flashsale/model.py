@@ -36,13 +36,16 @@ class DropState(StrEnum):
 
 
 class ReservationState(IntEnum):
-    """As packed in the store. `reserved → confirmed | released | expired`; an expired or released one may end `refund_due`."""
+    """As packed in the store. `reserved → confirmed | released | expired`; an expired or released one may end `refund_due`,
+    a confirmed one `cancelled`, with its units on sale again and its money on the way back.
+    """
 
     RESERVED = 1
     CONFIRMED = 2
     RELEASED = 3
     EXPIRED = 4
     REFUND_DUE = 5
+    CANCELLED = 6
 
 
 class OrderState(StrEnum):
@@ -61,9 +64,14 @@ class Transition(StrEnum):
 
     RESERVED = "reserved"
     CONFIRMED = "confirmed"
+    EXTENDED = "extended"
     RELEASED = "released"
     EXPIRED = "expired"
     REFUND_DUE = "refund_due"
+    CANCELLED = "cancelled"
+    """a paid order was taken back: its units are on sale again, its money is due"""
+    SURPLUS = "surplus"
+    """a payment nothing is to be paid with: a second one, or one of another amount; it changes no order, its money is due"""
 
 
 class OpenDropOutcome(StrEnum):
@@ -143,11 +151,46 @@ class ReleaseOutcome(StrEnum):
     """Answers of `release.lua`."""
 
     RELEASED = "released"
+    CANCELLED = "cancelled"
     REPLAYED = "replayed"
     EXPIRED = "expired"
     CONFIRMED = "confirmed"
     NOT_FOUND = "not_found"
     RECOVERING = "recovering"
+
+
+class ExtendOutcome(StrEnum):
+    """Answers of `extend.lua`."""
+
+    EXTENDED = "extended"
+    REPLAYED = "replayed"
+    ALREADY_EXTENDED = "already_extended"
+    ENDED = "ended"
+    NOT_FOUND = "not_found"
+    RECOVERING = "recovering"
+
+
+class AdjustStockOutcome(StrEnum):
+    """Answers of `adjust_stock.lua`."""
+
+    ADJUSTED = "adjusted"
+    DRAINING = "draining"
+    REPLAYED = "replayed"
+    KEY_REUSED = "key_reused"
+    TOO_FEW = "too_few"
+    TOO_MANY = "too_many"
+    CLOSED = "closed"
+    UNKNOWN_SKU = "unknown_sku"
+    RECOVERING = "recovering"
+
+
+class FenceOutcome(StrEnum):
+    """Answers of `fence.lua`."""
+
+    FENCED = "fenced"
+    REPLAYED = "replayed"
+    REFUSED = "refused"
+    MISSING = "missing"
 
 
 class ExpireOutcome(StrEnum):
@@ -237,6 +280,8 @@ class SkuStock:
     available: int
     reserved: int
     sold: int
+    draining: int = 0
+    """units of the allotment that are withdrawn as reservations end unpaid"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any
 from flashsale.model import (
     RESERVATION_ID_RE,
     ConfirmOutcome,
+    ExtendOutcome,
     Refused,
     ReleaseOutcome,
     Reservation,
@@ -27,9 +28,9 @@ _REFUSED_AT = {"not_open": "opens_at_ms", "closed": "closed_at_ms", "paused": "a
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What a confirm or release came to."""
+    """What a confirm, release or extension came to."""
 
-    outcome: ConfirmOutcome | ReleaseOutcome
+    outcome: ConfirmOutcome | ReleaseOutcome | ExtendOutcome
     reservation_id: str
     state: ReservationState | None
     """None when there is no such reservation"""
@@ -88,10 +89,25 @@ class Reservations:
         result = await batcher.submit((reservation_id, payment_reference, amount_minor, request_id, idempotency_key))
         return _settlement(ConfirmOutcome(result[0]), reservation_id, result)
 
-    async def release(self, reservation_id: str, request_id: str, reason: str) -> Settlement:
-        """Gives an unpaid reservation's units back. Releasing twice is harmless. Raises as `reserve` does."""
-        result = await self._batcher("release", drop_of(reservation_id)).submit((reservation_id, request_id, reason))
+    async def release(self, reservation_id: str, request_id: str, reason: str, *, paid_too: bool = False) -> Settlement:
+        """Gives a reservation's units back. Releasing twice is harmless.
+
+        Args:
+            reason: who or what ended it; kept with the order.
+            paid_too: a paid order is cancelled: its units are on sale again and its payment is due for refund. Without it
+                a paid one stays as it is.
+
+        Raises: as `reserve` does.
+        """
+        batcher = self._batcher("release", drop_of(reservation_id))
+        result = await batcher.submit((reservation_id, request_id, reason, int(paid_too)))
         return _settlement(ReleaseOutcome(result[0]), reservation_id, result)
+
+    async def extend(self, reservation_id: str, extension_ms: int, idempotency_key: str, request_id: str) -> Settlement:
+        """Gives a live reservation `extension_ms` more, once. The same key gives the same answer. Raises as `reserve` does."""
+        batcher = self._batcher("extend", drop_of(reservation_id))
+        result = await batcher.submit((reservation_id, idempotency_key, request_id, extension_ms))
+        return _settlement(ExtendOutcome(result[0]), reservation_id, result)
 
     async def expire(self, drop_id: str, batch_size_max: int) -> int:
         """Ends overdue reservations, at most `batch_size_max`; how many it ended. Raises as `reserve` does."""
@@ -134,7 +150,7 @@ def _refused(result: list[Any]) -> Refused:
     return Refused(outcome, {name: result[1]} if name else {})
 
 
-def _settlement(outcome: ConfirmOutcome | ReleaseOutcome, reservation_id: str, result: list[Any]) -> Settlement:
+def _settlement(outcome: ConfirmOutcome | ReleaseOutcome | ExtendOutcome, reservation_id: str, result: list[Any]) -> Settlement:
     if outcome.value == "not_found":
         return Settlement(outcome, reservation_id, None)
     _, state, amount_minor, reserved_at_ms, expires_at_ms = result

@@ -1,6 +1,6 @@
 """The Lua scripts from Python: reading their headers, calling them, and the group commit in front of them.
 
-A call answers `("done", now_ms, results)` or `("recovering", epoch, [])`. Every writing script is idempotent by ids made
+A call answers `("done", now_ms, results, sequence)` or `("recovering", epoch, [])`. Every writing script is idempotent by ids made
 by the caller, so a call whose answer was lost is simply repeated with the same arguments until the deadline.
 """
 
@@ -120,8 +120,8 @@ def read_scripts(folder: Path) -> dict[str, Script]:
 class Scripts:
     """Calls scripts on one store and repeats what may have been lost.
 
-    Knows the highest epoch seen of each drop and sends it along: a store that has forgotten the drop, or went back to
-    an earlier epoch, answers "recovering" instead of acting.
+    Knows the highest epoch and the highest sequence seen of each drop and sends them along: a store that has forgotten the
+    drop, or went back in time, answers "recovering" instead of acting.
     """
 
     def __init__(self, client: Any, scripts: dict[str, Script], store: StoreSettings, batch: BatchSettings) -> None:
@@ -130,13 +130,19 @@ class Scripts:
         self._deadline_s = store.deadline_ms / 1000
         self._batch = batch
         self._epochs: dict[str, int] = {}
+        self._sequences: dict[str, int] = {}
         self.clock_ms = 0
         """Time for drops made with an injected clock; 0 in production."""
 
     def learn_epoch(self, drop_id: str, epoch: int) -> None:
-        """Remembers that the drop has reached `epoch`."""
+        """Remembers that the drop has reached `epoch`; sequences count within an epoch."""
         if epoch > self._epochs.get(drop_id, 0):
             self._epochs[drop_id] = epoch
+            self._sequences[drop_id] = 0
+
+    def seen(self, drop_id: str) -> tuple[int, int]:
+        """(epoch, sequence) this process has seen the drop reach; zeros when it has seen nothing."""
+        return self._epochs.get(drop_id, 0), self._sequences.get(drop_id, 0)
 
     async def call(self, name: str, drop_id: str, *arguments: bytes | str | int) -> tuple[int, Any]:
         """Runs a script that takes an envelope; answers (store time in ms, results).
@@ -148,10 +154,12 @@ class Scripts:
             ScriptError: the arguments break the script's contract.
         """
         for _ in range(2):
-            known = self._epochs.get(drop_id, 0)
-            envelope: bytes = msgpack.packb((known, self.clock_ms))
-            word, number, results = msgpack.unpackb(await self.run(name, drop_id, envelope, *arguments), strict_map_key=False)
+            known, sequence = self.seen(drop_id)
+            envelope: bytes = msgpack.packb((known, self.clock_ms, sequence))
+            word, number, results, *rest = msgpack.unpackb(await self.run(name, drop_id, envelope, *arguments), strict_map_key=False)
             if word == "done":
+                if known == self._epochs.get(drop_id, 0) and rest[0] > self._sequences.get(drop_id, 0):
+                    self._sequences[drop_id] = rest[0]
                 return number, results
             if number <= known:
                 break

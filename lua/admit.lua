@@ -5,9 +5,9 @@
 -- KEYS[3] tickets hash: ticket id to record
 -- KEYS[4] slots zset: queue numbers that count as active
 -- KEYS[5] returning zset: served numbers that wait for a slot again
--- ARGV[1] envelope msgpack: {epoch, clock_ms}
+-- ARGV[1] envelope msgpack: {epoch, clock_ms, sequence}
 -- ARGV[2] requests msgpack: array of {ticket_id, secret_hash, fresh_token_id}
--- RETURNS msgpack {"done", now_ms, results}, each {outcome, token_id, issued_at_ms, expires_at_ms, number}, or
+-- RETURNS msgpack {"done", now_ms, results, sequence}, each {outcome, token_id, issued_at_ms, expires_at_ms, number}, or
 --         {"not_yet", serving_number, number}, or {outcome, at_ms}; or {"recovering", epoch, {}}
 -- OUTCOMES admitted replayed not_yet not_open paused closed sold_out ticket_invalid recovering
 -- COST O(requests log slots)
@@ -85,9 +85,9 @@ end
 
 write_records(KEYS[3], ledger.tickets, ledger.tickets_changed)
 if #ledger.slots_add > 0 then
+  redis.call("HSET", KEYS[1], "admitted", drop.admitted + admitted, "sequence", next_sequence(drop))
   redis.call("ZADD", KEYS[4], "GT", unpack(ledger.slots_add))
   redis.call("ZREM", KEYS[5], unpack(ledger.slots_remove))
 end
 if #waiting_again > 0 then redis.call("ZADD", KEYS[5], unpack(waiting_again)) end
-if admitted > 0 then redis.call("HSET", KEYS[1], "admitted", drop.admitted + admitted) end
 return done(drop, results)

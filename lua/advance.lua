@@ -9,9 +9,9 @@
 -- KEYS[6] expiries zset: live reservations, for the picture
 -- KEYS[7] stats hash: totals for people
 -- KEYS[8] journal stream: changes of the drop's state
--- ARGV[1] envelope msgpack: {epoch, clock_ms}
+-- ARGV[1] envelope msgpack: {epoch, clock_ms, sequence}
 -- ARGV[2] pace msgpack: {beat_ms, rate_per_min}; a negative rate means the drop's own
--- RETURNS msgpack {"done", now_ms, {outcome, snapshot}}, or {"recovering", epoch, {}}
+-- RETURNS msgpack {"done", now_ms, {outcome, snapshot}, sequence}, or {"recovering", epoch, {}}
 -- OUTCOMES advanced held recovering
 -- COST O(admitted in this beat log slots), at most 1000
 -- INCLUDE arguments drop ledger snapshot
@@ -86,8 +86,10 @@ if admit > 0 then
   set("serving_number", first + admit)
   redis.call("XADD", KEYS[5], "*", "at_ms", string.format("%d", drop.now), "from", first, "to", first + admit)
 end
+-- A quiet beat tells nobody anything, so nothing is lost with it.
+if changed or admit > 0 then set("sequence", next_sequence(drop)) end
 redis.call("HSET", KEYS[1], unpack(fields))
 if changed then
-  redis.call("XADD", KEYS[8], "*", "v", "1", "d", cmsgpack.pack({drop.effective, drop.now}))
+  redis.call("XADD", KEYS[8], "*", "v", "1", "s", drop.sequence, "d", cmsgpack.pack({drop.effective, drop.now}))
 end
 return done(drop, {"advanced", snapshot(ledger, KEYS[3], KEYS[4], KEYS[6])})

@@ -2,8 +2,8 @@
 -- Ends a drop: nobody joins, is admitted or reserves any more. Live reservations may still be paid until they expire.
 -- KEYS[1] drop hash: state
 -- KEYS[2] journal stream: changes of the drop's state
--- ARGV[1] envelope msgpack: {epoch, clock_ms}
--- RETURNS msgpack {"done", now_ms, {outcome, closed_at_ms}}, or {"recovering", epoch, {}}
+-- ARGV[1] envelope msgpack: {epoch, clock_ms, sequence}
+-- RETURNS msgpack {"done", now_ms, {outcome, closed_at_ms}, sequence}, or {"recovering", epoch, {}}
 -- OUTCOMES closed replayed recovering
 -- COST O(1)
 -- INCLUDE arguments drop
@@ -16,6 +16,6 @@ if drop.state == "closed" then return done(drop, {"replayed", drop.state_at_ms})
 local entries = drop.entries
 if entries == "" then entries = tostring(drop.joined) end
 redis.call("HSET", KEYS[1], "state", "closed", "state_at_ms", drop.now, "entries", entries, "closes_at_ms",
-  string.format("%d", math.min(drop.now, drop.closes_at_ms)))
-redis.call("XADD", KEYS[2], "*", "v", "1", "d", cmsgpack.pack({"closed", drop.now}))
+  string.format("%d", math.min(drop.now, drop.closes_at_ms)), "sequence", next_sequence(drop))
+redis.call("XADD", KEYS[2], "*", "v", "1", "s", drop.sequence, "d", cmsgpack.pack({"closed", drop.now}))
 return done(drop, {"closed", drop.now})

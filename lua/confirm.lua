@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- A reservation is paid: its units are sold. Exactly one of confirm and expire wins, by the state found here.
--- Paid after the reservation ended: the units are taken again if they are free, otherwise the money goes back.
+-- Paid after the reservation ended: the units are taken again if they are free, otherwise the money goes back. So does
+-- a second payment, and one of another amount that a provider reports.
 -- KEYS[1] drop hash: rules
 -- KEYS[2] stock hash: units
 -- KEYS[3] tickets hash: ticket id to record
@@ -9,10 +10,10 @@
 -- KEYS[6] slots zset: queue numbers that count as active
 -- KEYS[7] stats hash: totals for people
 -- KEYS[8] journal stream: what the reconciler reads
--- ARGV[1] envelope msgpack: {epoch, clock_ms}
+-- ARGV[1] envelope msgpack: {epoch, clock_ms, sequence}
 -- ARGV[2] requests msgpack: array of {reservation_id, payment_reference, amount_minor, request_id, confirm_key}; the
 --         key is the caller's Idempotency-Key, empty for a webhook
--- RETURNS msgpack {"done", now_ms, results}, each {outcome, state, amount_minor, reserved_at_ms, expires_at_ms} or
+-- RETURNS msgpack {"done", now_ms, results, sequence}, each {outcome, state, amount_minor, reserved_at_ms, expires_at_ms} or
 --         {"not_found", 0}; or {"recovering", epoch, {}}
 -- OUTCOMES confirmed replayed key_reused payment_conflict amount_mismatch refund_due not_found recovering
 -- COST O(requests)
@@ -33,6 +34,8 @@ local ledger = ledger_new(drop)
 if not ledger_read_stock(ledger, KEYS[2]) then return recovering(drop.epoch) end
 read_reservations(ledger, KEYS[4], KEYS[3], ids)
 check_types(KEYS[5], KEYS[6], KEYS[7], KEYS[8])
+
+local SURPLUS_REMEMBERED_MAX = 16
 
 local function sell(id, reservation, request)
   reservation[RESERVATION_STATE] = STATE_CONFIRMED
@@ -79,12 +82,38 @@ local function settle_late(id, reservation, request)
   return answer("refund_due", reservation)
 end
 
+local function is_surplus(reservation, payment_reference)
+  local surplus = reservation[RESERVATION_SURPLUS]
+  for i = 1, surplus and #surplus or 0 do
+    if surplus[i] == payment_reference then return true end
+  end
+  return false
+end
+
+-- Money that came although nothing is to be paid with it goes back, and is on record until it has.
+local function note_surplus(id, reservation, request, reason)
+  if is_surplus(reservation, request[2]) then return end
+  local surplus = reservation[RESERVATION_SURPLUS] or {}
+  if #surplus < SURPLUS_REMEMBERED_MAX then
+    surplus[#surplus + 1] = request[2]
+    reservation[RESERVATION_EXTEND_KEY] = reservation[RESERVATION_EXTEND_KEY] or ""
+    reservation[RESERVATION_SURPLUS] = surplus
+    ledger.reservations_changed[id] = true
+  end
+  record(ledger, "surplus", id, reservation, request[4], reason)
+  local transition = ledger.transitions[#ledger.transitions]
+  transition[TRANSITION_AMOUNT_MINOR], transition[TRANSITION_PAYMENT_REFERENCE] = request[3], request[2]
+end
+
 -- What to say of a payment for a reservation that has one already.
-local function settled_word(reservation, request)
+local function settle_again(id, reservation, request)
   local same_payment = reservation[RESERVATION_PAYMENT_REFERENCE] == request[2]
   local same_body = same_payment and reservation[RESERVATION_AMOUNT_MINOR] == request[3]
   if request[5] ~= "" and request[5] == reservation[RESERVATION_CONFIRM_KEY] and not same_body then return "key_reused" end
-  if not same_payment then return "payment_conflict" end
+  if not same_payment then
+    note_surplus(id, reservation, request, "paid_twice")
+    return "payment_conflict"
+  end
   return reservation[RESERVATION_STATE] == STATE_CONFIRMED and "replayed" or "refund_due"
 end
 
@@ -95,10 +124,15 @@ for i = 1, #requests do
   local state = reservation and reservation[RESERVATION_STATE]
   if not reservation then
     results[i] = {"not_found", 0}
-  elseif state == STATE_CONFIRMED or state == STATE_REFUND_DUE then
-    results[i] = answer(settled_word(reservation, request), reservation)
+  elseif state == STATE_CONFIRMED or state == STATE_REFUND_DUE or state == STATE_CANCELLED then
+    results[i] = answer(settle_again(id, reservation, request), reservation)
   elseif request[3] ~= reservation[RESERVATION_AMOUNT_MINOR] then
+    -- A storefront that names another amount made a mistake; a provider reports money that did come.
+    if request[5] == "" then note_surplus(id, reservation, request, "amount_mismatch") end
     results[i] = answer("amount_mismatch", reservation)
+  elseif is_surplus(reservation, request[2]) then
+    -- What goes back to the shopper cannot pay as well.
+    results[i] = answer("payment_conflict", reservation)
   elseif state == STATE_RESERVED and drop.now < reservation[RESERVATION_EXPIRES_AT_MS] then
     results[i] = sell(id, reservation, request)
   else
@@ -114,7 +148,7 @@ for i = 1, #requests do
 end
 
 ledger_write(ledger, {
-  stock = KEYS[2], tickets = KEYS[3], reservations = KEYS[4], expiries = KEYS[5], slots = KEYS[6], stats = KEYS[7],
-  journal = KEYS[8],
+  drop = KEYS[1], stock = KEYS[2], tickets = KEYS[3], reservations = KEYS[4], expiries = KEYS[5], slots = KEYS[6],
+  stats = KEYS[7], journal = KEYS[8],
 })
 return done(drop, results)

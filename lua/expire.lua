@@ -8,9 +8,9 @@
 -- KEYS[6] slots zset: queue numbers that count as active
 -- KEYS[7] stats hash: totals for people
 -- KEYS[8] journal stream: what the reconciler reads
--- ARGV[1] envelope msgpack: {epoch, clock_ms}
+-- ARGV[1] envelope msgpack: {epoch, clock_ms, sequence}
 -- ARGV[2] batch_size_max integer: reservations ended by this call at most, 1 to 1000
--- RETURNS msgpack {"done", now_ms, {"expired", ended}}, or {"recovering", epoch, {}}
+-- RETURNS msgpack {"done", now_ms, {"expired", ended}, sequence}, or {"recovering", epoch, {}}
 -- OUTCOMES expired recovering
 -- COST O(reservations ended)
 -- INCLUDE arguments drop ledger
@@ -41,7 +41,7 @@ for i = 1, #ids do
 end
 
 ledger_write(ledger, {
-  stock = KEYS[2], tickets = KEYS[3], reservations = KEYS[4], expiries = KEYS[5], slots = KEYS[6], stats = KEYS[7],
-  journal = KEYS[8],
+  drop = KEYS[1], stock = KEYS[2], tickets = KEYS[3], reservations = KEYS[4], expiries = KEYS[5], slots = KEYS[6],
+  stats = KEYS[7], journal = KEYS[8],
 })
 return done(drop, {"expired", ended})

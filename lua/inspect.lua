@@ -9,10 +9,10 @@
 -- KEYS[7] returning zset: served numbers that wait for a slot again
 -- KEYS[8] stats hash: totals for people
 -- KEYS[9] journal stream: its length
--- ARGV[1] envelope msgpack: {epoch, clock_ms}
+-- ARGV[1] envelope msgpack: {epoch, clock_ms, sequence}
 -- ARGV[2] wanted msgpack: {ticket ids, reservation ids}, at most 1024 of each
 -- RETURNS msgpack {"done", now_ms, {"found", definition, snapshot, stats (name, total, …), journal length, tickets,
---         reservations}}, records in the order asked for, false where there is none; or {"recovering", epoch, {}}
+--         reservations}, sequence}, records in the order asked for, false where there is none; or {"recovering", epoch, {}}
 -- OUTCOMES found recovering
 -- COST O(SKUs + ids)
 -- INCLUDE arguments drop ledger snapshot

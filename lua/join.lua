@@ -3,9 +3,9 @@
 -- KEYS[1] drop hash: state and the count of places given
 -- KEYS[2] stock hash: whether anything is left to wait for
 -- KEYS[3] tickets hash: ticket id to record
--- ARGV[1] envelope msgpack: {epoch, clock_ms}
+-- ARGV[1] envelope msgpack: {epoch, clock_ms, sequence}
 -- ARGV[2] requests msgpack: array of {ticket_id, secret_hash}
--- RETURNS msgpack {"done", now_ms, results}, each {outcome, number, late (0 or 1), joined_at_ms} or {outcome, at_ms};
+-- RETURNS msgpack {"done", now_ms, results, sequence}, each {outcome, number, late (0 or 1), joined_at_ms} or {outcome, at_ms};
 --         or {"recovering", epoch, {}}
 -- OUTCOMES joined replayed not_open closed sold_out room_full ticket_invalid recovering
 -- COST O(requests)
@@ -54,6 +54,6 @@ end
 
 if joined > drop.joined then
   write_records(KEYS[3], ledger.tickets, ledger.tickets_changed)
-  redis.call("HSET", KEYS[1], "joined", joined, "entries", entries)
+  redis.call("HSET", KEYS[1], "joined", joined, "entries", entries, "sequence", next_sequence(drop))
 end
 return done(drop, results)

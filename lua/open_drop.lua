@@ -45,6 +45,7 @@ for i = 1, #skus do
   units[n + 7], units[n + 8] = "sold:" .. sku, sold
   units[n + 9], units[n + 10] = "price:" .. sku, string.format("%d", whole(s[5], 0, PRICE_MAX, "price_minor"))
   units[n + 11], units[n + 12] = "limit:" .. sku, whole(s[6], 1, 1e7, "limit_per_shopper")
+  units[n + 13], units[n + 14] = "draining:" .. sku, 0
 end
 
 local stored = redis.call("HMGET", KEYS[1], "digest", "epoch")
@@ -57,6 +58,6 @@ if units_there > 0 then return cmsgpack.pack({"exists", 0}) end
 redis.call("HSET", KEYS[2], unpack(units))
 redis.call("HSET", KEYS[1], "state", "scheduled", "state_at_ms", 0, "digest", digest, "definition", json, "skus",
   cmsgpack.pack(names), "joined", 0, "entries", "", "key", "", "notice", "", "serving_number", 0, "admitted", 0,
-  "beat", 0, "credit", 0, "advanced_at_ms", 0, "clock", rules.clock == "injected" and "injected" or "store",
+  "beat", 0, "credit", 0, "advanced_at_ms", 0, "sequence", 1, "fenced", "", "clock", rules.clock == "injected" and "injected" or "store",
   unpack(fields))
 return cmsgpack.pack({"opened", rules.epoch})

@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- Gives reservations back before they are paid; the units are on sale again at once.
+-- Gives reservations back; the units are on sale again at once. A paid one only where the caller may cancel orders: then
+-- its money goes back as well.
 -- KEYS[1] drop hash: rules
 -- KEYS[2] stock hash: units
 -- KEYS[3] tickets hash: ticket id to record
@@ -8,11 +9,11 @@
 -- KEYS[6] slots zset: queue numbers that count as active
 -- KEYS[7] stats hash: totals for people
 -- KEYS[8] journal stream: what the reconciler reads
--- ARGV[1] envelope msgpack: {epoch, clock_ms}
--- ARGV[2] requests msgpack: array of {reservation_id, request_id, reason}
--- RETURNS msgpack {"done", now_ms, results}, each {outcome, state, amount_minor, reserved_at_ms, expires_at_ms} or
+-- ARGV[1] envelope msgpack: {epoch, clock_ms, sequence}
+-- ARGV[2] requests msgpack: array of {reservation_id, request_id, reason, paid_too (0 or 1)}
+-- RETURNS msgpack {"done", now_ms, results, sequence}, each {outcome, state, amount_minor, reserved_at_ms, expires_at_ms} or
 --         {"not_found", 0}; or {"recovering", epoch, {}}
--- OUTCOMES released replayed expired confirmed not_found recovering
+-- OUTCOMES released cancelled replayed expired confirmed not_found recovering
 -- COST O(requests)
 -- INCLUDE arguments drop ledger
 
@@ -24,6 +25,7 @@ for i = 1, #requests do
   ids[i] = text(requests[i][1], 128, "reservation_id")
   text_or_empty(requests[i][2], 128, "request_id")
   text(requests[i][3], 64, "reason")
+  whole(requests[i][4], 0, 1, "paid_too")
 end
 local ledger = ledger_new(drop)
 if not ledger_read_stock(ledger, KEYS[2]) then return recovering(drop.epoch) end
@@ -32,7 +34,7 @@ check_types(KEYS[5], KEYS[6], KEYS[7], KEYS[8])
 
 local WORDS = {
   [STATE_CONFIRMED] = "confirmed", [STATE_RELEASED] = "replayed", [STATE_EXPIRED] = "expired",
-  [STATE_REFUND_DUE] = "expired",
+  [STATE_REFUND_DUE] = "expired", [STATE_CANCELLED] = "replayed",
 }
 
 local results = {}
@@ -43,7 +45,11 @@ for i = 1, #requests do
     results[i] = {"not_found", 0}
   else
     local word = WORDS[reservation[RESERVATION_STATE]]
-    if not word then
+    if word == "confirmed" and requests[i][4] == 1 then
+      word = "cancelled"
+      take_back(ledger, id, reservation)
+      record(ledger, "cancelled", id, reservation, requests[i][2], requests[i][3])
+    elseif not word then
       word = "released"
       give_back(ledger, id, reservation, STATE_RELEASED)
       record(ledger, "released", id, reservation, requests[i][2], requests[i][3])
@@ -53,7 +59,7 @@ for i = 1, #requests do
 end
 
 ledger_write(ledger, {
-  stock = KEYS[2], tickets = KEYS[3], reservations = KEYS[4], expiries = KEYS[5], slots = KEYS[6], stats = KEYS[7],
-  journal = KEYS[8],
+  drop = KEYS[1], stock = KEYS[2], tickets = KEYS[3], reservations = KEYS[4], expiries = KEYS[5], slots = KEYS[6],
+  stats = KEYS[7], journal = KEYS[8],
 })
 return done(drop, results)

@@ -10,10 +10,10 @@
 -- KEYS[6] slots zset: queue numbers that count as active
 -- KEYS[7] stats hash: totals for people
 -- KEYS[8] journal stream: what the reconciler reads
--- ARGV[1] envelope msgpack: {epoch, clock_ms}
+-- ARGV[1] envelope msgpack: {epoch, clock_ms, sequence}
 -- ARGV[2] requests msgpack: array of {reservation_id, ticket_id, token_id, request_id, items}; items is an array of
 --         {sku, quantity}, each SKU once and always in the same order, so that a repetition compares equal
--- RETURNS msgpack {"done", now_ms, results}, each {outcome, state, amount_minor, reserved_at_ms, expires_at_ms},
+-- RETURNS msgpack {"done", now_ms, results, sequence}, each {outcome, state, amount_minor, reserved_at_ms, expires_at_ms},
 --         {"sold_out", {sku, left, sku, left, …}}, {"limit_reached", limit, held} or {outcome, at_ms};
 --         or {"recovering", epoch, {}}
 -- OUTCOMES reserved replayed key_reused not_open paused closed token_invalid token_expired unknown_sku limit_reached sold_out recovering
@@ -141,7 +141,7 @@ end
 if taken_units > 0 then count(ledger, "reserved_units", taken_units) end
 
 ledger_write(ledger, {
-  stock = KEYS[2], tickets = KEYS[3], reservations = KEYS[4], expiries = KEYS[5], slots = KEYS[6], stats = KEYS[7],
-  journal = KEYS[8],
+  drop = KEYS[1], stock = KEYS[2], tickets = KEYS[3], reservations = KEYS[4], expiries = KEYS[5], slots = KEYS[6],
+  stats = KEYS[7], journal = KEYS[8],
 })
 return done(drop, results)

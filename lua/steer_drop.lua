@@ -2,9 +2,9 @@
 -- A merchant's hand on a drop: pause, resume, open before its time, another rate or capacity, a notice to the waiting.
 -- KEYS[1] drop hash: state and rules
 -- KEYS[2] journal stream: changes of the drop's state
--- ARGV[1] envelope msgpack: {epoch, clock_ms}
+-- ARGV[1] envelope msgpack: {epoch, clock_ms, sequence}
 -- ARGV[2] command msgpack: {word, value}; words pause, resume, open, rate_per_min, capacity, notice
--- RETURNS msgpack {"done", now_ms, {outcome, state}}, or {"recovering", epoch, {}}
+-- RETURNS msgpack {"done", now_ms, {outcome, state}, sequence}, or {"recovering", epoch, {}}
 -- OUTCOMES done unchanged refused recovering
 -- COST O(1)
 -- INCLUDE arguments drop
@@ -16,12 +16,18 @@ local word, value = text(command[1], 16, "word"), command[2]
 redis.call("XLEN", KEYS[2])
 
 local function enter(state, ...)
-  redis.call("HSET", KEYS[1], "state", state, "state_at_ms", drop.now, ...)
-  redis.call("XADD", KEYS[2], "*", "v", "1", "d", cmsgpack.pack({state, drop.now}))
+  redis.call("HSET", KEYS[1], "sequence", next_sequence(drop), "state", state, "state_at_ms", drop.now, ...)
+  redis.call("XADD", KEYS[2], "*", "v", "1", "s", drop.sequence, "d", cmsgpack.pack({state, drop.now}))
   return done(drop, {"done", state})
 end
 
 local state = drop.effective
+
+local function set()
+  if drop[word] ~= value then redis.call("HSET", KEYS[1], word, value, "sequence", next_sequence(drop)) end
+  return done(drop, {"done", state})
+end
+
 local before_opening = state == "scheduled" or state == "waiting"
 if word == "pause" then
   if state == "paused" then return done(drop, {"unchanged", state}) end
@@ -39,14 +45,10 @@ elseif word == "open" then
   end
 elseif word == "rate_per_min" or word == "capacity" then
   whole(value, 1, 1e7, word)
-  if state ~= "closed" then
-    redis.call("HSET", KEYS[1], word, value)
-    return done(drop, {"done", state})
-  end
+  if state ~= "closed" then return set() end
 elseif word == "notice" then
   text_or_empty(value, 500, word)
-  redis.call("HSET", KEYS[1], word, value)
-  return done(drop, {"done", state})
+  return set()
 else
   bad_argument("word must be pause, resume, open, rate_per_min, capacity or notice")
 end

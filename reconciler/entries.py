@@ -50,6 +50,20 @@ class ReservationTransition(Struct, frozen=True, array_like=True, forbid_unknown
     """empty when none"""
 
 
+class StockChange(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    """The allotment of a SKU changed."""
+
+    change_id: _Text
+    """the merchant's adjustment, or `drain:…` for units withdrawn when a reservation ended; counts once"""
+    sku: _Text
+    delta: Annotated[int, Meta(ge=-INTEGER_MAX, le=INTEGER_MAX)]
+    allotment: _Natural
+    """the store's, after the change"""
+    at_ms: _Natural
+    reason: _Text
+    """added, withdrawn or drained"""
+
+
 class DropEvent(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """A drop changed its state."""
 
@@ -62,7 +76,10 @@ class Entry:
     """One journal entry, understood."""
 
     entry_id: str
+    sequence: int = 0
+    """the drop's count of changes when this one was made"""
     transitions: tuple[ReservationTransition, ...] = ()
+    stock_changes: tuple[StockChange, ...] = ()
     event: DropEvent | None = None
 
 
@@ -75,7 +92,9 @@ class UnreadableEntry:
 
 
 _TRANSITIONS = msgspec.msgpack.Decoder(tuple[ReservationTransition, ...])
+_STOCK_CHANGES = msgspec.msgpack.Decoder(tuple[StockChange, ...])
 _EVENT = msgspec.msgpack.Decoder(DropEvent)
+_KINDS = (b"e", b"a", b"d")
 
 
 def read_entry(entry_id: str, fields: Mapping[bytes, bytes]) -> Entry | UnreadableEntry:
@@ -83,11 +102,22 @@ def read_entry(entry_id: str, fields: Mapping[bytes, bytes]) -> Entry | Unreadab
     version = fields.get(b"v")
     if version != VERSION:
         return UnreadableEntry(entry_id, f"version {version!r} is not known")
+    if not any(kind in fields for kind in _KINDS):
+        return UnreadableEntry(entry_id, "neither transitions nor stock changes nor an event")
     try:
-        if b"e" in fields:
-            return Entry(entry_id, transitions=_TRANSITIONS.decode(fields[b"e"]))
-        if b"d" in fields:
-            return Entry(entry_id, event=_EVENT.decode(fields[b"d"]))
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return Entry(
+            entry_id,
+            sequence=_sequence(fields.get(b"s", b"0")),
+            transitions=_TRANSITIONS.decode(fields[b"e"]) if b"e" in fields else (),
+            stock_changes=_STOCK_CHANGES.decode(fields[b"a"]) if b"a" in fields else (),
+            event=_EVENT.decode(fields[b"d"]) if b"d" in fields else None,
+        )
+    except (msgspec.DecodeError, ValueError) as error:
         return UnreadableEntry(entry_id, str(error))
-    return UnreadableEntry(entry_id, "neither transitions nor an event")
+
+
+def _sequence(text: bytes) -> int:
+    number = int(text)
+    if not 0 <= number <= INTEGER_MAX:
+        raise ValueError(f"the sequence {number} is out of range")
+    return number

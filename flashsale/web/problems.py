@@ -248,7 +248,7 @@ def of_release(settlement: Settlement) -> Problem | None:
     outcome = settlement.outcome
     assert isinstance(outcome, ReleaseOutcome)
     match outcome:
-        case ReleaseOutcome.RELEASED | ReleaseOutcome.REPLAYED:
+        case ReleaseOutcome.RELEASED | ReleaseOutcome.CANCELLED | ReleaseOutcome.REPLAYED:
             return None
         case ReleaseOutcome.EXPIRED:
             return problem(Code.RESERVATION_EXPIRED)

@@ -6,9 +6,11 @@ local DROP_FIELDS = {
   "state", "epoch", "joins_at_ms", "opens_at_ms", "closes_at_ms", "rate_per_min", "capacity", "claim_window_ms",
   "reservation_ttl_ms", "token_ttl_ms", "limit_per_shopper", "tickets_max", "reservations_per_shopper_max", "joined",
   "serving_number", "admitted", "beat", "credit", "advanced_at_ms", "state_at_ms",
-  "skus", "entries", "key", "notice", "digest", "clock",
+  "sequence", "skus", "entries", "key", "notice", "digest", "clock", "fenced",
 }
-local DROP_TEXT = {state = true, skus = true, entries = true, key = true, notice = true, digest = true, clock = true}
+local DROP_TEXT = {
+  state = true, skus = true, entries = true, key = true, notice = true, digest = true, clock = true, fenced = true,
+}
 
 local function store_time_ms()
   local time = redis.call("TIME")
@@ -24,12 +26,14 @@ local function state_at(drop, now)
   return "scheduled"
 end
 
--- `envelope`: msgpack {epoch the caller knows or 0, clock_ms or 0}. Answers nil when the drop, or the epoch the caller
--- has seen, is not in this store. Only a drop made for tests ("clock" = "injected") takes its time from the caller.
+-- `envelope`: msgpack {epoch the caller knows or 0, clock_ms or 0, sequence the caller has seen or 0}. Answers nil when
+-- the drop, its epoch, or a change the caller has seen is not in this store, and when the drop is fenced off. Only a drop
+-- made for tests ("clock" = "injected") takes its time from the caller.
 local function load_drop(key, envelope)
-  local head = unpack_array(envelope, 2, "envelope")
+  local head = unpack_array(envelope, 3, "envelope")
   local epoch = whole(head[1], 0, 2 ^ 53, "epoch")
   local clock_ms = whole(head[2] or 0, 0, 2 ^ 53, "clock_ms")
+  local seen = whole(head[3] or 0, 0, 2 ^ 53, "sequence")
   local values = redis.call("HMGET", key, unpack(DROP_FIELDS))
   local drop = {}
   for i = 1, #DROP_FIELDS do
@@ -38,11 +42,17 @@ local function load_drop(key, envelope)
     if not value then return nil, 0 end
     drop[name] = value
   end
-  if epoch ~= 0 and epoch ~= drop.epoch then return nil, drop.epoch end
+  if drop.fenced ~= "" or epoch ~= 0 and (epoch ~= drop.epoch or seen > drop.sequence) then return nil, drop.epoch end
   drop.now = (drop.clock == "injected" and clock_ms > 0) and clock_ms or store_time_ms()
   drop.skus = cmsgpack.unpack(drop.skus)
   drop.effective = state_at(drop, drop.now)
   return drop
+end
+
+-- Every call that changes something takes the next number. A store that has gone back in time is found by it.
+local function next_sequence(drop)
+  drop.sequence = drop.sequence + 1
+  return drop.sequence
 end
 
 local function recovering(epoch)
@@ -50,5 +60,5 @@ local function recovering(epoch)
 end
 
 local function done(drop, results)
-  return cmsgpack.pack({"done", drop.now, results})
+  return cmsgpack.pack({"done", drop.now, results, drop.sequence})
 end

@@ -10,14 +10,17 @@ local TICKET_RESERVATIONS, TICKET_LIVE, TICKET_UNITS, TICKET_HELD = 9, 10, 11, 1
 local RESERVATION_STATE, RESERVATION_TICKET_ID, RESERVATION_NUMBER, RESERVATION_ITEMS = 1, 2, 3, 4
 local RESERVATION_AMOUNT_MINOR, RESERVATION_RESERVED_AT_MS, RESERVATION_EXPIRES_AT_MS = 5, 6, 7
 local RESERVATION_PAYMENT_REFERENCE, RESERVATION_REQUEST_ID, RESERVATION_CONFIRM_KEY = 8, 9, 10
+-- Not there until they are needed, so that the usual record stays short.
+local RESERVATION_EXTEND_KEY, RESERVATION_SURPLUS = 11, 12
 
 local STATE_RESERVED, STATE_CONFIRMED, STATE_RELEASED, STATE_EXPIRED, STATE_REFUND_DUE = 1, 2, 3, 4, 5
+local STATE_CANCELLED = 6
 
 local function ledger_new(drop)
   return {
     drop = drop, stock = {}, stock_changed = {}, tickets = {}, tickets_changed = {}, reservations = {},
     reservations_changed = {}, expiries_add = {}, expiries_remove = {}, slots_add = {}, slots_remove = {},
-    transitions = {}, stats = {},
+    transitions = {}, stock_changes = {}, stats = {},
   }
 end
 
@@ -25,9 +28,10 @@ end
 local function ledger_read_stock(ledger, key)
   local fields, skus = {}, ledger.drop.skus
   for i = 1, #skus do
-    local at, sku = (i - 1) * 6, skus[i]
+    local at, sku = (i - 1) * 7, skus[i]
     fields[at + 1], fields[at + 2], fields[at + 3] = "allotment:" .. sku, "available:" .. sku, "reserved:" .. sku
     fields[at + 4], fields[at + 5], fields[at + 6] = "sold:" .. sku, "price:" .. sku, "limit:" .. sku
+    fields[at + 7] = "draining:" .. sku
   end
   local values = redis.call("HMGET", key, unpack(fields))
   for i = 1, #fields do
@@ -35,10 +39,10 @@ local function ledger_read_stock(ledger, key)
     if not values[i] then return false end
   end
   for i = 1, #skus do
-    local at = (i - 1) * 6
+    local at = (i - 1) * 7
     ledger.stock[skus[i]] = {
       allotment = values[at + 1], available = values[at + 2], reserved = values[at + 3],
-      sold = values[at + 4], price = values[at + 5], limit = values[at + 6],
+      sold = values[at + 4], price = values[at + 5], limit = values[at + 6], draining = values[at + 7],
     }
   end
   return true
@@ -93,6 +97,26 @@ local function move_units(ledger, items, from, to)
   end
 end
 
+-- The allotment of a SKU changed by `delta`. The reconciler does the same to Postgres once per `id`.
+local function record_stock_change(ledger, id, sku, delta, reason)
+  local stock = ledger.stock[sku]
+  stock.allotment = stock.allotment + delta
+  ledger.stock_changed[sku] = true
+  ledger.stock_changes[#ledger.stock_changes + 1] = {id, sku, delta, stock.allotment, ledger.drop.now, reason}
+end
+
+-- Free units that are to be withdrawn leave the drop. The next number of the sequence makes their change's id: one call
+-- drains a SKU once.
+local function drain(ledger, sku)
+  local stock, drop = ledger.stock[sku], ledger.drop
+  local units = math.min(stock.draining, stock.available)
+  if units > 0 then
+    stock.draining, stock.available = stock.draining - units, stock.available - units
+    local id = string.format("drain:%d:%d:%s", drop.epoch, drop.sequence + 1, sku)
+    record_stock_change(ledger, id, sku, -units, "drained")
+  end
+end
+
 -- What the shopper holds goes up or down by `items`; `sign` is 1 or -1.
 local function hold_units(ticket, items, sign)
   local held = ticket[TICKET_HELD]
@@ -127,7 +151,22 @@ local function give_back(ledger, id, reservation, state)
   end
 end
 
+-- A paid order ends: its units go back on sale and its money goes back to the shopper.
+local function take_back(ledger, id, reservation)
+  move_units(ledger, reservation[RESERVATION_ITEMS], "sold", "available")
+  reservation[RESERVATION_STATE] = STATE_CANCELLED
+  ledger.reservations_changed[id] = true
+  local ticket_id = reservation[RESERVATION_TICKET_ID]
+  local ticket = ledger.tickets[ticket_id]
+  if ticket then
+    hold_units(ticket, reservation[RESERVATION_ITEMS], -1)
+    ledger.tickets_changed[ticket_id] = true
+  end
+end
+
 -- One self-contained step for the reconciler.
+local TRANSITION_AMOUNT_MINOR, TRANSITION_PAYMENT_REFERENCE = 8, 11
+
 local function record(ledger, kind, id, reservation, request_id, reason)
   ledger.transitions[#ledger.transitions + 1] = {
     kind, id, ledger.drop.now, request_id, reservation[RESERVATION_TICKET_ID], reservation[RESERVATION_NUMBER],
@@ -145,13 +184,26 @@ local function write_records(key, records, changed)
   if n > 0 then redis.call("HSET", key, unpack(arguments)) end
 end
 
+-- Everything at once, under the next number of the sequence; nothing at all when nothing but totals changed.
 local function ledger_write(ledger, keys)
   local stock = {}
   for sku in pairs(ledger.stock_changed) do
-    local now, n = ledger.stock[sku], #stock
+    local now = ledger.stock[sku]
+    if now.draining > 0 then drain(ledger, sku) end
+    local n = #stock
     stock[n + 1], stock[n + 2] = "available:" .. sku, now.available
     stock[n + 3], stock[n + 4] = "reserved:" .. sku, now.reserved
     stock[n + 5], stock[n + 6] = "sold:" .. sku, now.sold
+    if now.draining > 0 or #ledger.stock_changes > 0 then
+      stock[n + 7], stock[n + 8] = "allotment:" .. sku, now.allotment
+      stock[n + 9], stock[n + 10] = "draining:" .. sku, now.draining
+    end
+  end
+  local changes = {}
+  if #ledger.transitions > 0 then changes[1], changes[2] = "e", cmsgpack.pack(ledger.transitions) end
+  if #ledger.stock_changes > 0 then
+    changes[#changes + 1] = "a"
+    changes[#changes + 1] = cmsgpack.pack(ledger.stock_changes)
   end
   if #stock > 0 then redis.call("HSET", keys.stock, unpack(stock)) end
   write_records(keys.tickets, ledger.tickets, ledger.tickets_changed)
@@ -159,11 +211,14 @@ local function ledger_write(ledger, keys)
   if #ledger.expiries_remove > 0 then redis.call("ZREM", keys.expiries, unpack(ledger.expiries_remove)) end
   if #ledger.expiries_add > 0 then redis.call("ZADD", keys.expiries, unpack(ledger.expiries_add)) end
   if #ledger.slots_remove > 0 then redis.call("ZREM", keys.slots, unpack(ledger.slots_remove)) end
-  if #ledger.slots_add > 0 then redis.call("ZADD", keys.slots, unpack(ledger.slots_add)) end
+  -- An extended reservation may end after a later one: the slot is kept for the longest.
+  if #ledger.slots_add > 0 then redis.call("ZADD", keys.slots, "GT", unpack(ledger.slots_add)) end
   -- Totals are for people only: one that cannot be counted must not keep the journal from being written.
   for name, by in pairs(ledger.stats) do redis.pcall("HINCRBY", keys.stats, name, by) end
-  if #ledger.transitions > 0 then
-    redis.call("XADD", keys.journal, "*", "v", "1", "e", cmsgpack.pack(ledger.transitions))
+  if #changes > 0 then
+    local sequence = next_sequence(ledger.drop)
+    redis.call("HSET", keys.drop, "sequence", sequence)
+    redis.call("XADD", keys.journal, "*", "v", "1", "s", sequence, unpack(changes))
   end
 end
 

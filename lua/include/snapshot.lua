@@ -4,7 +4,7 @@ local function snapshot(ledger, slots, returning, expiries)
   local drop, skus = ledger.drop, {}
   for i = 1, #drop.skus do
     local stock = ledger.stock[drop.skus[i]]
-    skus[i] = {drop.skus[i], stock.allotment, stock.available, stock.reserved, stock.sold}
+    skus[i] = {drop.skus[i], stock.allotment, stock.available, stock.reserved, stock.sold, stock.draining}
   end
   return {
     drop.effective, drop.epoch, drop.joins_at_ms, drop.opens_at_ms, drop.closes_at_ms, drop.rate_per_min,

@@ -17,12 +17,16 @@ TICKET = (
 )  # fmt: skip
 RESERVATION = (
     "state", "ticket_id", "number", "items", "amount_minor", "reserved_at_ms", "expires_at_ms", "payment_reference", "request_id",
-    "confirm_key",
+    "confirm_key", "extend_key", "surplus",
 )  # fmt: skip
+NOT_YET = {"extend_key": "", "surplus": []}
+"""What the last positions of a reservation stand for while they are not there."""
 TRANSITION = (
     "kind", "reservation_id", "at_ms", "request_id", "ticket_id", "number", "items", "amount_minor", "reserved_at_ms",
     "expires_at_ms", "payment_reference", "reason",
 )  # fmt: skip
+STOCK_CHANGE = ("change_id", "sku", "delta", "allotment", "at_ms", "reason")
+ADJUSTMENT = ("sku", "delta", "drain", "at_ms")
 GONE = object()
 """In `changed`: the entry is removed."""
 
@@ -30,7 +34,7 @@ GONE = object()
 def ask(pipeline: Any, drop_id: str) -> None:
     """Queues the reads that `decode` needs, on a pipeline of either client."""
     keys = drop_keys(drop_id)
-    for key in (keys.drop, keys.stock, keys.tickets, keys.reservations, keys.stats):
+    for key in (keys.drop, keys.stock, keys.tickets, keys.reservations, keys.adjustments, keys.stats):
         pipeline.hgetall(key)
     for key in (keys.slots, keys.returning, keys.expiries):
         pipeline.zrange(key, 0, -1, withscores=True)
@@ -41,7 +45,7 @@ def ask(pipeline: Any, drop_id: str) -> None:
 
 def decode(drop_id: str, replies: list[Any]) -> State:
     """The state from the replies to `ask`; fails when there is any key besides the drop's."""
-    drop, stock, tickets, reservations, stats, slots, returning, expiries, served, journal, dead, present = replies
+    drop, stock, tickets, reservations, adjustments, stats, slots, returning, expiries, served, journal, dead, present = replies
     known = {getattr(drop_keys(drop_id), name).encode() for name in drop_keys(drop_id).__dataclass_fields__}
     assert set(present) <= known | {b"fs:drops"}
     return {
@@ -49,6 +53,7 @@ def decode(drop_id: str, replies: list[Any]) -> State:
         "stock": {name.decode(): int(value) for name, value in stock.items()},
         "tickets": {name.decode(): _record(TICKET, value) for name, value in tickets.items()},
         "reservations": {name.decode(): _record(RESERVATION, value) for name, value in reservations.items()},
+        "adjustments": {name.decode(): _record(ADJUSTMENT, value) for name, value in adjustments.items()},
         "stats": {name.decode(): int(value) for name, value in stats.items()},
         "slots": {int(member): int(score) for member, score in slots},
         "returning": {int(member): int(score) for member, score in returning},
@@ -60,7 +65,10 @@ def decode(drop_id: str, replies: list[Any]) -> State:
 
 
 def _record(names: tuple[str, ...], packed: bytes) -> dict[str, Any]:
-    record = dict(zip(names, msgpack.unpackb(packed), strict=True))
+    values = msgpack.unpackb(packed)
+    later = names[len(values) :]
+    assert set(later) <= NOT_YET.keys()
+    record = dict(zip(names, values, strict=False)) | {name: NOT_YET[name] for name in later}
     if "held" in record:
         record["held"] = dict(record["held"])  # an empty Lua table is packed as an empty array
     return record
@@ -68,12 +76,26 @@ def _record(names: tuple[str, ...], packed: bytes) -> dict[str, Any]:
 
 def _entry(fields: dict[bytes, bytes]) -> dict[str, Any]:
     assert fields.pop(b"v") == b"1"
-    [(name, packed)] = fields.items()
-    content = msgpack.unpackb(packed)
-    if name == b"d":
-        return {"drop": content}
-    assert name == b"e"
-    return {"transitions": [dict(zip(TRANSITION, transition, strict=True)) for transition in content]}
+    entry: dict[str, Any] = {"sequence": int(fields.pop(b"s"))}
+    assert fields.keys() <= {b"e", b"a"} or fields.keys() == {b"d"}
+    if b"d" in fields:
+        entry["drop"] = msgpack.unpackb(fields[b"d"])
+    if b"e" in fields:
+        entry["transitions"] = [dict(zip(TRANSITION, told, strict=True)) for told in msgpack.unpackb(fields[b"e"])]
+    if b"a" in fields:
+        entry["stock_changes"] = [dict(zip(STOCK_CHANGE, told, strict=True)) for told in msgpack.unpackb(fields[b"a"])]
+    return entry
+
+
+def conserved(state: State) -> bool:
+    """No unit is lost or made, none is owed, and nothing is on sale that is to be withdrawn."""
+    stock = state["stock"]
+    return all(
+        stock[f"allotment:{sku}"] == stock[f"available:{sku}"] + stock[f"reserved:{sku}"] + stock[f"sold:{sku}"]
+        and min(stock[f"{place}:{sku}"] for place in ("available", "reserved", "sold", "draining")) >= 0
+        and (stock[f"draining:{sku}"] == 0 or stock[f"available:{sku}"] == 0)
+        for sku in state["drop"]["skus"]
+    )
 
 
 def changed(state: State, **sections: Any) -> State:

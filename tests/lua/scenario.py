@@ -9,7 +9,7 @@ from typing import Any
 from tests.lua.world import World, t
 
 Start = Callable[[World], Awaitable[None]]
-HOT = frozenset({"join", "admit", "reserve", "confirm", "release"})
+HOT = frozenset({"join", "admit", "reserve", "confirm", "release", "extend"})
 """Scripts that take an array of requests and answer with an array of results."""
 
 
@@ -33,6 +33,8 @@ class Scenario:
     """refusals that are counted every time, also when the same request comes again"""
     replay: str = ""
     """the outcome of the same call repeated; the same outcome when empty"""
+    quiet: bool = False
+    """the changes are none that anybody is told of, so the sequence stays as it is"""
 
     @property
     def name(self) -> str:
@@ -60,9 +62,14 @@ def transition(kind: str, **fields: Any) -> dict[str, Any]:
     return usual | fields
 
 
-def entry(*transitions: dict[str, Any]) -> dict[str, Any]:
-    """A journal entry of transitions."""
-    return {"transitions": list(transitions)}
+def entry(*transitions: dict[str, Any], stock_changes: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    """A journal entry; the test adds the number of its sequence."""
+    return ({"transitions": list(transitions)} if transitions else {}) | ({"stock_changes": stock_changes} if stock_changes else {})
+
+
+def stock_change(change_id: str, sku: str, delta: int, allotment: int, after_ms: int, reason: str) -> dict[str, Any]:
+    """A change of a SKU's allotment as journalled."""
+    return {"change_id": change_id, "sku": sku, "delta": delta, "allotment": allotment, "at_ms": t(after_ms), "reason": reason}
 
 
 def reservation(**fields: Any) -> dict[str, Any]:
@@ -78,6 +85,8 @@ def reservation(**fields: Any) -> dict[str, Any]:
         "payment_reference": "",
         "request_id": "q-r1",
         "confirm_key": "",
+        "extend_key": "",
+        "surplus": [],
     }
     assert fields.keys() <= usual.keys()
     return usual | fields

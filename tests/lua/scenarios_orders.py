@@ -1,20 +1,28 @@
-"""Scenarios of reservations: reserve, confirm, release, expire."""
+"""Scenarios of reservations and units: reserve, confirm, release, extend, expire, adjust_stock."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import msgpack
+
 from tests.lua import world as w
 from tests.lua.dump import GONE
-from tests.lua.scenario import Scenario, entry, reservation, transition
-from tests.lua.world import World, paying, reserving, t
+from tests.lua.scenario import Scenario, entry, reservation, stock_change, transition
+from tests.lua.world import World, extending, paying, releasing, reserving, t
 
 AT = ([1, 1_500, t(1_000), t(61_000)],)
 
 
-def told(outcome: str, state: int, amount_minor: int = 1_500) -> list[Any]:
+def told(outcome: str, state: int, amount_minor: int = 1_500, expires_after_ms: int = 61_000) -> list[Any]:
     """The answer about ann's r1."""
-    return [outcome, state, amount_minor, t(1_000), t(61_000)]
+    return [outcome, state, amount_minor, t(1_000), t(expires_after_ms)]
+
+
+def surplus(reference: str, amount_minor: int, reason: str, **fields: Any) -> dict[str, Any]:
+    """The journal entry of a payment that pays nothing."""
+    payment = {"request_id": "q-confirm", "payment_reference": reference, "amount_minor": amount_minor, "reason": reason}
+    return entry(transition("surplus", **(payment | fields)))
 
 
 async def one_left(world: World) -> None:
@@ -51,6 +59,44 @@ async def released_and_still_listed(world: World) -> None:
     await w.released(world)
     await world.client.zadd(w.KEYS.expiries, {"r1": t(61_000)})
     world.at(61_000)
+
+
+async def paid_twice(world: World) -> None:
+    """Ann has paid r1 with pay and then with other."""
+    await w.confirmed(world)
+    assert (await world.confirm("r1", "other"))[0] == "payment_conflict"
+
+
+async def wrong_amount_paid(world: World) -> None:
+    """The provider has reported less than r1 costs."""
+    await w.reserved(world)
+    assert (await world.confirm("r1", "pay", 1_499))[0] == "amount_mismatch"
+
+
+async def extended_and_paid(world: World) -> None:
+    """Ann had more time and has paid."""
+    await w.extended(world)
+    assert (await world.confirm("r1"))[0] == "confirmed"
+
+
+async def drained(world: World) -> None:
+    """Ann's r1 has run out, and its unit of s1 was the last one and has left the drop."""
+    await w.draining(world)
+    world.at(61_000)
+    assert await world.expire() == 1
+
+
+async def adjusted_and_closed(world: World) -> None:
+    """Three units of s1 were added; then the drop ended."""
+    await w.reserved(world)
+    await world.adjust("a1", "s1", 3)
+    await world.close()
+
+
+async def often_adjusted(world: World) -> None:
+    """As many adjustments are on record as may be."""
+    await w.reserved(world)
+    await world.client.hset(w.KEYS.adjustments, mapping={f"b{number}": msgpack.packb(["s1", 1, 0, t(0)]) for number in range(10_000)})
 
 
 UNITS = {"available:s1": 4, "reserved:s1": 1, "available:s2": 2, "reserved:s2": 1}
@@ -188,15 +234,75 @@ CONFIRM = [
     Scenario(
         "confirm", "payment_conflict", w.confirmed_with_key, ([paying("r1", "other", key="k2")],), told("payment_conflict", 2),
         when="with another key",
+        changes={"reservations": {"r1": {"surplus": ["other"]}}, "journal": [surplus("other", 1_500, "paid_twice", at_ms=t(2_000))]},
     ),
     Scenario("confirm", "replayed", w.confirmed_with_key, ([paying("r1")],), told("replayed", 2), when="without the key"),
-    Scenario("confirm", "payment_conflict", w.confirmed, ([paying("r1", "other")],), told("payment_conflict", 2)),
+    Scenario(
+        "confirm", "payment_conflict", w.confirmed, ([paying("r1", "other", 7)],), told("payment_conflict", 2),
+        changes={"reservations": {"r1": {"surplus": ["other"]}}, "journal": [surplus("other", 7, "paid_twice", at_ms=t(2_000))]},
+    ),
+    Scenario("confirm", "payment_conflict", paid_twice, ([paying("r1", "other")],), told("payment_conflict", 2), when="once more"),
+    Scenario(
+        "confirm", "payment_conflict", paid_twice, ([paying("r1", "third")],), told("payment_conflict", 2), when="and a third",
+        changes={
+            "reservations": {"r1": {"surplus": ["other", "third"]}}, "journal": [surplus("third", 1_500, "paid_twice", at_ms=t(2_000))],
+        },
+    ),
     Scenario(
         "confirm", "payment_conflict", w.refund_due, ([paying("r1", "other", 1_000)],), told("payment_conflict", 5, 1_000),
         when="with money to go back",
+        changes={
+            "reservations": {"r1": {"surplus": ["other"]}},
+            "journal": [surplus("other", 1_000, "paid_twice", at_ms=t(61_000), items=[["s1", 1]])],
+        },
     ),
-    Scenario("confirm", "amount_mismatch", w.reserved, ([paying("r1", "pay", 1_499)],), told("amount_mismatch", 1)),
-    Scenario("confirm", "amount_mismatch", w.expired, ([paying("r1", "pay", 1_501)],), told("amount_mismatch", 4), when="and late"),
+    Scenario(
+        "confirm", "payment_conflict", w.cancelled, ([paying("r1", "other")],), told("payment_conflict", 6),
+        when="after the order was cancelled",
+        changes={"reservations": {"r1": {"surplus": ["other"]}}, "journal": [surplus("other", 1_500, "paid_twice", at_ms=t(3_000))]},
+    ),
+    Scenario(
+        "confirm", "payment_conflict", wrong_amount_paid, ([paying("r1")],), told("payment_conflict", 1),
+        when="because that payment goes back already",
+    ),
+    Scenario(
+        "confirm", "amount_mismatch", w.reserved, ([paying("r1", "pay", 1_499)],), told("amount_mismatch", 1),
+        changes={"reservations": {"r1": {"surplus": ["pay"]}}, "journal": [surplus("pay", 1_499, "amount_mismatch")]},
+    ),
+    Scenario(
+        "confirm", "amount_mismatch", w.expired, ([paying("r1", "pay", 1_501)],), told("amount_mismatch", 4), when="and late",
+        changes={"reservations": {"r1": {"surplus": ["pay"]}}, "journal": [surplus("pay", 1_501, "amount_mismatch", at_ms=t(61_000))]},
+    ),
+    Scenario(
+        "confirm", "amount_mismatch", w.reserved, ([paying("r1", "pay", 1_499, key="k")],), told("amount_mismatch", 1),
+        when="of a storefront, which can say it again",
+    ),
+    Scenario("confirm", "refund_due", w.cancelled, ([paying("r1")],), told("refund_due", 6), when="after the order was cancelled"),
+    Scenario(
+        "confirm", "confirmed", w.extended, ([paying("r1")],), told("confirmed", 2, expires_after_ms=91_000), after_ms=90_999,
+        when="in the time it was given", replay="replayed",
+        changes={
+            "stock": SOLD, "tickets": {"ann": {"live": 0}}, "reservations": {"r1": PAID}, "expiries": {"r1": GONE}, "slots": {0: GONE},
+            "journal": [
+                entry(
+                    transition("confirmed", at_ms=t(90_999), expires_at_ms=t(91_000), request_id="q-confirm", payment_reference="pay")
+                )
+            ],
+        },
+    ),
+    Scenario(
+        "confirm", "refund_due", drained, ([paying("r1")],), told("refund_due", 5), when="because the unit was withdrawn",
+        changes={
+            "reservations": {"r1": {"state": 5, "payment_reference": "pay"}}, "stats": {"late_payments_refused": 1},
+            "journal": [
+                entry(
+                    transition(
+                        "refund_due", at_ms=t(61_000), request_id="q-confirm", payment_reference="pay", reason="paid_after_expiry"
+                    )
+                )
+            ],
+        },
+    ),
     Scenario(
         "confirm", "refund_due", w.refund_due, ([paying("r1", "pay", 1_000)],), told("refund_due", 5, 1_000), when="again",
     ),
@@ -206,18 +312,51 @@ CONFIRM = [
 
 RELEASE = [
     Scenario(
-        "release", "released", w.reserved, ([["r1", "q", "shopper"]],), told("released", 3), after_ms=2_000, replay="replayed",
+        "release", "released", w.reserved, ([["r1", "q", "shopper", 0]],), told("released", 3), after_ms=2_000, replay="replayed",
         changes={
             "stock": BACK, "tickets": {"ann": EMPTY}, "reservations": {"r1": {"state": 3}}, "expiries": {"r1": GONE}, "slots": {0: GONE},
             "journal": [entry(transition("released", at_ms=t(2_000), request_id="q", reason="shopper"))],
         },
     ),
-    Scenario("release", "replayed", w.released, ([["r1", "q", "shopper"]],), told("replayed", 3)),
-    Scenario("release", "expired", w.expired, ([["r1", "q", "shopper"]],), told("expired", 4)),
-    Scenario("release", "expired", w.refund_due, ([["r1", "q", "shopper"]],), told("expired", 5, 1_000), when="and paid too late"),
-    Scenario("release", "confirmed", w.confirmed, ([["r1", "q", "shopper"]],), told("confirmed", 2)),
-    Scenario("release", "not_found", w.reserved, ([["r9", "q", "shopper"]],), ["not_found", 0]),
-    Scenario("release", "recovering", w.forgotten, ([["r1", "q", "shopper"]],), None),
+    Scenario("release", "replayed", w.released, ([["r1", "q", "shopper", 0]],), told("replayed", 3)),
+    Scenario("release", "expired", w.expired, ([["r1", "q", "shopper", 0]],), told("expired", 4)),
+    Scenario("release", "expired", w.refund_due, ([["r1", "q", "shopper", 0]],), told("expired", 5, 1_000), when="and paid too late"),
+    Scenario("release", "confirmed", w.confirmed, ([["r1", "q", "shopper", 0]],), told("confirmed", 2)),
+    Scenario("release", "not_found", w.reserved, ([["r9", "q", "shopper", 0]],), ["not_found", 0]),
+    Scenario("release", "confirmed", w.confirmed, ([releasing("r1")],), told("confirmed", 2), when="whoever asks"),
+    Scenario(
+        "release", "cancelled", w.confirmed, ([releasing("r1", paid_too=True)],), told("cancelled", 6), after_ms=3_000, replay="replayed",
+        changes={
+            "stock": {"sold:s1": 0, "available:s1": 5, "sold:s2": 0, "available:s2": 3}, "tickets": {"ann": EMPTY},
+            "reservations": {"r1": {"state": 6}},
+            "journal": [
+                entry(transition("cancelled", at_ms=t(3_000), request_id="q-release", payment_reference="pay", reason="shopper"))
+            ],
+        },
+    ),
+    Scenario(
+        "release", "released", w.reserved, ([releasing("r1", paid_too=True)],), told("released", 3), replay="replayed",
+        when="unpaid by one who may cancel",
+        changes={
+            "stock": BACK, "tickets": {"ann": EMPTY}, "reservations": {"r1": {"state": 3}}, "expiries": {"r1": GONE}, "slots": {0: GONE},
+            "journal": [entry(transition("released", request_id="q-release", reason="shopper"))],
+        },
+    ),
+    Scenario("release", "replayed", w.cancelled, ([releasing("r1")],), told("replayed", 6), when="when it was cancelled"),
+    Scenario(
+        "release", "released", w.draining, ([releasing("r1")],), told("released", 3), replay="replayed", when="and drained",
+        changes={
+            "stock": BACK | {"available:s1": 0, "allotment:s1": 0, "draining:s1": 0}, "tickets": {"ann": EMPTY},
+            "reservations": {"r1": {"state": 3}}, "expiries": {"r1": GONE}, "slots": {0: GONE},
+            "journal": [
+                entry(
+                    transition("released", request_id="q-release", reason="shopper"),
+                    stock_changes=[stock_change("drain:1:8:s1", "s1", -1, 0, 1_000, "drained")],
+                )
+            ],
+        },
+    ),
+    Scenario("release", "recovering", w.forgotten, ([["r1", "q", "shopper", 0]],), None),
 ]  # fmt: skip
 
 EXPIRE = [
@@ -232,17 +371,143 @@ EXPIRE = [
     Scenario("expire", "expired", w.confirmed, (100,), ["expired", 0], after_ms=99_000, when="none that is paid"),
     Scenario("expire", "expired", w.released, (100,), ["expired", 0], after_ms=99_000, when="none that was given back"),
     Scenario(
-        "expire", "expired", overdue_and_gone, (100,), ["expired", 0], when="none that is not there", changes={"expiries": {"r1": GONE}},
+        "expire", "expired", overdue_and_gone, (100,), ["expired", 0], when="none that is not there",
+        changes={"expiries": {"r1": GONE}}, quiet=True,
     ),
     Scenario(
         "expire", "expired", paid_and_still_listed, (100,), ["expired", 0], when="only the entry of one that is paid",
-        changes={"expiries": {"r1": GONE}},
+        changes={"expiries": {"r1": GONE}}, quiet=True,
     ),
     Scenario(
         "expire", "expired", released_and_still_listed, (100,), ["expired", 0], when="only the entry of one given back",
-        changes={"expiries": {"r1": GONE}},
+        changes={"expiries": {"r1": GONE}}, quiet=True,
+    ),
+    Scenario("expire", "expired", w.extended, (100,), ["expired", 0], after_ms=90_999, when="none that was given more time"),
+    Scenario(
+        "expire", "expired", w.draining, (100,), ["expired", 1], after_ms=61_000, when="and drained",
+        changes={
+            "stock": BACK | {"available:s1": 0, "allotment:s1": 0, "draining:s1": 0}, "tickets": {"ann": EMPTY},
+            "reservations": {"r1": {"state": 4}}, "expiries": {"r1": GONE}, "slots": {0: GONE}, "stats": {"expired_units": 2},
+            "journal": [
+                entry(
+                    transition("expired", at_ms=t(61_000), reason="expired"),
+                    stock_changes=[stock_change("drain:1:8:s1", "s1", -1, 0, 61_000, "drained")],
+                )
+            ],
+        },
     ),
     Scenario("expire", "recovering", w.forgotten, (100,), None),
 ]  # fmt: skip
 
-SCENARIOS = [*RESERVE, *CONFIRM, *RELEASE, *EXPIRE]
+EXTENDED = told("extended", 1, expires_after_ms=91_000)
+
+EXTEND = [
+    Scenario(
+        "extend", "extended", w.reserved, ([extending("r1")],), EXTENDED, after_ms=60_999, replay="replayed",
+        changes={
+            "reservations": {"r1": {"expires_at_ms": t(91_000), "extend_key": "k-extend"}}, "expiries": {"r1": t(91_000)},
+            "slots": {0: t(91_000)},
+            "journal": [entry(transition("extended", at_ms=t(60_999), expires_at_ms=t(91_000), request_id="q-extend"))],
+        },
+    ),
+    Scenario(
+        "extend", "replayed", w.extended, ([extending("r1", 7)],), told("replayed", 1, expires_after_ms=91_000), when="whatever is asked",
+    ),
+    Scenario(
+        "extend", "replayed", extended_and_paid, ([extending("r1")],), told("replayed", 2, expires_after_ms=91_000), when="when it is sold",
+    ),
+    Scenario(
+        "extend", "replayed", w.extended, ([extending("r1")],), told("replayed", 1, expires_after_ms=91_000), after_ms=91_000,
+        when="when it is over",
+    ),
+    Scenario(
+        "extend", "already_extended", w.extended, ([extending("r1", key="k2")],), told("already_extended", 1, expires_after_ms=91_000),
+    ),
+    Scenario("extend", "ended", w.reserved, ([extending("r1")],), told("ended", 1), after_ms=61_000, when="at this very millisecond"),
+    Scenario("extend", "ended", w.expired, ([extending("r1")],), told("ended", 4), when="by its time"),
+    Scenario("extend", "ended", w.released, ([extending("r1")],), told("ended", 3), when="given back"),
+    Scenario("extend", "ended", w.confirmed, ([extending("r1")],), told("ended", 2), when="paid"),
+    Scenario("extend", "ended", w.refund_due, ([extending("r1")],), told("ended", 5, 1_000), when="paid too late"),
+    Scenario("extend", "ended", w.cancelled, ([extending("r1")],), told("ended", 6), when="cancelled"),
+    Scenario("extend", "not_found", w.reserved, ([extending("r9")],), ["not_found", 0]),
+    Scenario("extend", "recovering", w.forgotten, ([extending("r1")],), None),
+]  # fmt: skip
+
+
+def adjustment(delta: int, *, drain: int = 0) -> dict[str, Any]:
+    """The record of an adjustment of s1."""
+    return {"sku": "s1", "delta": delta, "drain": drain, "at_ms": t(1_000)}
+
+
+ADJUST_STOCK = [
+    Scenario(
+        "adjust_stock", "adjusted", w.reserved, (["a1", "s1", 3, 0],), ["adjusted", 8, 7, 1, 0, 0], when="upwards", replay="replayed",
+        changes={
+            "stock": {"allotment:s1": 8, "available:s1": 7}, "adjustments": {"a1": adjustment(3)},
+            "journal": [entry(stock_changes=[stock_change("a1", "s1", 3, 8, 1_000, "added")])],
+        },
+    ),
+    Scenario(
+        "adjust_stock", "adjusted", w.reserved, (["a1", "s1", -4, 0],), ["adjusted", 1, 0, 1, 0, 0], when="down to what is held",
+        replay="replayed",
+        changes={
+            "stock": {"allotment:s1": 1, "available:s1": 0}, "adjustments": {"a1": adjustment(-4)},
+            "journal": [entry(stock_changes=[stock_change("a1", "s1", -4, 1, 1_000, "withdrawn")])],
+        },
+    ),
+    Scenario(
+        "adjust_stock", "adjusted", w.reserved, (["a1", "s1", -4, 1],), ["adjusted", 1, 0, 1, 0, 0], when="with nothing to drain",
+        replay="replayed",
+        changes={
+            "stock": {"allotment:s1": 1, "available:s1": 0}, "adjustments": {"a1": adjustment(-4, drain=1)},
+            "journal": [entry(stock_changes=[stock_change("a1", "s1", -4, 1, 1_000, "withdrawn")])],
+        },
+    ),
+    Scenario(
+        "adjust_stock", "adjusted", w.draining, (["a2", "s1", 3, 0],), ["adjusted", 3, 2, 1, 0, 0], when="upwards while it drains",
+        replay="replayed",
+        changes={
+            "stock": {"allotment:s1": 3, "available:s1": 2, "draining:s1": 0}, "adjustments": {"a2": adjustment(3)},
+            "journal": [
+                entry(
+                    stock_changes=[
+                        stock_change("a2", "s1", 3, 4, 1_000, "added"), stock_change("drain:1:8:s1", "s1", -1, 3, 1_000, "drained"),
+                    ]
+                )
+            ],
+        },
+    ),
+    Scenario(
+        "adjust_stock", "draining", w.reserved, (["a1", "s1", -5, 1],), ["draining", 1, 0, 1, 0, 1], replay="replayed",
+        changes={
+            "stock": {"allotment:s1": 1, "available:s1": 0, "draining:s1": 1}, "adjustments": {"a1": adjustment(-5, drain=1)},
+            "journal": [entry(stock_changes=[stock_change("a1", "s1", -4, 1, 1_000, "withdrawn")])],
+        },
+    ),
+    Scenario(
+        "adjust_stock", "draining", w.last_unit_reserved, (["a1", "s1", -1, 1],), ["draining", 1, 0, 1, 0, 1], when="with none free",
+        replay="replayed",
+        changes={
+            "stock": {"draining:s1": 1}, "adjustments": {"a1": adjustment(-1, drain=1)},
+            "journal": [entry(stock_changes=[stock_change("a1", "s1", 0, 1, 1_000, "withdrawn")])],
+        },
+    ),
+    Scenario("adjust_stock", "replayed", w.draining, (["a1", "s1", -5, 1],), ["replayed", 1, 0, 1, 0, 1]),
+    Scenario("adjust_stock", "replayed", adjusted_and_closed, (["a1", "s1", 3, 0],), ["replayed", 8, 7, 1, 0, 0], when="after the end"),
+    Scenario("adjust_stock", "key_reused", w.draining, (["a1", "s1", -4, 1],), ["key_reused", 1, 0, 1, 0, 1]),
+    Scenario("adjust_stock", "key_reused", w.draining, (["a1", "s2", -5, 1],), ["key_reused", 3, 2, 1, 0, 0], when="for another SKU"),
+    Scenario("adjust_stock", "key_reused", w.draining, (["a1", "s1", -5, 0],), ["key_reused", 1, 0, 1, 0, 1], when="in another way"),
+    Scenario("adjust_stock", "too_few", w.reserved, (["a1", "s1", -5, 0],), ["too_few", 5, 4, 1, 0, 0]),
+    Scenario("adjust_stock", "too_few", w.reserved, (["a1", "s1", -6, 1],), ["too_few", 5, 4, 1, 0, 0], when="even by draining"),
+    Scenario("adjust_stock", "too_few", w.draining, (["a2", "s1", -1, 1],), ["too_few", 1, 0, 1, 0, 1], when="because it drains already"),
+    Scenario("adjust_stock", "too_few", w.confirmed, (["a1", "s1", -5, 1],), ["too_few", 5, 4, 0, 1, 0], when="because one is sold"),
+    Scenario("adjust_stock", "too_many", w.reserved, (["a1", "s1", 9_999_996, 0],), ["too_many", 5, 4, 1, 0, 0]),
+    Scenario(
+        "adjust_stock", "too_many", often_adjusted, (["a1", "s1", 1, 0],), ["too_many", 5, 4, 1, 0, 0], when="adjustments",
+    ),
+    Scenario("adjust_stock", "closed", w.closed, (["a1", "s1", 1, 0],), ["closed", 5, 4, 1, 0, 0]),
+    Scenario("adjust_stock", "unknown_sku", w.reserved, (["a1", "s9", 1, 0],), ["unknown_sku"]),
+    Scenario("adjust_stock", "recovering", w.forgotten, (["a1", "s1", 1, 0],), None),
+]  # fmt: skip
+
+SCENARIOS = [*RESERVE, *CONFIRM, *RELEASE, *EXTEND, *EXPIRE, *ADJUST_STOCK]

@@ -41,10 +41,12 @@ FRESH_DROP = {name: str(value) for name, value in RULES.items()} | {
     "beat": "0",
     "credit": "0",
     "advanced_at_ms": "0",
+    "sequence": "1",
+    "fenced": "",
 }
 FRESH_STOCK = {
-    "allotment:s1": 5, "available:s1": 5, "reserved:s1": 0, "sold:s1": 0, "price:s1": 1_000, "limit:s1": 2,
-    "allotment:s2": 3, "available:s2": 3, "reserved:s2": 0, "sold:s2": 0, "price:s2": 500, "limit:s2": 2,
+    "allotment:s1": 5, "available:s1": 5, "reserved:s1": 0, "sold:s1": 0, "price:s1": 1_000, "limit:s1": 2, "draining:s1": 0,
+    "allotment:s2": 3, "available:s2": 3, "reserved:s2": 0, "sold:s2": 0, "price:s2": 500, "limit:s2": 2, "draining:s2": 0,
 }  # fmt: skip
 
 
@@ -89,6 +91,21 @@ async def ran_out_of_time(world: World) -> None:
     await w.admitted(world)
     world.at(600_000)
 
+
+async def fenced(world: World) -> None:
+    """Closed to every script."""
+    await w.reserved(world)
+    assert await world.fence("lost") == "fenced"
+
+
+async def counter_lost(world: World) -> None:
+    """The store has lost the count of its changes."""
+    await w.reserved(world)
+    await world.client.hdel(KEYS.drop, "sequence")
+
+
+SEQUENCE = 6
+"""Of the drop in the state `reserved`: opened, joined, two beats, admitted, reserved."""
 
 JOIN = [
     Scenario(
@@ -143,7 +160,7 @@ ADMIT = [
     Scenario("admit", "not_yet", unserved, ([admission("bob")],), ["not_yet", 0, 1]),
     Scenario(
         "admit", "not_yet", slots_taken, ([admission("ann")],), ["not_yet", 3, 0], when="because every slot is taken",
-        changes={"returning": {0: 0}},
+        changes={"returning": {0: 0}}, quiet=True,
     ),
     Scenario("admit", "not_open", w.joined, ([admission("ann")],), ["not_open", t(0)]),
     Scenario("admit", "paused", w.paused, ([admission("carl")],), ["paused", t(200)]),
@@ -163,11 +180,12 @@ ADVANCE = [
         },
     ),
     Scenario(
-        "advance", "advanced", w.admitted, ([100, -1],), None, after_ms=5_000, when="and frees nothing before its time", replay="held",
+        "advance", "advanced", w.admitted, ([100, -1],), None, after_ms=5_000, replay="held", quiet=True,
+        when="and frees nothing before its time",
         changes={"drop": {"beat": str(t(5_000) // 100), "advanced_at_ms": str(t(5_000)), "credit": "2000.000000"}},
     ),
     Scenario(
-        "advance", "advanced", w.admitted, ([100, -1],), None, after_ms=5_200, when="and frees slots", replay="held",
+        "advance", "advanced", w.admitted, ([100, -1],), None, after_ms=5_200, when="and frees slots", replay="held", quiet=True,
         changes={
             "drop": {"beat": str(t(5_200) // 100), "advanced_at_ms": str(t(5_200)), "credit": "2000.000000"},
             "slots": {0: GONE, 1: GONE},
@@ -216,6 +234,7 @@ STEER = [
     Scenario("steer_drop", "done", w.served, (["rate_per_min", 7],), ["done", "open"], changes={"drop": {"rate_per_min": "7"}}),
     Scenario("steer_drop", "done", w.served, (["capacity", 9],), ["done", "open"], changes={"drop": {"capacity": "9"}}),
     Scenario("steer_drop", "done", w.closed, (["notice", "Thanks"],), ["done", "closed"], changes={"drop": {"notice": "Thanks"}}),
+    Scenario("steer_drop", "done", w.served, (["capacity", DROP.capacity],), ["done", "open"], when="the capacity it has"),
     Scenario("steer_drop", "unchanged", w.paused, (["pause", 0],), ["unchanged", "paused"]),
     Scenario("steer_drop", "unchanged", w.served, (["resume", 0],), ["unchanged", "open"]),
     Scenario("steer_drop", "unchanged", w.served, (["open", 0],), ["unchanged", "open"]),
@@ -228,7 +247,7 @@ STEER = [
 
 DROPS = [
     Scenario(
-        "open_drop", "opened", nothing, ([DIGEST, DEFINITION, RULES, STOCK],), ["opened", 1], replay="replayed",
+        "open_drop", "opened", nothing, ([DIGEST, DEFINITION, RULES, STOCK],), ["opened", 1], replay="replayed", quiet=True,
         changes={"drop": FRESH_DROP, "stock": FRESH_STOCK},
     ),
     Scenario("open_drop", "replayed", w.reserved, ([DIGEST, DEFINITION, RULES, STOCK],), ["replayed", 1]),
@@ -250,6 +269,22 @@ DROPS = [
     ),
     Scenario("close_drop", "replayed", w.closed, (), ["replayed", t(1_000)], after_ms=9_000),
     Scenario("close_drop", "recovering", w.forgotten_rules, (), None),
+    Scenario(
+        "fence", "fenced", w.reserved, ([1, 0, "lost"],), ["fenced", 1, SEQUENCE], replay="replayed", quiet=True,
+        changes={"drop": {"fenced": "lost"}},
+    ),
+    Scenario(
+        "fence", "fenced", w.reserved, ([1, SEQUENCE + 1, "lost"],), ["fenced", 1, SEQUENCE], replay="replayed", quiet=True,
+        when="because it has not come as far", changes={"drop": {"fenced": "lost"}},
+    ),
+    Scenario(
+        "fence", "fenced", counter_lost, ([1, SEQUENCE, "lost"],), ["fenced", 1, 0], replay="replayed", quiet=True,
+        when="because it does not know how far it has come", changes={"drop": {"fenced": "lost"}},
+    ),
+    Scenario("fence", "replayed", fenced, ([1, 0, "another"],), ["replayed", 1, SEQUENCE], when="and keeps the first reason"),
+    Scenario("fence", "refused", w.reserved, ([1, SEQUENCE, "lost"],), ["refused", 1, SEQUENCE], when="because it has come as far"),
+    Scenario("fence", "refused", w.reserved, ([2, 0, "lost"],), ["refused", 1, SEQUENCE], when="because the epoch is another"),
+    Scenario("fence", "missing", nothing, ([1, 0, "lost"],), ["missing", 0, 0]),
     Scenario("inspect", "found", w.reserved, ([["ann", "nobody"], ["r1", "r9"]],), None),
     Scenario("inspect", "recovering", w.forgotten, ([[], []],), None),
 ]  # fmt: skip

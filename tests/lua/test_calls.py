@@ -66,7 +66,7 @@ async def test_every_writing_script_has_one_effect_when_its_reply_is_lost(world:
     await world.client.flushall()
     await w.busy(world)
     scripts, client = lossy(world, 2)
-    await scripts.call(script, "d", *(a if isinstance(a, int) else msgpack.packb(a) for a in VALID[script]))
+    await scripts.call(script, "d", *world.arguments(script, *VALID[script])[1:])
     assert client.executed == 3
     assert await world.state() == once
 

@@ -11,8 +11,24 @@ import msgpack
 import pytest
 
 from flashsale.errors import ScriptError
+from tests.lua.scenario import HOT
 from tests.lua.scenarios_room import DEFINITION, DIGEST, RULES, STOCK
-from tests.lua.world import BEAT_MS, KEYS, LIBRARY, VALID, World, admission, busy, joining, paying, reserving, t
+from tests.lua.world import (
+    BEAT_MS,
+    ENVELOPED,
+    KEYS,
+    LIBRARY,
+    VALID,
+    World,
+    admission,
+    busy,
+    extending,
+    joining,
+    paying,
+    releasing,
+    reserving,
+    t,
+)
 
 OTHER_TYPE: dict[str, tuple[str | int, ...]] = {"hash": ("ZADD", 1, "x"), "zset": ("HSET", "x", 1), "stream": ("HSET", "x", 1)}
 KEYS_OF_SCRIPTS = [(name, key) for name, script in LIBRARY.items() for key in script.keys]
@@ -23,9 +39,12 @@ NOT_NUMBERS: list[Any] = [None, "1", "", True, [], [1], {}, {"a": 1}, b"\x00\xff
 BAD_NUMBERS: list[Any] = [*NOT_NUMBERS, -2, 0.5, 1.5, 1e300, 2**63, 2**53 + 2, math.nan, math.inf, -math.inf]
 BAD_TEXTS: list[Any] = [None, 0, 7, -1, 1.5, True, [], ["a"], {}, {"a": 1}, "x" * 300_000]
 EMPTY_ALLOWED = {"request_id", "confirm_key"}
+NEGATIVE_ALLOWED = {"delta"}
 
 OPENING: list[Any] = [DIGEST, DEFINITION, {name: value for name, value in RULES.items() if name != "clock"}, STOCK]
 
+ALONE: dict[str, list[Any]] = {"open_drop": OPENING, "fence": [1, 0, "test"]}
+"""The one argument of each script that takes no envelope."""
 LEAVES: dict[str, Any] = {
     "join": [{"ticket_id": "dora", "secret_hash": "dora-secret"}],
     "admit": [{"ticket_id": "carl", "secret_hash": "carl-secret", "fresh_token_id": "carl-token"}],
@@ -48,7 +67,9 @@ LEAVES: dict[str, Any] = {
             "confirm_key": "k-confirm",
         }
     ],
-    "release": [{"reservation_id": "r1", "request_id": "q-release", "reason": "shopper"}],
+    "release": [{"reservation_id": "r1", "request_id": "q-release", "reason": "shopper", "paid_too": 0}],
+    "extend": [{"reservation_id": "r0", "extend_key": "k-extend", "request_id": "q-extend", "extension_ms": 30_000}],
+    "adjust_stock": {"id": "a1", "sku": "s1", "delta": -4, "drain": 1},
     "steer_drop": {"word": "capacity", "value": 9},
 }
 """The structured argument of `VALID` with a name on every part, so that each can be spoilt."""
@@ -70,6 +91,8 @@ def _spoilt_at(whole: Any, part: Any, path: tuple[Any, ...]) -> Iterator[tuple[s
     values: list[Any] = BAD_NUMBERS if isinstance(part, int) else BAD_TEXTS if isinstance(part, str) else [*NOT_NUMBERS, 7]
     if isinstance(part, str) and path[-1] not in EMPTY_ALLOWED:
         values = [*values, ""]
+    if isinstance(part, int) and path[-1] in NEGATIVE_ALLOWED:
+        values = [value for value in values if value != -2]
     for value in values:
         if value is None and path and path[-1] == _last(whole, path):
             continue  # a nil at the end of an array cannot be seen: the array is one shorter
@@ -110,18 +133,17 @@ async def test_the_valid_call_does_its_work(world: World, script: str) -> None:
 
 
 def test_every_script_has_a_valid_call() -> None:
-    assert VALID.keys() == LIBRARY.keys() - {"open_drop"}
+    assert VALID.keys() == ENVELOPED
+    assert ALONE.keys() == LIBRARY.keys() - ENVELOPED
     for script, named in LEAVES.items():
         assert VALID[script][0] == plain(named)
 
 
 @pytest.mark.parametrize(("script", "key"), KEYS_OF_SCRIPTS)
 async def test_a_key_of_the_wrong_type_stops_the_script_before_it_writes(world: World, script: str, key: str) -> None:
-    if script == "open_drop":
-        arguments = [msgpack.packb(OPENING)]
-    else:
+    if script != "open_drop":
         await busy(world)
-        arguments = [world.envelope(), *(a if isinstance(a, int) else msgpack.packb(a) for a in VALID[script])]
+    arguments = world.arguments(script, *VALID.get(script, (ALONE.get(script),)))
     kind = dict(zip(LIBRARY[script].keys, LIBRARY[script].key_types, strict=True))[key]
     command, *rest = OTHER_TYPE[kind]
     await world.client.delete(getattr(KEYS, key))
@@ -145,19 +167,20 @@ async def test_a_spoilt_argument_changes_nothing(world: World, script: str) -> N
     assert taken == []
 
 
-@pytest.mark.parametrize("script", [name for name in LIBRARY if name != "open_drop"])
+@pytest.mark.parametrize("script", VALID)
 @pytest.mark.parametrize("envelope", [None, -1, 1.5, "1", 2**53 + 2, [], {}], ids=repr)
 async def test_a_spoilt_envelope_changes_nothing(world: World, script: str, envelope: Any) -> None:
     await busy(world)
-    rest = [a if isinstance(a, int) else msgpack.packb(a) for a in VALID[script]]
-    for spoilt_envelope in ([envelope, t(61_000)], envelope, [], *([[1, envelope]] if envelope is not None else [])):
+    rest = world.arguments(script, *VALID[script])[1:]
+    later = [[1, envelope], [1, t(61_000), envelope]] if envelope is not None else []
+    for spoilt_envelope in ([envelope, t(61_000), 0], envelope, [], [1, t(61_000), 0, 0], *later):
         await refused(world, script, msgpack.packb(spoilt_envelope), *rest)
 
 
 @pytest.mark.parametrize("script", LIBRARY)
 async def test_bytes_that_are_no_msgpack_change_nothing(world: World, script: str) -> None:
     await busy(world)
-    valid = [msgpack.packb(OPENING)] if script == "open_drop" else [world.envelope(), *(msgpack.packb(a) for a in VALID[script])]
+    valid = world.arguments(script, *VALID.get(script, (ALONE.get(script),)))
     for index in range(len(valid)):
         for junk in UNREADABLE:
             await refused(world, script, *valid[:index], junk, *valid[index + 1 :])
@@ -170,7 +193,7 @@ async def test_a_spoilt_batch_size_expires_nothing(world: World, number: str) ->
     await refused(world, "expire", world.envelope(), number)
 
 
-@pytest.mark.parametrize("script", ["join", "admit", "reserve", "confirm", "release"])
+@pytest.mark.parametrize("script", sorted(HOT))
 async def test_a_batch_beyond_the_limit_is_refused_whole(world: World, script: str) -> None:
     await busy(world)
     [requests] = VALID[script]
@@ -187,7 +210,8 @@ async def test_a_batch_beyond_the_limit_is_refused_whole(world: World, script: s
         ("admit", admission("carl"), ["ann", "ann-secret", 5]),
         ("reserve", reserving("bob", "r2", s1=1), reserving("bob", "r3", s1=-1)),
         ("confirm", paying("r1"), ["r1", "pay", -1, "", ""]),
-        ("release", ["r1", "q", "shopper"], ["r1", "q", ""]),
+        ("release", releasing("r1"), ["r1", "q", "", 0]),
+        ("extend", extending("r0"), ["r0", "k", "q", 0]),
     ],
 )
 async def test_one_bad_request_refuses_the_batch(world: World, script: str, good: Any, bad: Any, position: str) -> None:
@@ -290,7 +314,7 @@ async def test_whatever_is_lost_of_drop_and_stock_the_answer_is_recovering(world
 @pytest.mark.parametrize("script", VALID)
 async def test_a_number_that_is_none_is_as_good_as_lost(world: World, script: str) -> None:
     await busy(world)
-    texts = {b"state", b"skus", b"entries", b"key", b"notice", b"digest", b"clock", b"definition"}
+    texts = {b"state", b"skus", b"entries", b"key", b"notice", b"digest", b"clock", b"definition", b"fenced"}
     for key in (name for name in ("drop", "stock") if name in LIBRARY[script].keys):
         for field, value in (await world.client.hgetall(getattr(KEYS, key))).items():
             if field in texts:

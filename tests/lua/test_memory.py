@@ -9,10 +9,10 @@ import pytest
 
 from flashsale.errors import StoreUnavailable
 from tests.lua.scenarios_room import DEFINITION, DIGEST, RULES, STOCK
-from tests.lua.world import LIBRARY, VALID, World, busy
+from tests.lua.world import ENVELOPED, LIBRARY, VALID, World, busy
 
-TAKES = {"open_drop", "join", "admit", "reserve", "advance"}
-GIVES = {"confirm", "release", "expire", "steer_drop", "close_drop", "inspect"}
+TAKES = {"open_drop", "join", "admit", "reserve", "extend", "advance"}
+GIVES = {"confirm", "release", "expire", "steer_drop", "close_drop", "adjust_stock", "fence", "inspect"}
 
 
 @pytest.fixture
@@ -46,14 +46,20 @@ async def test_taking_is_refused_before_it_begins(full: World, script: str) -> N
         assert (await full.act(script, *VALID[script]))[0] == "done"
 
 
-@pytest.mark.parametrize("script", sorted(GIVES))
+@pytest.mark.parametrize("script", sorted(GIVES & ENVELOPED))
 async def test_giving_back_works(full: World, script: str) -> None:
     before = await full.digest()
     assert (await full.act(script, *VALID[script]))[0] == "done"
     assert (await full.digest() != before) == (script != "inspect")
 
 
-@pytest.mark.parametrize("script", sorted(GIVES))
+async def test_a_full_store_can_be_fenced_off(full: World) -> None:
+    await full.client.script_flush()
+    assert await full.fence() == "fenced"
+    assert (await full.act("release", *VALID["release"]))[0] == "recovering"
+
+
+@pytest.mark.parametrize("script", sorted(GIVES & ENVELOPED))
 async def test_giving_back_works_when_the_script_has_to_be_loaded_first(full: World, script: str) -> None:
     await full.client.script_flush()
     assert (await full.act(script, *VALID[script]))[0] == "done"

@@ -10,7 +10,7 @@ import pytest
 from tests.lua import scenarios_orders, scenarios_room
 from tests.lua.dump import changed
 from tests.lua.scenario import HOT, Scenario
-from tests.lua.world import LIBRARY, World
+from tests.lua.world import ENVELOPED, LIBRARY, World
 
 SCENARIOS = [*scenarios_room.SCENARIOS, *scenarios_orders.SCENARIOS]
 
@@ -30,14 +30,17 @@ async def test_outcome(world: World, scenario: Scenario) -> None:
     before, digest_before = await world.state(), await world.digest()
 
     outcome, answer = _told(scenario, await world.act(scenario.script, *scenario.asked))
+    sequence = world.told
 
     after, digest_after = await world.state(), await world.digest()
     assert outcome == scenario.outcome
     if scenario.answer is not None:
         assert answer == scenario.answer
-    assert after == _counting(changed(before, **scenario.changes), scenario.counted)
+    assert after == _counting(_numbered(scenario, changed(before, **scenario.changes)), scenario.counted)
     if not scenario.changes and not scenario.counted:
         assert digest_after == digest_before
+    if scenario.script in ENVELOPED and outcome != "recovering":
+        assert str(sequence) == after["drop"]["sequence"]
 
     await world.client.script_flush()
     repeated, _ = _told(scenario, await world.act(scenario.script, *scenario.asked))
@@ -49,14 +52,23 @@ async def test_outcome(world: World, scenario: Scenario) -> None:
 
 def _told(scenario: Scenario, reply: tuple[str, int, Any]) -> tuple[str, Any]:
     word, _, results = reply
+    if scenario.script not in ENVELOPED:
+        return word, list(results)
     if word == "recovering":
         assert results == []
         return word, None
-    if scenario.script == "open_drop":
-        return word, list(results)
     assert word == "done"
     answer = results[0] if scenario.script in HOT else results
     return answer[0], answer
+
+
+def _numbered(scenario: Scenario, state: dict[str, Any]) -> dict[str, Any]:
+    """`state` with the next sequence, in the drop and in the journal, when the scenario changes what somebody is told of."""
+    if scenario.changes and not scenario.quiet:
+        state["drop"]["sequence"] = str(int(state["drop"]["sequence"]) + 1)
+        for entry in state["journal"]:
+            entry.setdefault("sequence", int(state["drop"]["sequence"]))
+    return state
 
 
 def _counting(state: dict[str, Any], counted: dict[str, int]) -> dict[str, Any]:

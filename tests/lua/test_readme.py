@@ -37,7 +37,7 @@ async def test_expiring_from_a_shell(world: World) -> None:
     number, *keys = command.replace("\\\n", " ").replace("$D:", "fs:{d}:").replace('"', "").split()
     [envelope] = re.findall(r"printf '([^']+)' \| valkey-cli -X ENVELOPE", README)
     packed = bytes.fromhex(envelope.replace("\\x", ""))
-    assert packed == msgpack.packb((0, 0))
+    assert packed == msgpack.packb((0, 0, 0))
     assert int(number) == len(keys) == len(LIBRARY["expire"].keys)
     await world.client.hset("fs:{d}:drop", "clock", "store")
     reply = await world.command("EVAL", LIBRARY["expire"].body, number, *keys, packed, 100)

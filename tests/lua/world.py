@@ -74,6 +74,10 @@ class World:
         self.scripts = Scripts(client, LIBRARY, settings.store, settings.batch)
         self.drops = DropStore(self.scripts, settings)
         self.epoch = 1
+        self.seen = 0
+        """the sequence sent along with every call"""
+        self.told = 0
+        """the sequence of the last reply"""
         self.at(-10_000)
 
     def at(self, after_ms: int) -> None:
@@ -100,17 +104,23 @@ class World:
         return await self.client.execute_command(*words)  # type: ignore[no-untyped-call]
 
     def envelope(self) -> bytes:
-        """The first argument of every script but open_drop."""
-        packed: bytes = msgpack.packb((self.epoch, self.scripts.clock_ms))
+        """The first argument of every script but open_drop and fence."""
+        packed: bytes = msgpack.packb((self.epoch, self.scripts.clock_ms, self.seen))
         return packed
+
+    def arguments(self, script: str, *arguments: Any) -> list[bytes | int]:
+        """What the script gets: the envelope where it takes one, and `arguments`, packed where they are structured."""
+        packed = [argument if isinstance(argument, bytes | int) else msgpack.packb(argument) for argument in arguments]
+        return [self.envelope(), *packed] if script in ENVELOPED else packed
 
     async def act(self, script: str, *arguments: Any) -> tuple[str, int, Any]:
         """Calls a script as it is, structured arguments packed: (word, number, results)."""
-        packed = [argument if isinstance(argument, bytes | int) else msgpack.packb(argument) for argument in arguments]
-        if script != "open_drop":
-            packed.insert(0, self.envelope())
-        reply = msgpack.unpackb(await self.scripts.run(script, DROP_ID, *packed), strict_map_key=False)
-        return reply[0], reply[1], reply[2] if len(reply) == 3 else reply
+        reply = msgpack.unpackb(await self.scripts.run(script, DROP_ID, *self.arguments(script, *arguments)), strict_map_key=False)
+        if script not in ENVELOPED:
+            return reply[0], reply[1], reply
+        if reply[0] == "done":
+            self.told = reply[3]
+        return reply[0], reply[1], reply[2]
 
     async def _results(self, script: str, *arguments: Any) -> Any:
         word, _, results = await self.act(script, *arguments)
@@ -142,10 +152,24 @@ class World:
         result: list[Any] = (await self._results("confirm", [paying(reservation, reference, amount_minor, key)]))[0]
         return result
 
-    async def release(self, reservation: str) -> list[Any]:
-        """Gives one reservation back; its result."""
-        result: list[Any] = (await self._results("release", [[reservation, "q-release", "shopper"]]))[0]
+    async def release(self, reservation: str, *, paid_too: bool = False) -> list[Any]:
+        """Gives one reservation back, or cancels an order; its result."""
+        result: list[Any] = (await self._results("release", [releasing(reservation, paid_too=paid_too)]))[0]
         return result
+
+    async def extend(self, reservation: str, extension_ms: int = 30_000, key: str = "k-extend") -> list[Any]:
+        """Gives one reservation more time; its result."""
+        result: list[Any] = (await self._results("extend", [extending(reservation, extension_ms, key)]))[0]
+        return result
+
+    async def adjust(self, adjustment: str, sku: str, delta: int, *, drain: bool = False) -> list[Any]:
+        """Adds or withdraws units: (outcome, allotment, available, reserved, sold, draining)."""
+        result: list[Any] = await self._results("adjust_stock", [adjustment, sku, delta, int(drain)])
+        return result
+
+    async def fence(self, reason: str = "test", epoch: int = 1, sequence: int = 0) -> str:
+        """Closes the drop to every script; the outcome."""
+        return (await self.act("fence", [epoch, sequence, reason]))[0]
 
     async def expire(self, batch_size_max: int = 100) -> int:
         """Ends overdue reservations; how many."""
@@ -181,6 +205,16 @@ def reserving(name: str, reservation: str, token: str = "token", **items: int) -
 def paying(reservation: str, reference: str = "pay", amount_minor: int = 1_500, key: str = "") -> list[Any]:
     """A request of confirm; without an Idempotency-Key, as a webhook makes it, unless given."""
     return [reservation, reference, amount_minor, "q-confirm", key]
+
+
+def releasing(reservation: str, *, paid_too: bool = False) -> list[Any]:
+    """A request of release."""
+    return [reservation, "q-release", "shopper", int(paid_too)]
+
+
+def extending(reservation: str, extension_ms: int = 30_000, key: str = "k-extend") -> list[Any]:
+    """A request of extend."""
+    return [reservation, key, "q-extend", extension_ms]
 
 
 # ------------------------------------------------------------------------------------------------ where tests start from
@@ -254,6 +288,26 @@ async def released(world: World) -> None:
     assert (await world.release("r1"))[0] == "released"
 
 
+async def cancelled(world: World) -> None:
+    """Ann has paid r1, and the order was taken back."""
+    await confirmed(world)
+    world.at(3_000)
+    assert (await world.release("r1", paid_too=True))[0] == "cancelled"
+
+
+async def extended(world: World) -> None:
+    """Ann's r1 has half a minute more."""
+    await reserved(world)
+    world.at(2_000)
+    assert (await world.extend("r1"))[0] == "extended"
+
+
+async def draining(world: World) -> None:
+    """Ann holds r1, one of each SKU; all five units of s1 are being withdrawn, and hers is the one that is left."""
+    await reserved(world)
+    assert (await world.adjust("a1", "s1", -5, drain=True))[0] == "draining"
+
+
 async def expired(world: World) -> None:
     """Ann's r1 has run out."""
     await reserved(world)
@@ -303,7 +357,7 @@ async def closed(world: World) -> None:
 
 
 async def busy(world: World) -> None:
-    """A state in which every script but open_drop has something to change; see `VALID`."""
+    """A state in which every script but open_drop has something to change: r1 is overdue, r0 is live; see `VALID`."""
     await joined(world)
     await world.join("carl")
     await serve(world)
@@ -311,19 +365,25 @@ async def busy(world: World) -> None:
     await world.admit("ann", "bob")
     world.at(1_000)
     await world.reserve(reserving("ann", "r1", s1=1, s2=1))
+    world.at(2_000)
+    await world.reserve(reserving("bob", "r0", s1=1))
     world.at(1_000 + RESERVATION_TTL_MS)
 
 
+ENVELOPED = frozenset(name for name, script in LIBRARY.items() if script.arguments[0] == "envelope")
+"""Scripts that are told the epoch, the clock and the sequence."""
 VALID: dict[str, tuple[Any, ...]] = {
     "join": ([joining("dora")],),
     "admit": ([admission("carl")],),
     "advance": ([BEAT_MS, 60_000],),
     "reserve": ([reserving("bob", "r2", s1=1, s2=1)],),
     "confirm": ([paying("r1", key="k-confirm")],),
-    "release": ([["r1", "q-release", "shopper"]],),
+    "release": ([releasing("r1")],),
+    "extend": ([extending("r0")],),
     "expire": (100,),
     "steer_drop": (["capacity", 9],),
     "close_drop": (),
+    "adjust_stock": (["a1", "s1", -4, 1],),
     "inspect": ([["ann"], ["r1"]],),
 }
 """Arguments (after the envelope) with which each script does its work in the state `busy`."""

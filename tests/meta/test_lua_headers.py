@@ -30,12 +30,15 @@ OUTCOMES: dict[str, type[StrEnum]] = {
     "reserve": model.ReserveOutcome,
     "confirm": model.ConfirmOutcome,
     "release": model.ReleaseOutcome,
+    "extend": model.ExtendOutcome,
     "expire": model.ExpireOutcome,
     "steer_drop": model.SteerOutcome,
     "close_drop": model.CloseDropOutcome,
+    "adjust_stock": model.AdjustStockOutcome,
+    "fence": model.FenceOutcome,
     "inspect": model.InspectOutcome,
 }
-FREES_ITSELF = {"confirm", "release", "expire", "steer_drop", "close_drop"}
+FREES_ITSELF = {"confirm", "release", "expire", "steer_drop", "close_drop", "adjust_stock", "fence"}
 """Scripts a full store must still run; everything else takes."""
 READING = {"EXISTS", "GET", "HGET", "HGETALL", "HLEN", "HMGET", "TIME", "XLEN", "ZCARD", "ZCOUNT", "ZMSCORE", "ZRANGE", "ZRANGEBYSCORE"}
 WRITING = {"HINCRBY", "HSET", "XADD", "ZADD", "ZREM"}
@@ -271,9 +274,21 @@ def test_readme_and_tests_know_each_position_of_a_record(record: str, names: tup
         assert f"| {number} | `{name}` |" in README
 
 
-def test_readme_names_each_field_of_a_transition() -> None:
-    for number, name in enumerate(dump.TRANSITION, 1):
+@pytest.mark.parametrize("names", [dump.TRANSITION, dump.STOCK_CHANGE, dump.ADJUSTMENT], ids=["transition", "stock change", "adjustment"])
+def test_readme_names_each_field_of_what_is_packed(names: tuple[str, ...]) -> None:
+    for number, name in enumerate(names, 1):
         assert f"| {number} | `{name}` |" in README
+
+
+def test_readme_names_each_kind_of_transition() -> None:
+    [row] = re.findall(r"^\| 1 \| `kind` \| (.*) \|$", README, re.MULTILINE)
+    assert re.findall(r"[a-z_]+", row.replace(" or ", ", ")) == [kind.value for kind in model.Transition]
+
+
+def test_readme_names_each_field_of_a_sku() -> None:
+    [row] = re.findall(r"^\| `stock` \|.*$", README, re.MULTILINE)
+    fields = set(re.findall(r'"(\w+:)" \.\. sku', code_of(LUA / "include" / "ledger.lua")))
+    assert fields == set(re.findall(r"`(\w+:)`", row))
 
 
 def test_readme_names_each_field_of_the_drop() -> None:
