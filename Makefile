@@ -17,7 +17,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 py
 # Wheels only: a fresh machine has no compiler, and a build would run unpinned code.
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --progress-bar off \
 	--only-binary :all: --require-hashes
-CODE := flashsale admission reconciler loadtest tests
+CODE := flashsale admission reconciler loadtest chaos tests
 
 .PHONY: help
 help: ## Print these targets.
@@ -42,6 +42,10 @@ lint: $(VENV)/dev.stamp ## Style, types and layers.
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+.PHONY: faults
+faults: $(VENV)/dev.stamp ## Break every part in turn, fifty ways; writes faults.json and faults.html.
+	@$(BIN)/python -m pytest tests/faults --every-fault --fault-report . $(ARGS)
 
 .PHONY: bench
 bench: $(VENV)/dev.stamp ## Measure against the baselines; prints a table and writes bench.json.

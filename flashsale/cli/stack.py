@@ -130,7 +130,7 @@ async def running_stack(
             raise
         on_event(f"Starting Valkey and Postgres in {data_dir} …")
         async with stores:
-            settings = await _prepared(settings, stores, data_dir, on_event)
+            settings = await prepared(settings, stores, data_dir, on_event)
             variables = held.enter_context(shared_metrics())
             async with _running_processes(settings, stores, variables, on_event) as stack:
                 yield stack
@@ -148,8 +148,13 @@ def _refuse_second_start(data_dir: Path) -> None:
         )
 
 
-async def _prepared(settings: Settings, stores: EmbeddedStores, data_dir: Path, on_event: Callable[[str], None]) -> Settings:
-    """The settings with the embedded stores and the signing keys; the database migrated."""
+async def prepared(settings: Settings, stores: EmbeddedStores, data_dir: Path, on_event: Callable[[str], None]) -> Settings:
+    """The settings with the embedded stores, which are running, and the signing keys; the database migrated.
+
+    Raises:
+        DatabaseUnavailable: Postgres does not answer.
+        ConfigurationError: an applied migration has changed.
+    """
     (data_dir / ".gitignore").write_text("*\n", encoding="ascii")
     keys_file = settings.tokens.signing_keys_file or str(_own_signing_keys(data_dir))
     applied = await migrate(stores.postgres.url)

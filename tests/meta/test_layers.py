@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("flashsale", "admission", "reconciler", "loadtest")
+PACKAGES = ("flashsale", "admission", "reconciler", "loadtest", "chaos")
 
 
 def lint_imports(root: Path) -> subprocess.CompletedProcess[str]:
@@ -59,6 +59,8 @@ def test_every_contract_is_kept() -> None:
         ("reconciler/orders.py", "redis.asyncio", "redis only in"),
         ("flashsale/reservations.py", "aiohttp", "HTTP only in"),
         ("loadtest/shopper.py", "flashsale.model", "The crowd knows"),
+        ("reconciler/journal.py", "chaos.proxy", "knows nothing of what breaks it"),
+        ("flashsale/supervisor.py", "chaos.proxy", "knows nothing of what breaks it"),
     ],
 )
 def test_a_broken_layer_is_noticed(copy: Path, module: str, imported: str, contract: str) -> None:

@@ -111,7 +111,7 @@ def test_the_wheel_carries_every_file_the_service_reads(wheel: Path) -> None:
         *(f"flashsale/_config/{path.relative_to(ROOT / 'config')}" for path in (ROOT / "config").rglob("*") if path.is_file()),
         *(str(path.relative_to(ROOT)) for path in (ROOT / "reconciler" / "sql").rglob("*.sql")),
     }
-    for package in ("flashsale", "admission", "reconciler", "loadtest"):
+    for package in ("flashsale", "admission", "reconciler", "loadtest", "chaos"):
         expected |= {
             str(path.relative_to(ROOT))
             for path in (ROOT / package).rglob("*")
@@ -122,7 +122,7 @@ def test_the_wheel_carries_every_file_the_service_reads(wheel: Path) -> None:
 
 def test_the_wheel_carries_nothing_else(wheel: Path) -> None:
     tops = {name.split("/")[0] for name in files_of(wheel)}
-    assert tops == {"flashsale", "admission", "reconciler", "loadtest", f"flashsale-{flashsale.__version__}.dist-info"}
+    assert tops == {"flashsale", "admission", "reconciler", "loadtest", "chaos", f"flashsale-{flashsale.__version__}.dist-info"}
     assert not [name for name in files_of(wheel) if "__pycache__" in name or name.endswith(".pyc")]
 
 

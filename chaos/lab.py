@@ -1,0 +1,369 @@
+"""The laboratory: a whole service of real processes, each with a way of its own to its stores, and a proxy on every way.
+
+async with running_lab(folder) as lab:
+    worker = lab.process("worker-1")
+    with holding([worker.store], Side.REPLIES, reply_to(lab.script("reserve"))) as hold:
+        …                      # somebody reserves through worker-1
+        await hold.reached()   # the units are taken, the answer has not left the store
+        await worker.kill()
+    await lab.heal()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+
+from chaos.process import LabProcess
+from chaos.proxy import Proxy
+from chaos.wire import Bytes, Pattern, Postgres, Resp, script
+from flashsale.access import Scope, create_key
+from flashsale.cli.listening import http_url, port_for_workers
+from flashsale.cli.metric_files import shared_metrics
+from flashsale.cli.rehearsal import SETTINGS, Scenario, come_to_rest, crowd, make_drop, new_drop_id, report_on, verdict
+from flashsale.cli.stack import prepared, processes_of
+from flashsale.cli.summary import Crowd
+from flashsale.cli.target import Parts, opened
+from flashsale.embedded.stores import EmbeddedStores
+from flashsale.errors import FlashsaleError
+from flashsale.keys import DROPS
+from flashsale.model import Drop, Inspection
+from flashsale.resources import resource_dir
+from flashsale.scripts import Script, read_scripts
+from flashsale.settings import Settings, load_settings
+
+HOST = "127.0.0.1"
+PATIENCE_S = 30.0
+_LOOK_S = 0.03
+
+LAB_SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    **SETTINGS,
+    # Everything that happens is told, so that a test can wait for it.
+    "log": {"level": "info", "format": "json"},
+    # What a dead consumer held is taken over within a second and a half, so that a fault and its repair fit into seconds.
+    "reconciler": {"claim_idle_ms": 1_000, "audit_interval_ms": 1_000},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """A drop that was played to its end while something was broken."""
+
+    drop: Drop
+    report: dict[str, Any]
+    seen: Crowd
+    wrong: tuple[str, ...]
+    """what is wrong, in words; empty when every invariant held"""
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """A running service, from the inside and from the outside."""
+
+    folder: Path
+    stores: EmbeddedStores
+    settings: Settings
+    """of the service, with the URLs past the proxies"""
+    parts: Parts
+    """the laboratory's own way to both stores, which no fault on the wire touches"""
+    front: Proxy
+    """shoppers' way to the workers, each connection to the next in turn"""
+    processes: Mapping[str, LabProcess]
+    storefront_key: str
+    _scripts: Mapping[str, Script]
+
+    # ---- who is who
+
+    @property
+    def url(self) -> str:
+        """Where shoppers find the service."""
+        return f"http://{HOST}:{self.front.port}"
+
+    def process(self, name: str) -> LabProcess:
+        """The process called `worker-1` or `reconciler-2`."""
+        return self.processes[name]
+
+    @property
+    def workers(self) -> list[LabProcess]:
+        """The API workers."""
+        return [process for process in self.processes.values() if process.url]
+
+    @property
+    def reconcilers(self) -> list[LabProcess]:
+        """The reconcilers."""
+        return [process for process in self.processes.values() if not process.url]
+
+    def owner(self, link: Proxy) -> LabProcess:
+        """Whose way out a proxy is."""
+        return next(process for process in self.processes.values() if link in process.links)
+
+    def script(self, name: str, *words: str) -> Pattern:
+        """Calls of the script `name`, with all these words (a drop's key, mostly)."""
+        return script(self._scripts[name].sha, *words)
+
+    # ---- a drop from beginning to end
+
+    async def open_drop(self, drop: Drop) -> Drop:
+        """Creates a drop; returns when every running worker serves it."""
+        await self.parts.catalog.create(drop)
+        for worker in self.workers:
+            if worker.running:
+                await until(partial(worker.answers, f"/v1/drops/{drop.drop_id}/serving", 200))
+        return drop
+
+    async def rehearse(
+        self,
+        scenario: Scenario,
+        disturb: Callable[[Drop], Coroutine[Any, Any, None]],
+        *,
+        mend: Callable[[], Awaitable[None]] | None = None,
+    ) -> Rehearsal:
+        """Plays a drop to a crowd while `disturb` goes on; then `mend`, waits until all is at rest, and looks what is wrong.
+
+        Raises:
+            NotAtRest: something was still unfinished long after the mending.
+            CrowdFailed: the shoppers' process broke.
+        """
+        drop = await self.open_drop(make_drop(new_drop_id(), scenario, int(time.time() * 1000)))
+        async with crowd(self.url, drop.drop_id, scenario, self.storefront_key, self.folder) as shoppers:
+            disturbing = asyncio.create_task(disturb(drop))
+            try:
+                seen = await shoppers.finished()
+                await disturbing
+            finally:
+                disturbing.cancel()
+        if mend is not None:
+            await mend()
+        return await self.judge(drop, seen)
+
+    async def judge(self, drop: Drop, seen: Crowd | None = None, within_s: float = PATIENCE_S) -> Rehearsal:
+        """Waits until a drop is at rest and holds every invariant against it. Raises NotAtRest."""
+        seen = seen or Crowd()
+        await come_to_rest(self.parts, drop.drop_id, within_s)
+        report = await report_on(self.parts, drop.drop_id, seen)
+        return Rehearsal(drop, report, seen, tuple(_wrong(report, seen)))
+
+    async def retire(self, drop: Drop) -> None:
+        """Closes a drop that has been judged, so that nobody works for it any more. What is recorded of it stays."""
+        await self.parts.drops.close(drop.drop_id)
+        await self.parts.store.srem(DROPS, drop.drop_id)
+        await self.sql(
+            "UPDATE drops SET joins_at = joins_at - a, opens_at = opens_at - a, closes_at = closes_at - a"
+            " FROM (VALUES (interval '30 days')) AS v (a) WHERE drop_id = $1",
+            drop.drop_id,
+        )
+
+    async def inspect(self, drop: Drop) -> Inspection:
+        """The drop in the store, now."""
+        return await self.parts.drops.inspect(drop.drop_id)
+
+    async def until(self, drop: Drop, happened: Callable[[Inspection], bool]) -> None:
+        """Returns once `happened` is true of the drop in the store."""
+
+        async def looked() -> bool:
+            return happened(await self.inspect(drop))
+
+        await until(looked)
+
+    async def sql(self, statement: str, *arguments: object) -> list[tuple[Any, ...]]:
+        """Rows of a statement the service has no name for."""
+        async with self.parts.database.acquire() as session:
+            return [tuple(row) for row in await session.connection.fetch(statement, *arguments)]
+
+    # ---- the stores
+
+    async def crash_valkey(self) -> None:
+        """`kill -9` for Valkey; it stays away until `stores.valkey.start()`."""
+        await self.stores.valkey.kill()
+
+    def freeze_valkey(self) -> None:
+        """SIGSTOP: connections stay open, and nothing answers."""
+        os.kill(self.stores.valkey.pid, signal.SIGSTOP)
+
+    def thaw_valkey(self) -> None:
+        """SIGCONT."""
+        os.kill(self.stores.valkey.pid, signal.SIGCONT)
+
+    async def stop_postgres_at_once(self) -> None:
+        """Postgres's "immediate" shutdown: no checkpoint, the next start recovers. It stays away until `stores.postgres.start()`."""
+        os.kill(self.stores.postgres.pid, signal.SIGQUIT)
+        await self.stores.postgres.wait_crashed()
+        await self.stores.postgres.stop()
+
+    async def restart_postgres_with(self, **values: str | int) -> None:
+        """Restarts Postgres with settings over its own; without any, with its own."""
+        await self.stores.postgres.stop()
+        text = "".join(f"{name} = {value}\n" for name, value in values.items())
+        (self.stores.postgres.folder / "data" / "postgresql.auto.conf").write_text(text, encoding="ascii")
+        await self.stores.postgres.start()
+
+    @property
+    def append_only_files(self) -> list[Path]:
+        """Valkey's increments, the one being written last. Cut or change them only while it is down."""
+        return sorted((self.stores.valkey.folder / "data" / "appendonlydir").glob("*.incr.aof"), key=lambda path: path.stat().st_mtime)
+
+    # ---- afterwards
+
+    async def heal(self) -> None:
+        """Ends every fault: wires flow, frozen processes go on, dead ones are started, both stores are up as configured."""
+        self.front.heal()
+        for process in self.processes.values():
+            for link in process.links:
+                link.heal()
+            if process.running:
+                process.signal(signal.SIGCONT)
+        await self._heal_stores()
+        for process in self.processes.values():
+            if not process.running:
+                await process.start()
+        for worker in self.workers:
+            await until(partial(worker.answers, "/readyz", 200))
+
+    async def _heal_stores(self) -> None:
+        for server in self.stores.servers:
+            try:
+                os.kill(server.pid, signal.SIGCONT)
+            except FlashsaleError:
+                await server.start()
+            except ProcessLookupError:
+                await server.restart()
+        await self.parts.store.config_set("maxmemory", 0, "appendfsync", "always")
+
+    async def knows_key(self) -> None:
+        """Returns when every worker lets the storefront's key in."""
+        headers = {"Authorization": f"Bearer {self.storefront_key}"}
+        for worker in self.workers:
+            await until(partial(worker.answers, "/v1/orders?drop=nothing", 200, 404, headers=headers))
+
+
+def flip_byte(path: Path, offset: int) -> None:
+    """Changes one byte of a file; a negative offset counts from its end."""
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 0xFF
+    path.write_bytes(data)
+
+
+def cut_file(path: Path, size: int) -> None:
+    """Shortens a file to `size` bytes; a negative size takes so many off its end."""
+    os.truncate(path, size if size >= 0 else max(0, path.stat().st_size + size))
+
+
+def _wrong(report: Mapping[str, Any], seen: Crowd) -> list[str]:
+    """Every broken invariant. A 5xx that asks for a repetition is an honest answer while something is broken."""
+    rude = seen.http_5xx - sum(seen.retry_later.values())
+    wrong = verdict({**report, "http_5xx": rude})
+    return [*wrong, *seen.broken_promises_examples]
+
+
+async def until(question: Callable[[], Awaitable[bool]], within_s: float = PATIENCE_S) -> None:
+    """Asks until the answer is yes; a part that does not answer just now counts as no.
+
+    Raises:
+        TimeoutError: it never was.
+    """
+    async with asyncio.timeout(within_s):
+        while True:
+            try:
+                if await question():
+                    return
+            except (FlashsaleError, OSError):
+                pass
+            await asyncio.sleep(_LOOK_S)
+
+
+# ------------------------------------------------------------------------------------------------------------ putting up
+
+
+@asynccontextmanager
+async def running_lab(
+    folder: Path, *, workers: int = 2, reconcilers: int = 2, overrides: Mapping[str, Mapping[str, Any]] | None = None, seed: int = 0
+) -> AsyncIterator[Lab]:
+    """A laboratory in `folder`, ready when everything answers; everything is ended afterwards.
+
+    Args:
+        folder: for all data; its path must be short (sockets have a limit) and open to the servers' own user.
+        workers: API processes.
+        reconcilers: of these, any may do any work.
+        overrides: settings over `LAB_SETTINGS`.
+        seed: of the wires' jitter.
+
+    Raises:
+        EmbeddedFailed: a store did not come up.
+        ProcessFailed: a process did not.
+    """
+    stores = EmbeddedStores(folder, valkey_port=0, postgres_port=0, debug_commands=True)
+    async with AsyncExitStack() as held:
+        await held.enter_async_context(stores)
+        settings = await prepared(_lab_settings(overrides or {}), stores, folder, lambda _text: None)
+        variables = held.enter_context(shared_metrics())
+        processes: dict[str, LabProcess] = {}
+        ports = [held.enter_context(port_for_workers(HOST, 0)) for _ in range(workers)]
+        for name, port in [(f"worker-{n}", port) for n, port in enumerate(ports, 1)] + [
+            (f"reconciler-{n}", 0) for n in range(1, reconcilers + 1)
+        ]:
+            processes[name] = await _wired(held, stores, settings, variables, name, port, seed)
+        front = await held.enter_async_context(Proxy("front", [(HOST, port) for port in ports], Bytes, seed=seed))
+        parts = await held.enter_async_context(opened(settings))
+        _, key = await create_key(parts.database, [Scope.STOREFRONT], label="laboratory")
+        held.push_async_callback(_close_all, processes.values())
+        await _start_all(processes.values())
+        lab = Lab(folder, stores, settings, parts, front, processes, key, read_scripts(resource_dir("lua")))
+        await lab.knows_key()
+        yield lab
+
+
+def _lab_settings(overrides: Mapping[str, Mapping[str, Any]]) -> Settings:
+    sections = {*LAB_SETTINGS, *overrides}
+    merged = {name: {**LAB_SETTINGS.get(name, {}), **overrides.get(name, {})} for name in sections}
+    return load_settings(environment={}, overrides=merged)
+
+
+async def _wired(
+    held: AsyncExitStack, stores: EmbeddedStores, settings: Settings, variables: Mapping[str, str], name: str, port: int, seed: int
+) -> LabProcess:
+    """A process, not yet started, with proxies on its ways out. `port` is a worker's; a reconciler has none."""
+    store = await held.enter_async_context(Proxy(f"{name} to valkey", [address_of(stores.valkey.tcp_url)], Resp, seed=seed))
+    database = await held.enter_async_context(Proxy(f"{name} to postgres", [address_of(stores.postgres.tcp_url)], Postgres, seed=seed))
+    own = msgspec.structs.replace(
+        settings,
+        store=msgspec.structs.replace(settings.store, url=through(stores.valkey.tcp_url, store)),
+        postgres=msgspec.structs.replace(settings.postgres, url=through(stores.postgres.tcp_url, database)),
+        http=msgspec.structs.replace(settings.http, host=HOST, port=port or settings.http.port, workers=1),
+    )
+    *_, description = processes_of(own, variables, reconciler=not port)
+    return LabProcess(replace(description, name=name), store, database, http_url(HOST, port) if port else "")
+
+
+def address_of(url: str) -> tuple[str, int]:
+    """Host and port in a URL."""
+    parts = urlsplit(url)
+    assert parts.hostname is not None
+    assert parts.port is not None
+    return parts.hostname, parts.port
+
+
+def through(url: str, proxy: Proxy) -> str:
+    """`url` by way of `proxy`."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{parts.netloc.rpartition(':')[0]}:{proxy.port}"))
+
+
+async def _start_all(processes: Iterable[LabProcess]) -> None:
+    async with asyncio.TaskGroup() as group:
+        for process in processes:
+            group.create_task(process.start())
+
+
+async def _close_all(processes: Iterable[LabProcess]) -> None:
+    await asyncio.gather(*(process.close() for process in processes))

@@ -1,0 +1,114 @@
+"""One laboratory for all rows, mended after each; and the report of what was seen.
+
+Rows with the marker `faults` run only with `--every-fault` (`make faults`).
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import AsyncIterator, Generator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chaos.lab import Lab, running_lab
+from chaos.report import BROKEN, HELD, KNOWN, Finding, write_report
+from chaos.rows import BY_NUMBER
+
+_ROW = re.compile(r"test_row_(\d\d)_")
+_FINDINGS = pytest.StashKey[list[Finding]]()
+
+
+@dataclass
+class RowRecord:
+    """What a test writes down about its row."""
+
+    number: int
+    seen: list[str] = field(default_factory=list)
+
+    @property
+    def seed(self) -> int:
+        """Of the crowd: the same people whenever the row is run."""
+        return 1000 + self.number
+
+    def saw(self, sentence: str) -> None:
+        """Notes what happened, for the report."""
+        self.seen.append(sentence)
+
+
+@pytest.fixture
+def row(request: pytest.FixtureRequest) -> RowRecord:
+    found = _ROW.match(request.node.name)
+    assert found, "a test of a row is called test_row_NN_…"
+    record = RowRecord(int(found[1]))
+    request.node.stash[_RECORD] = record
+    return record
+
+
+_RECORD = pytest.StashKey[RowRecord]()
+
+
+@pytest.fixture(scope="session")
+async def _lab() -> AsyncIterator[Lab]:
+    with tempfile.TemporaryDirectory(prefix="flashsale-lab-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        async with running_lab(folder) as lab:
+            yield lab
+
+
+@pytest.fixture
+async def lab(_lab: Lab) -> AsyncIterator[Lab]:
+    """The laboratory; afterwards every fault is ended and everything runs again."""
+    yield _lab
+    await _lab.heal()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--every-fault", action="store_true", help="also run the rows of the fault table that take their time")
+    parser.addoption("--fault-report", type=Path, help="folder for faults.json and faults.html")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--every-fault", default=False):
+        return
+    slow = [item for item in items if item.get_closest_marker("faults")]
+    config.hook.pytest_deselected(items=slow)
+    items[:] = [item for item in items if item not in slow]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    report = yield
+    record = item.stash.get(_RECORD, None)
+    if record is not None and report.when == "call":
+        known = BY_NUMBER[record.number]
+        item.config.stash.setdefault(_FINDINGS, []).append(
+            Finding(
+                row=record.number,
+                fault=known.fault,
+                expected=known.expected,
+                seen=" ".join([*record.seen, *_reasons(report)]),
+                seed=record.seed,
+                verdict=HELD if report.outcome == "passed" else KNOWN if report.outcome == "skipped" else BROKEN,
+                seconds=call.duration,
+            )
+        )
+    return report
+
+
+def _reasons(report: Any) -> list[str]:
+    """Why it fails as is known, or the last line of why it failed."""
+    if reason := getattr(report, "wasxfail", ""):
+        return [str(reason).removeprefix("reason: ")]
+    return [str(report.longrepr).strip().splitlines()[-1]] if report.failed else []
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    folder = session.config.getoption("--fault-report", default=None)
+    found = session.config.stash.setdefault(_FINDINGS, [])
+    if folder is not None:
+        write_report(folder, found)
