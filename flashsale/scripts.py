@@ -140,6 +140,12 @@ class Scripts:
             self._epochs[drop_id] = epoch
             self._sequences[drop_id] = 0
 
+    def learn(self, drop_id: str, epoch: int, sequence: int) -> None:
+        """Remembers how far the drop had come when somebody else saw it: a store that has not come as far is recovering."""
+        self.learn_epoch(drop_id, epoch)
+        if epoch == self._epochs.get(drop_id):
+            self._sequences[drop_id] = max(sequence, self._sequences.get(drop_id, 0))
+
     def seen(self, drop_id: str) -> tuple[int, int]:
         """(epoch, sequence) this process has seen the drop reach; zeros when it has seen nothing."""
         return self._epochs.get(drop_id, 0), self._sequences.get(drop_id, 0)

@@ -92,6 +92,12 @@ async def ran_out_of_time(world: World) -> None:
     world.at(600_000)
 
 
+async def second_epoch(world: World) -> None:
+    """As `reserved`, after a recovery."""
+    await w.reserved(world)
+    await world.client.hset(w.KEYS.drop, "epoch", 2)
+
+
 async def fenced(world: World) -> None:
     """Closed to every script."""
     await w.reserved(world)
@@ -283,7 +289,11 @@ DROPS = [
     ),
     Scenario("fence", "replayed", fenced, ([1, 0, "another"],), ["replayed", 1, SEQUENCE], when="and keeps the first reason"),
     Scenario("fence", "refused", w.reserved, ([1, SEQUENCE, "lost"],), ["refused", 1, SEQUENCE], when="because it has come as far"),
-    Scenario("fence", "refused", w.reserved, ([2, 0, "lost"],), ["refused", 1, SEQUENCE], when="because the epoch is another"),
+    Scenario(
+        "fence", "fenced", w.reserved, ([2, 1, "lost"],), ["fenced", 1, SEQUENCE], replay="replayed", quiet=True,
+        when="because it is of an earlier epoch", changes={"drop": {"fenced": "lost"}},
+    ),
+    Scenario("fence", "refused", second_epoch, ([1, 0, "lost"],), ["refused", 2, SEQUENCE], when="because its epoch is a later one"),
     Scenario("fence", "missing", nothing, ([1, 0, "lost"],), ["missing", 0, 0]),
     Scenario("inspect", "found", w.reserved, ([["ann", "nobody"], ["r1", "r9"]],), None),
     Scenario("inspect", "recovering", w.forgotten, ([[], []],), None),
