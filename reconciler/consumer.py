@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -12,10 +13,11 @@ import structlog
 from flashsale.errors import DatabaseUnavailable, StoreUnavailable
 from reconciler.agents import Backoff
 from reconciler.entries import DropEvent, Entry, UnreadableEntry, read_entry
-from reconciler.orders import Batch, OrderRecorder, Recorded
+from reconciler.orders import AllotmentRefused, Batch, OrderRecorder, Recorded
+from reconciler.stock import StockRecorder, Told
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from flashsale.settings import ReconcilerSettings
     from reconciler.journal import Journal
@@ -25,6 +27,8 @@ LOADS_IN_HAND_MAX = 3
 RECORDINGS_MAX = 2
 """While one batch waits for its commit to reach the disk, the rows of the next go in."""
 HEAD_START_S = 0.001
+EARLIER_WAIT_S = 1.0
+"""How long a batch that does not fit the allotment waits in hand for earlier entries to be finished elsewhere."""
 
 _log = structlog.get_logger("reconciler")
 
@@ -36,6 +40,9 @@ class Load:
         self.entries = [entry for entry in read if isinstance(entry, Entry)]
         self.unreadable = [entry for entry in read if isinstance(entry, UnreadableEntry)]
         self.batch = Batch(drop_id, (transition for entry in self.entries for transition in entry.transitions))
+        changes = [change for entry in self.entries for change in entry.stock_changes]
+        self.raises = [change for change in changes if change.delta >= 0]
+        self.lowers = [change for change in changes if change.delta < 0]
         self.read_at = time.monotonic()
 
     def __len__(self) -> int:
@@ -46,15 +53,41 @@ class Load:
         """The latest change of the drop's state."""
         return max((entry.event for entry in self.entries if entry.event), key=lambda event: event.at_ms, default=None)
 
-    def failures(self, poison: dict[str, str]) -> dict[str, str]:
-        """Entry id to reason, of the entries that cannot be acknowledged: unreadable ones and those of `poison` orders."""
+    @property
+    def entry_ids(self) -> set[str]:
+        """Of all entries."""
+        return {entry.entry_id for entry in self.entries} | {entry.entry_id for entry in self.unreadable}
+
+    def failures(self, poison: Mapping[str, str]) -> dict[str, str]:
+        """Entry id to reason, of the entries that nobody can record: unreadable ones and those of `poison` orders and changes."""
         failed = {entry.entry_id: entry.why for entry in self.unreadable}
         if poison:
             for entry in self.entries:
-                for transition in entry.transitions:
-                    if reason := poison.get(transition.reservation_id):
-                        failed[entry.entry_id] = f"{transition.reservation_id}: {reason}"
+                for name in _names_in(entry):
+                    if reason := poison.get(name):
+                        failed[entry.entry_id] = f"{name}: {reason}"
         return failed
+
+    def with_changes(self, change_ids: set[str]) -> set[str]:
+        """Ids of the entries that tell of these changes of an allotment."""
+        if not change_ids:
+            return set()
+        return {entry.entry_id for entry in self.entries if any(change.change_id in change_ids for change in entry.stock_changes)}
+
+
+def _names_in(entry: Entry) -> list[str]:
+    return [transition.reservation_id for transition in entry.transitions] + [change.change_id for change in entry.stock_changes]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What recording a load came to."""
+
+    orders: Recorded
+    failed: Mapping[str, str]
+    """entry id to reason, of the entries that nobody can record"""
+    too_early: set[str]
+    """ids of the entries that must come again after others"""
 
 
 class JournalConsumer:
@@ -70,6 +103,7 @@ class JournalConsumer:
         drop_id: str,
         journal: Journal,
         recorder: OrderRecorder,
+        stock: StockRecorder,
         metrics: ReconcilerMetrics,
         settings: ReconcilerSettings,
     ) -> None:
@@ -77,6 +111,7 @@ class JournalConsumer:
         self._drop_id = drop_id
         self._journal = journal
         self._recorder = recorder
+        self._stock = stock
         self._metrics = metrics
         self._settings = settings
         self._waiting: deque[Entry | UnreadableEntry] = deque()
@@ -142,9 +177,9 @@ class JournalConsumer:
     async def _work(self, load: Load, stop: asyncio.Event) -> None:
         try:
             async with self._lanes:
-                recorded = await self._record(load, stop)
-            if recorded:
-                await self._settle(load, recorded)
+                outcome = await self._record(load, stop)
+            if outcome:
+                await self._settle(load, outcome)
         except Exception:
             _log.exception("batch_failed", drop=self._drop_id, entries=len(load))
             raise
@@ -187,14 +222,16 @@ class JournalConsumer:
         read = [read_entry(entry.entry_id, entry.fields) for entry in claimed.entries]
         return Load(self._drop_id, read) if read else None
 
-    async def _settle(self, load: Load, recorded: Recorded) -> None:
+    async def _settle(self, load: Load, outcome: Outcome) -> None:
         """Acknowledge and announce. If that fails the entries come again, which is harmless."""
         seconds = time.monotonic() - load.read_at
+        recorded, failed = outcome.orders, outcome.failed
         self._count(recorded, seconds)
-        failed = load.failures(recorded.poison)
         try:
             await asyncio.gather(
-                self._journal.ack([entry.entry_id for entry in load.entries if entry.entry_id not in failed]),
+                self._journal.ack(
+                    [entry_id for entry_id in load.entry_ids if entry_id not in failed and entry_id not in outcome.too_early]
+                ),
                 self._journal.announce(recorded.states),
             )
             buried = await self._journal.bury(failed, self._settings.deliveries_max)
@@ -213,17 +250,18 @@ class JournalConsumer:
             paid=recorded.paid,
             refused=recorded.refused,
             failed=len(failed),
+            too_early=len(outcome.too_early),
             ms=round(seconds * 1000, 1),
         )
 
-    async def _record(self, load: Load, stop: asyncio.Event) -> Recorded | None:
-        """Record until it is done; None when stopping came first, and the entries stay unfinished for the next process."""
+    async def _record(self, load: Load, stop: asyncio.Event) -> Outcome | None:
+        """Record until it is done; None when the entries have to come again: stopping came first, or others must go first."""
         backoff = Backoff()
         while True:
             try:
                 if event := load.event:
                     await self._recorder.record_event(self._drop_id, event)
-                recorded = await self._recorder.record(load.batch)
+                outcome = await self._record_units(load, stop)
             except DatabaseUnavailable as error:
                 self._say_first(backoff, "database_held_up", error)
                 if await backoff.wait(stop):
@@ -231,7 +269,40 @@ class JournalConsumer:
             else:
                 if backoff.failures:
                     _log.info("database_resumed", drop=self._drop_id, failures=backoff.failures)
-                return recorded
+                return outcome
+
+    async def _record_units(self, load: Load, stop: asyncio.Event) -> Outcome | None:
+        """Units that came, then orders, then units that went: in this order nothing of one load is in its own way.
+
+        Each step is a transaction of its own and may be repeated, so the entries are acknowledged after the last one.
+        """
+        raised = await self._stock.tell(self._drop_id, load.raises)
+        try:
+            recorded = await self._recorder.record(load.batch, may_refuse=False)
+        except AllotmentRefused:
+            if not await self._earlier_are_finished(load, stop):
+                return None
+            recorded = await self._recorder.record(load.batch)
+        lowered = await self._stock.tell(self._drop_id, load.lowers)
+        return _outcome(load, recorded, raised, lowered)
+
+    async def _earlier_are_finished(self, load: Load, stop: asyncio.Event) -> bool:
+        """Whether everything before the last entry of `load` is recorded, so that the allotment's refusal is final.
+
+        An earlier entry that another consumer still has in hand, or left behind when it died, may give back the very unit
+        that is missing. After `EARLIER_WAIT_S` the load is let go, because only then can this consumer claim such an entry;
+        both come again, the earlier one first.
+        """
+        backoff, give_up_at = Backoff(), time.monotonic() + EARLIER_WAIT_S
+        try:
+            while await self._journal.earlier_unfinished(load.entry_ids):
+                if time.monotonic() > give_up_at or await backoff.wait(stop):
+                    _log.info("batch_waits_for_earlier_entries", drop=self._drop_id, entries=len(load))
+                    return False
+        except StoreUnavailable as error:
+            self._say_first(backoff, "journal_unreachable", error)
+            return False
+        return True
 
     def _count(self, recorded: Recorded, seconds: float) -> None:
         self._metrics.orders_recorded.labels(self._drop_id).inc(recorded.rows)
@@ -248,6 +319,15 @@ class JournalConsumer:
             await self._journal.leave()
         except StoreUnavailable as error:
             _log.warning("journal_not_left", drop=self._drop_id, error=str(error))
+
+
+def _outcome(load: Load, recorded: Recorded, *told: Told) -> Outcome:
+    poison = dict(recorded.poison)
+    too_early: set[str] = set()
+    for part in told:
+        poison |= part.poison
+        too_early |= part.too_early
+    return Outcome(recorded, load.failures(poison), load.with_changes(too_early))
 
 
 def _orders_of(entry: Entry | UnreadableEntry) -> set[str]:

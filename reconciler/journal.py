@@ -6,7 +6,7 @@ never deleted. Everything here may be repeated, and any number of processes may 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -63,7 +63,7 @@ async def live_drop_ids(store: Store) -> set[str]:
     Raises:
         StoreUnavailable: it does not answer.
     """
-    with _store_errors():
+    with store_errors():
         members: set[Any] = await store.smembers(DROPS)
         return {member.decode() for member in members}
 
@@ -87,7 +87,7 @@ class Journal:
         Raises:
             StoreUnavailable: the store does not answer.
         """
-        with _store_errors():
+        with store_errors():
             try:
                 return await self._read(entries_max, block_ms)
             except ResponseError as error:
@@ -104,7 +104,7 @@ class Journal:
         Raises:
             StoreUnavailable: the store does not answer.
         """
-        with _store_errors():
+        with store_errors():
             try:
                 cursor, entries, vanished = await self._store.xautoclaim(
                     self._keys.journal, GROUP, self._consumer, idle_ms, start_id=self._claim_from, count=entries_max
@@ -115,6 +115,18 @@ class Journal:
         self._claim_from = cursor.decode()
         return Claimed([_raw(found) for found in entries], [entry_id.decode() for entry_id in vanished])
 
+    async def earlier_unfinished(self, entry_ids: Collection[str]) -> bool:
+        """Whether an entry that comes before the last of `entry_ids`, and is not among them, is not finished yet.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+        last = max(entry_ids, key=_order)
+        with store_errors():
+            # One more than are ours: if all that come back are ours, no other one comes before them.
+            found = await self._store.xpending_range(self._keys.journal, GROUP, min="-", max="(" + last, count=len(entry_ids) + 1)
+        return any(pending["message_id"].decode() not in entry_ids for pending in found)
+
     async def ack(self, entry_ids: Sequence[str]) -> None:
         """Mark entries as finished. Call it after the commit, never before.
 
@@ -122,7 +134,7 @@ class Journal:
             StoreUnavailable: unknown whether they are; they may be delivered again, which is harmless.
         """
         if entry_ids:
-            with _store_errors():
+            with store_errors():
                 await self._store.xack(self._keys.journal, GROUP, *entry_ids)
 
     async def announce(self, states: Sequence[tuple[str, str]]) -> None:
@@ -132,7 +144,7 @@ class Journal:
             StoreUnavailable: the hint is lost.
         """
         if states:
-            with _store_errors():
+            with store_errors():
                 await self._store.publish(self._keys.recorded, msgspec.msgpack.encode(states))
 
     async def bury(self, reasons: Mapping[str, str], deliveries_max: int) -> list[str]:
@@ -145,7 +157,7 @@ class Journal:
             StoreUnavailable: some may not have been moved; they come back.
         """
         buried = []
-        with _store_errors():
+        with store_errors():
             for entry_id, reason in reasons.items():
                 found = await self._store.xpending_range(self._keys.journal, GROUP, min=entry_id, max=entry_id, count=1)
                 if found and found[0]["times_delivered"] >= deliveries_max:
@@ -171,7 +183,7 @@ class Journal:
         Raises:
             StoreUnavailable: the store does not answer.
         """
-        with _store_errors():
+        with store_errors():
             delivered = await self._last_delivered()
             oldest = await self._oldest_unfinished(delivered)
             seconds, micros = await self._store.time()
@@ -218,7 +230,7 @@ class Journal:
         Raises:
             StoreUnavailable: the store does not answer.
         """
-        with _store_errors():
+        with store_errors():
             delivered = await self._last_delivered()
             if delivered is None:
                 return 0
@@ -242,7 +254,7 @@ class Journal:
         Raises:
             StoreUnavailable: it stays listed, which is harmless.
         """
-        with _store_errors():
+        with store_errors():
             try:
                 mine = await self._store.xpending_range(self._keys.journal, GROUP, min="-", max="+", count=1, consumername=self._consumer)
                 if not mine:
@@ -274,7 +286,8 @@ def _order(entry_id: str) -> tuple[int, int]:
 
 
 @contextmanager
-def _store_errors() -> Iterator[None]:
+def store_errors() -> Iterator[None]:
+    """Whatever goes wrong inside means that the journal's store cannot be reached."""
     try:
         yield
     except (RedisError, OSError) as error:

@@ -20,9 +20,10 @@ from reconciler.journal import Journal, Store, live_drop_ids
 from reconciler.orders import OrderRecorder
 from reconciler.outbox import Outbox
 from reconciler.reaper import Reaper
+from reconciler.stock import StockRecorder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from flashsale.connections.database import Database
     from flashsale.settings import Settings
@@ -57,6 +58,7 @@ class Reconciler:
         expire: Expire,
         inspect: Inspect,
         open_in_store: OpenInStore,
+        complete_stock: Callable[[], Awaitable[object]],
         metrics: ReconcilerMetrics,
         consumer: str | None = None,
     ) -> None:
@@ -70,6 +72,7 @@ class Reconciler:
             expire: ends overdue reservations.
             inspect: looks at a drop in the store.
             open_in_store: gives the store a drop.
+            complete_stock: finishes additions of units that were interrupted between Postgres and the store.
             metrics: what is counted.
             consumer: this process's name in the consumer groups; unique, made up when None.
         """
@@ -80,6 +83,7 @@ class Reconciler:
         self._metrics = metrics
         self._consumer = consumer or f"{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}"
         self._recorder = OrderRecorder(database)
+        self._stock = StockRecorder(database)
         self._outbox = Outbox(database)
         self._drops: dict[str, _LiveDrop] = {}
         self._known: frozenset[str] = frozenset()
@@ -87,6 +91,7 @@ class Reconciler:
             Reaper(expire, self.live_drops, metrics, settings.reaper),
             Auditor(inspect, database, self._journals, metrics, settings.reconciler),
             Janitor(self._journals, metrics, settings.reconciler),
+            Loop("stock", settings.reconciler.refresh_ms, complete_stock),
         ]
 
     def live_drops(self) -> frozenset[str]:
@@ -167,7 +172,7 @@ class Reconciler:
     def _follow(self, drop_id: str, tasks: asyncio.TaskGroup) -> _LiveDrop:
         store, stop = self._open_journal_store(), asyncio.Event()
         journal = Journal(store, drop_id, self._consumer)
-        consumer = JournalConsumer(drop_id, journal, self._recorder, self._metrics, self._settings.reconciler)
+        consumer = JournalConsumer(drop_id, journal, self._recorder, self._stock, self._metrics, self._settings.reconciler)
 
         async def work() -> None:
             try:

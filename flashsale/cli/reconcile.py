@@ -80,6 +80,7 @@ async def run_reconciler(settings: Settings) -> None:
             expire=parts.reservations.expire,
             inspect=parts.drops.inspect,
             open_in_store=parts.catalog.open_in_store,
+            complete_stock=parts.stock.complete,
             metrics=ReconcilerMetrics(CollectorRegistry()),
         )
         await reconciler.run(stop)

@@ -18,6 +18,7 @@ from flashsale.reservations import Reservations
 from flashsale.resources import resource_dir
 from flashsale.scripts import Scripts, read_scripts
 from flashsale.settings import CONFIG_VARIABLE, Settings, load_settings
+from flashsale.stock import StockLedger
 
 _NAMED_BY = (
     CONFIG_VARIABLE,
@@ -100,6 +101,7 @@ class Parts:
     drops: DropStore
     catalog: DropCatalog
     reservations: Reservations
+    stock: StockLedger
 
 
 @asynccontextmanager
@@ -114,7 +116,8 @@ async def opened(settings: Settings) -> AsyncIterator[Parts]:
     try:
         scripts = Scripts(store, read_scripts(resource_dir("lua")), settings.store, settings.batch)
         drops = DropStore(scripts, settings)
-        yield Parts(settings, store, database, scripts, drops, DropCatalog(database, drops), Reservations(scripts))
+        catalog = DropCatalog(database, drops)
+        yield Parts(settings, store, database, scripts, drops, catalog, Reservations(scripts), StockLedger(database, drops))
     finally:
         await store.aclose()
         await database.close()

@@ -18,6 +18,7 @@ from reconciler.consumer import JournalConsumer
 from reconciler.journal import Journal
 from reconciler.metrics import ReconcilerMetrics
 from reconciler.orders import OrderRecorder
+from reconciler.stock import StockRecorder
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -59,6 +60,7 @@ class OrderBench:
             drop_id,
             Journal(stage.store, drop_id, "bench"),
             OrderRecorder(stage.database),
+            StockRecorder(stage.database),
             ReconcilerMetrics(CollectorRegistry()),
             stage.settings.reconciler,
         )

@@ -27,6 +27,7 @@ from flashsale.drops import DropCatalog
 from flashsale.errors import DatabaseUnavailable
 from flashsale.model import Drop, Sku, secret_hash_of
 from flashsale.settings import Settings
+from flashsale.stock import StockLedger
 from flashsale.web.app import listen, serving
 from flashsale.web.services import Services
 from reconciler.metrics import ReconcilerMetrics
@@ -223,6 +224,7 @@ async def reconciling(settings: Settings, database: Database, services: Services
         expire=services.reservations.expire,
         inspect=services.drop_store.inspect,
         open_in_store=catalog.open_in_store,
+        complete_stock=StockLedger(database, services.drop_store).complete,
         metrics=ReconcilerMetrics(CollectorRegistry()),
     )
     stop = asyncio.Event()

@@ -19,10 +19,13 @@ from reconciler.entries import Entry, ReservationTransition, read_entry
 from reconciler.journal import Journal
 from reconciler.metrics import ReconcilerMetrics
 from reconciler.orders import OrderRecorder
+from reconciler.stock import StockRecorder
 
 DROP = "spring"
 NOW_MS = 1_800_000_000_000
 LAST = 2_000_000_000_000
+
+_REASONS = {"refund_due": "late", "cancelled": "merchant:other", "surplus": "paid_twice"}
 
 Packed = list[Any]
 Store = Any
@@ -42,9 +45,10 @@ def transition(
     at_ms: int = NOW_MS,
     payment: str | None = None,
     reason: str = "",
+    expires_in_ms: int = 60_000,
 ) -> Packed:
     """One transition as the scripts pack it."""
-    paid = kind in {"confirmed", "refund_due"}
+    paid = kind in {"confirmed", "refund_due", "cancelled", "surplus"}
     return [
         kind,
         reservation_id(number, drop_id),
@@ -55,9 +59,9 @@ def transition(
         [list(item) for item in items],
         1500 * sum(quantity for _, quantity in items),
         NOW_MS,
-        NOW_MS + 60_000,
+        NOW_MS + expires_in_ms,
         (payment or f"pay-{number}") if paid else "",
-        reason or ("late" if kind == "refund_due" else ""),
+        reason or _REASONS.get(kind, ""),
     ]
 
 
@@ -98,6 +102,7 @@ def make_consumer(store: Store, database: Database, drop_id: str = DROP, **chang
         drop_id,
         Journal(store, drop_id, next(_names)),
         OrderRecorder(database),
+        StockRecorder(database),
         ReconcilerMetrics(CollectorRegistry()),
         reconciler_settings(**changes),
     )

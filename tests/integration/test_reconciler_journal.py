@@ -222,9 +222,9 @@ async def test_a_batch_is_bounded_in_orders(store: Store, with_drop: Database) -
     sizes: list[int] = []
     record = consumer._recorder.record
 
-    async def counting(batch: Batch) -> Recorded:
+    async def counting(batch: Batch, *, may_refuse: bool = True) -> Recorded:
         sizes.append(len(batch))
-        return await record(batch)
+        return await record(batch, may_refuse=may_refuse)
 
     consumer._recorder.record = counting  # type: ignore[method-assign]
     await consumer.drain()

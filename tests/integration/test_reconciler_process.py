@@ -51,6 +51,7 @@ class Running:
             expire=self._expire,
             inspect=self._inspect,
             open_in_store=self._open,
+            complete_stock=self._complete,
             metrics=self.metrics,
         )
 
@@ -59,6 +60,9 @@ class Running:
 
     async def _inspect(self, drop_id: str) -> Look:
         return Look()
+
+    async def _complete(self) -> None:
+        pass
 
     async def _open(self, drop_id: str) -> None:
         if drop_id == "stubborn":
