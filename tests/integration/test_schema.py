@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from flashsale.connections.database import Database
     from flashsale.embedded.stores import EmbeddedStores
 
-ALL = ["0001_schema.sql", "0002_roles.sql"]
+ALL = [migration.name for migration in read_migrations()]
 
 GOOD: dict[str, object] = {
     "reservation_id": reservation_id(1),
@@ -124,7 +124,9 @@ KEY = "INSERT INTO api_keys (key_id, tenant, secret_hash, scopes) VALUES "
         ("drops_state_known", "UPDATE drops SET state = 'sold_out'"),
         ("drops_opened_has_epoch", "UPDATE drops SET opened_in_store = true"),
         ("outbox_event_known", "INSERT INTO outbox (drop_id, reservation_id, event, payload) VALUES ('d', 'r', 'order.pending', '{}')"),
-        ("refunds_reservation_id_fkey", f"INSERT INTO refunds VALUES ('{reservation_id(2)}', 'spring', 1, 'EUR', 'p', 'late')"),
+        ("refunds_state_known", f"INSERT INTO refunds VALUES ('{reservation_id(1)}', 'spring', 1, 'EUR', 'p', 'late', 'lost')"),
+        ("refunds_refund_id_key", "; ".join([f"INSERT INTO refunds VALUES ('{reservation_id(1)}', 'spring', 1, 'EUR', 'p', 'late')"] * 2)),
+        ("orders_units_returned_once", "UPDATE orders SET units_returned = true"),
         ("refunds_reason_given", f"INSERT INTO refunds VALUES ('{reservation_id(1)}', 'spring', 1, 'EUR', 'p', '')"),
         ("refunds_finished_iff_done", f"INSERT INTO refunds VALUES ('{reservation_id(1)}', 'spring', 1, 'EUR', 'p', 'late', 'done')"),
         ("api_keys_hash_is_sha256", KEY + "('k', 't', 'short', '{orders}')"),
@@ -282,6 +284,10 @@ NEW_ORDER = f"INSERT INTO orders ({ORDER_COLUMNS}) VALUES ('{reservation_id(9)}'
 NEW_KEY = KEY + "('k', 't', sha256('s'), '{orders}')"
 NEW_DROP = DEFINE + "('d', 't', 'n', '{\"currency\": \"EUR\"}', 'now', 'now', 'tomorrow')"
 NEW_SKU = "INSERT INTO drop_skus (drop_id, sku, name, allotment, price_minor, limit_per_shopper) VALUES ('spring', 'hat', 'Hat', 1, 1, 1)"
+HELD_PAYMENT = (
+    "INSERT INTO refunds (reservation_id, drop_id, amount_minor, currency, payment_reference, reason, state, provider)"
+    " VALUES ('r', '', 1, '', 'p', 'unmatched', 'held', 'standard')"
+)
 
 MAY = {
     "flashsale_service": [
@@ -291,6 +297,8 @@ MAY = {
         NEW_KEY,
         "UPDATE drops SET opened_in_store = true, epoch = 1",
         "UPDATE api_keys SET revoked_at = now()",
+        HELD_PAYMENT,
+        "UPDATE refunds SET state = 'settled'",
     ],
     "flashsale_reconciler": [
         "SELECT * FROM orders, order_items, drops, drop_skus, outbox, refunds",
@@ -300,6 +308,8 @@ MAY = {
         "UPDATE drops SET state = 'open', state_at_ms = 1",
         "UPDATE drops SET opened_in_store = true, epoch = 1",
         "UPDATE outbox SET delivered_at = now()",
+        "UPDATE orders SET expires_at = now() + interval '1 day'",
+        "UPDATE refunds SET state = 'requested', attempts = 1, next_attempt_at = now()",
     ],
     "flashsale_read": ["SELECT * FROM orders, order_items, drops, drop_skus, outbox, refunds", "SELECT key_id, label FROM api_keys"],
 }
@@ -315,6 +325,8 @@ MAY_NOT = {
         "DELETE FROM api_keys",
         "UPDATE api_keys SET scopes = '{admin}'",
         "TRUNCATE orders",
+        "UPDATE refunds SET amount_minor = 1",
+        "DELETE FROM refunds",
         "CREATE TABLE mine ()",
     ],
     "flashsale_reconciler": [
@@ -398,7 +410,12 @@ HOT: dict[str, tuple[object, ...]] = {
     "duplicate_orders": (DROP,),
     "outbox_undelivered": (100, 0),
     "outbox_delivered": ([1, 2, 3],),
-    "refunds_due": (100,),
+    "refunds_claim": (100, 60.0),
+    "refunds_open": (None, 100),
+    "refunds_of_order": (IDS[0],),
+    "refunds_of_payment": ("pay-1",),
+    "refunds_backlog": (),
+    "refund_done": ("rf_0", ""),
     "drop_get": (DROP,),
     "drop_totals": (DROP,),
     "drop_opened_in_store": (DROP, 1),

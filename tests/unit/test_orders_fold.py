@@ -34,6 +34,10 @@ def test_the_order_of_delivery_does_not_matter(found: list[tuple[str, int, int]]
         (["confirmed", "reserved"], OrderState.PAID),
         (["reserved", "expired", "confirmed"], OrderState.PAID),
         (["reserved", "expired", "refund_due"], OrderState.REFUND_DUE),
+        (["reserved", "extended"], OrderState.PENDING),
+        (["extended", "expired"], OrderState.EXPIRED),
+        (["cancelled", "confirmed", "reserved"], OrderState.REFUND_DUE),
+        (["surplus", "confirmed", "surplus"], OrderState.PAID),
     ],
 )
 def test_the_strongest_transition_is_the_order(kinds: list[str], expected: OrderState) -> None:
@@ -65,6 +69,18 @@ def test_a_payment_gets_all_its_units_or_none() -> None:
 def test_what_is_recorded_already_needs_no_units(state: str) -> None:
     orders = fold(typed(transition("confirmed", 1)))
     assert fit(orders, {"shirt": 0}, {reservation_id(1): state}) == orders
+
+
+def test_what_a_cancelled_order_gives_back_is_free() -> None:
+    orders = fold(typed(transition("cancelled", 1), transition("confirmed", 2), transition("cancelled", 3)))
+    fitted = {order.reservation_id: order.kind for order in fit(orders, {}, {reservation_id(1): "paid", reservation_id(3): "refund_due"})}
+    assert fitted[reservation_id(2)] is Transition.CONFIRMED
+    assert {order.kind for order in fit(orders, {}, {})} == {Transition.CANCELLED, Transition.REFUND_DUE}
+
+
+def test_a_surplus_payment_makes_no_order() -> None:
+    batch = Batch(DROP, typed(transition("surplus", 1, payment="again")))
+    assert (batch.orders, len(batch.surplus), batch.finished()) == ([], 1, [])
 
 
 def test_what_was_not_paid_needs_no_units() -> None:

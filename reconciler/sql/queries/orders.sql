@@ -10,6 +10,8 @@
 -- fit, that constraint fails the statement and nothing of it stays, without a transaction around it or a second round trip.
 -- An order returned as paid was of lower rank before, so its units were not counted yet: the rank rule alone makes the
 -- counting exact, whoever else records the same order at the same time. xmax = 0 marks a row inserted by this statement.
+-- An order that becomes refund_due gives back the units it had counted; units_returned says so within the row, so that
+-- too is exact. A pending order's expiry only moves forward. A payment that was held for a person is due from now on.
 -- An unknown drop gets the currency code for none, so that the check of references names the fault.
 WITH incoming AS (
     SELECT * FROM unnest(
@@ -32,18 +34,21 @@ written AS (
     FROM incoming i CROSS JOIN (SELECT coalesce(max(currency), 'XXX') AS currency FROM drops WHERE drop_id = $1) d
     ON CONFLICT (reservation_id) DO UPDATE SET
         state = excluded.state,
-        units_counted = o.units_counted OR excluded.units_counted,
+        units_counted = excluded.units_counted,
+        units_returned = o.units_counted AND NOT excluded.units_counted,
+        expires_at = greatest(o.expires_at, excluded.expires_at),
         payment_reference = excluded.payment_reference,
-        paid_at = excluded.paid_at,
+        paid_at = coalesce(o.paid_at, excluded.paid_at),
         finished_at = excluded.finished_at,
         reason = excluded.reason,
         request_id = excluded.request_id,
         updated_at = now()
     WHERE order_rank(excluded.state) > order_rank(o.state)
-    RETURNING reservation_id, state, amount_minor, currency, payment_reference, reason, (xmax = 0) AS fresh
+        OR (excluded.state = 'pending' AND o.state = 'pending' AND excluded.expires_at > o.expires_at)
+    RETURNING reservation_id, state, amount_minor, currency, payment_reference, reason, units_returned, (xmax = 0) AS fresh
 ),
 item AS MATERIALIZED (
-    SELECT t.sku, t.quantity, w.reservation_id, w.state, w.fresh
+    SELECT t.sku, t.quantity, w.reservation_id, w.state, w.units_returned, w.fresh
     FROM unnest($13::text[], $14::text[], $15::integer[]) AS t (reservation_id, sku, quantity)
     JOIN written w USING (reservation_id)
 ),
@@ -52,7 +57,8 @@ items AS (
     SELECT reservation_id, $1, sku, quantity FROM item WHERE fresh
 ),
 units AS (
-    SELECT sku, sum(quantity) AS units FROM item WHERE state = 'paid' GROUP BY sku
+    SELECT sku, sum(CASE WHEN units_returned THEN -quantity ELSE quantity END) AS units
+    FROM item WHERE state = 'paid' OR units_returned GROUP BY sku
 ),
 locked AS (
     SELECT s.sku, u.units FROM drop_skus s JOIN units u USING (sku) WHERE s.drop_id = $1 ORDER BY s.sku FOR UPDATE OF s
@@ -71,7 +77,9 @@ noted AS (
 owed AS (
     INSERT INTO refunds (reservation_id, drop_id, amount_minor, currency, payment_reference, reason)
     SELECT reservation_id, $1, amount_minor, currency, payment_reference, reason FROM written WHERE state = 'refund_due'
-    ON CONFLICT (reservation_id) DO NOTHING
+    ON CONFLICT (reservation_id, payment_reference) DO UPDATE SET
+        state = 'due', amount_minor = excluded.amount_minor, currency = excluded.currency, reason = excluded.reason
+    WHERE refunds.state = 'held'
 )
 SELECT
     (SELECT count(*) FROM written)::integer AS written,
@@ -146,10 +154,3 @@ SELECT count(*)::integer FROM (SELECT FROM outbox WHERE delivered_at IS NULL LIM
 -- name: outbox_delivered
 -- Marks events as delivered; repeated, it changes nothing. $1 ids. Returns the ids marked now.
 UPDATE outbox SET delivered_at = now() WHERE id = ANY($1::bigint[]) AND delivered_at IS NULL RETURNING id
-
--- name: refunds_due
--- Payments to give back, oldest first. $1 rows at most.
-SELECT reservation_id, drop_id, amount_minor, currency, payment_reference, reason, created_at FROM refunds
-WHERE state = 'due'
-ORDER BY created_at, reservation_id
-LIMIT $1
