@@ -1,8 +1,8 @@
 """What the scripts should do, said again in Python and in another way.
 
-Where the scripts keep counters and move units between them, the oracle keeps only tickets, reservations and slots and
-counts units, allowances and live reservations from those each time. Where both agree after every step, both are right or
-both are wrong in the same way, which is unlikely.
+Where the scripts keep counters and move units between them, the oracle keeps only tickets, reservations, slots and how
+many units the merchant wants to sell, and counts units, allowances and live reservations from those each time. Where both
+agree after every step, both are right or both are wrong in the same way, which is unlikely.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-RESERVED, CONFIRMED, RELEASED, EXPIRED, REFUND_DUE = 1, 2, 3, 4, 5
+RESERVED, CONFIRMED, RELEASED, EXPIRED, REFUND_DUE, CANCELLED = 1, 2, 3, 4, 5, 6
 Items = tuple[tuple[str, int], ...]
 
 
@@ -62,6 +62,8 @@ class Claim:
     state: int = RESERVED
     payment: str = ""
     confirm_key: str = ""
+    extend_key: str = ""
+    surplus: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -81,7 +83,31 @@ class Oracle:
     beat: int = 0
     advanced_at_ms: int = 0
     credit: float = 0
-    journal: list[tuple[str, str]] = field(default_factory=list)
+    journal: list[tuple[Any, ...]] = field(default_factory=list)
+    adjustments: dict[str, tuple[str, int, bool]] = field(default_factory=dict)
+    wanted: dict[str, int] = field(init=False)
+    """units of each SKU the merchant wants the drop to have"""
+    allotment: dict[str, int] = field(init=False)
+    """units of each SKU it has: more than wanted while reservations hold them"""
+    sequence: int = 1
+    _told: tuple[Any, ...] = (0, 0, 0, ())
+
+    def __post_init__(self) -> None:
+        self.wanted, self.allotment = dict(self.rules.allotment), dict(self.rules.allotment)
+
+    def settle(self) -> int:
+        """The end of a call: what is not wanted any more and is free leaves the drop. The sequence."""
+        taken, drained = self.units((RESERVED, CONFIRMED)), []
+        for sku, before in self.allotment.items():
+            after = max(self.wanted[sku], taken[sku])
+            if after < before:
+                self.allotment[sku] = after
+                drained.append(("drained", sku, after - before, after))
+        self.journal += sorted(drained)
+        told = (len(self.journal), len(self.people), self.serving, tuple(person.token for person in self.people.values()))
+        self.sequence += told != self._told
+        self._told = told
+        return self.sequence
 
     # ---- what follows from it
 
@@ -105,7 +131,7 @@ class Oracle:
     def available(self) -> dict[str, int]:
         """Units nobody holds or owns."""
         taken = self.units((RESERVED, CONFIRMED))
-        return {sku: units - taken[sku] for sku, units in self.rules.allotment.items()}
+        return {sku: units - taken[sku] for sku, units in self.allotment.items()}
 
     def live(self, owner: str) -> int:
         """Reservations of a shopper that are neither paid nor ended."""
@@ -114,7 +140,7 @@ class Oracle:
     @property
     def all_sold(self) -> bool:
         """Nothing is left that could still be bought."""
-        return self.units((CONFIRMED,)) == Counter(self.rules.allotment)
+        return self.units((CONFIRMED,)) == Counter(self.allotment)
 
     def limit_broken(self, owner: str, items: Items) -> bool:
         """Whether these items would be more than a shopper may have."""
@@ -202,9 +228,13 @@ class Oracle:
         amount = sum(self.rules.price[sku] * quantity for sku, quantity in items)
         claim = Claim(name, items, amount, self.now, self.now + self.rules.reservation_ttl_ms)
         self.claims[claim_id] = claim
-        self.slots[self.people[name].number] = claim.expires_at_ms
+        self._keep_slot(claim)
         self.journal.append(("reserved", claim_id))
         return "reserved"
+
+    def _keep_slot(self, claim: Claim) -> None:
+        number = self.people[claim.owner].number
+        self.slots[number] = max(self.slots.get(number, 0), claim.expires_at_ms)
 
     def _reserve_refusal(self, name: str, token: str, items: Items) -> str:
         person, effective = self.people.get(name), self.effective
@@ -214,7 +244,7 @@ class Oracle:
             return "token_invalid"
         if self.now >= person.expires_at_ms:
             return "token_expired"
-        if any(sku not in self.rules.allotment for sku, _ in items):
+        if any(sku not in self.allotment for sku, _ in items):
             return "unknown_sku"
         made = sum(claim.owner == name for claim in self.claims.values())
         if made >= self.rules.reservations_max or self.limit_broken(name, items):
@@ -229,11 +259,18 @@ class Oracle:
         if not self.live(claim.owner):
             self.slots.pop(self.people[claim.owner].number, None)
 
-    @staticmethod
-    def _settled_word(claim: Claim, payment: str, amount_minor: int, key: str) -> str:
+    def _note_surplus(self, claim_id: str, payment: str, amount_minor: int, reason: str) -> None:
+        surplus = self.claims[claim_id].surplus
+        if payment not in surplus:
+            surplus.append(payment)
+            self.journal.append(("surplus", claim_id, payment, amount_minor, reason))
+
+    def _settled_word(self, claim_id: str, payment: str, amount_minor: int, key: str) -> str:
+        claim = self.claims[claim_id]
         if key and key == claim.confirm_key and (payment, amount_minor) != (claim.payment, claim.amount_minor):
             return "key_reused"
         if claim.payment != payment:
+            self._note_surplus(claim_id, payment, amount_minor, "paid_twice")
             return "payment_conflict"
         return "replayed" if claim.state == CONFIRMED else "refund_due"
 
@@ -242,10 +279,14 @@ class Oracle:
         claim = self.claims.get(claim_id)
         if claim is None:
             return "not_found"
-        if claim.state in (CONFIRMED, REFUND_DUE):
-            return self._settled_word(claim, payment, amount_minor, key)
+        if claim.state in (CONFIRMED, REFUND_DUE, CANCELLED):
+            return self._settled_word(claim_id, payment, amount_minor, key)
         if amount_minor != claim.amount_minor:
+            if not key:
+                self._note_surplus(claim_id, payment, amount_minor, "amount_mismatch")
             return "amount_mismatch"
+        if payment in claim.surplus:
+            return "payment_conflict"
         if claim.state == RESERVED and self.now >= claim.expires_at_ms:
             self._end(claim_id, EXPIRED, "expired")
         available, late = self.available(), claim.state != RESERVED
@@ -258,15 +299,36 @@ class Oracle:
         self._end(claim_id, CONFIRMED, "confirmed")
         return "confirmed"
 
-    def release(self, claim_id: str) -> str:
+    def release(self, claim_id: str, *, paid_too: bool) -> str:
         """One request of release."""
         claim = self.claims.get(claim_id)
         if claim is None:
             return "not_found"
+        if claim.state == CONFIRMED and paid_too:
+            claim.state = CANCELLED
+            self.journal.append(("cancelled", claim_id))
+            return "cancelled"
         if claim.state != RESERVED:
-            return {CONFIRMED: "confirmed", RELEASED: "replayed"}.get(claim.state, "expired")
+            return {CONFIRMED: "confirmed", RELEASED: "replayed", CANCELLED: "replayed"}.get(claim.state, "expired")
         self._end(claim_id, RELEASED, "released")
         return "released"
+
+    def extend(self, claim_id: str, key: str, extension_ms: int) -> str:
+        """One request of extend."""
+        claim = self.claims.get(claim_id)
+        if claim is None:
+            return "not_found"
+        if claim.extend_key == key:
+            return "replayed"
+        if claim.state != RESERVED or self.now >= claim.expires_at_ms:
+            return "ended"
+        if claim.extend_key:
+            return "already_extended"
+        claim.extend_key = key
+        claim.expires_at_ms += extension_ms
+        self._keep_slot(claim)
+        self.journal.append(("extended", claim_id))
+        return "extended"
 
     def expire(self, batch_size_max: int) -> int:
         """A look of the reaper: how many ended."""
@@ -289,6 +351,25 @@ class Oracle:
         self.journal.append(("drop", target))
         return "done"
 
+    def adjust(self, adjustment_id: str, sku: str, delta: int, *, drain: bool) -> str:
+        """More units, or fewer."""
+        if sku not in self.wanted:
+            return "unknown_sku"
+        if adjustment_id in self.adjustments:
+            return "replayed" if self.adjustments[adjustment_id] == (sku, delta, drain) else "key_reused"
+        if self.effective == "closed":
+            return "closed"
+        free = self.available()[sku]
+        drains = drain and free < -delta <= self.wanted[sku] - self.units((CONFIRMED,))[sku]
+        if -delta > free and not drains:
+            return "too_few"
+        self.adjustments[adjustment_id] = (sku, delta, drain)
+        self.wanted[sku] += delta
+        moved = max(delta, -free)
+        self.allotment[sku] += moved
+        self.journal.append(("added" if delta > 0 else "withdrawn", sku, moved, self.allotment[sku]))
+        return "draining" if drains else "adjusted"
+
     def close(self) -> str:
         """The end."""
         if self.state == "closed":
@@ -307,10 +388,17 @@ class Oracle:
             "entries": "" if self.entries is None else str(self.entries),
             "joined": len(self.people),
             "serving": self.serving,
-            "stock": {sku: (available[sku], reserved[sku], sold[sku]) for sku in self.rules.allotment},
+            "stock": {
+                sku: (units, available[sku], reserved[sku], sold[sku], units - self.wanted[sku]) for sku, units in self.allotment.items()
+            },
+            "adjustments": self.adjustments,
+            "sequence": self.sequence,
             "people": {name: self._person(name) for name in self.people},
             "claims": {
-                claim_id: (c.owner, c.items, c.amount_minor, c.reserved_at_ms, c.expires_at_ms, c.state, c.payment)
+                claim_id: (
+                    (c.owner, c.items, c.amount_minor, c.reserved_at_ms, c.expires_at_ms, c.state, c.payment),
+                    (c.extend_key, c.surplus),
+                )
                 for claim_id, c in self.claims.items()
             },
             "expiries": {claim_id: c.expires_at_ms for claim_id, c in self.claims.items() if c.state == RESERVED},
