@@ -37,6 +37,7 @@ CLUSTER_NODE_TIMEOUT_MS = 1_000
 PATIENCE_S = 30.0
 """How long servers may take to agree; on an overloaded machine an election takes more than one attempt."""
 _LOOK_S = 0.02
+_ANSWERS_WITHIN_S = 1.0
 _MIGRATE_TIMEOUT_MS = 5_000
 _KEYS_AT_ONCE = 100
 
@@ -232,7 +233,8 @@ class SentinelStores(_Topology):
         """Of the primary, as the first Sentinel that answers sees it."""
         for server in self.sentinels:
             try:
-                _, port = await server.command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER_NAME)
+                async with asyncio.timeout(_ANSWERS_WITHIN_S):
+                    _, port = await server.command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER_NAME)
             except (RedisError, OSError):
                 continue
             return int(port)
@@ -322,7 +324,8 @@ class ClusterStores(_Topology):
         """The node that serves a slot, as the first node that answers sees it."""
         for asked in self.nodes:
             try:
-                ranges = await asked.command("CLUSTER", "SLOTS")
+                async with asyncio.timeout(_ANSWERS_WITHIN_S):
+                    ranges = await asked.command("CLUSTER", "SLOTS")
             except (RedisError, OSError):
                 continue
             for start, end, (_, port, *_), *_ in ranges:

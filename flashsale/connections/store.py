@@ -7,18 +7,21 @@ from contextlib import contextmanager
 from typing import Any, cast
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from redis.asyncio import BlockingConnectionPool, Connection, Redis, Sentinel, SentinelConnectionPool, SSLConnection
+from redis.asyncio import Connection, Redis, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from flashsale.connections.cluster import Address, ClusterStore
+from flashsale.connections.pools import SentinelPool, Sentinels, StorePool
 from flashsale.connections.wording import reason_of, redacted
 from flashsale.errors import ConfigurationError, StoreUnavailable
 from flashsale.settings import StoreSettings
 
 # The older protocol has reply shapes that never changed; nothing here needs what RESP3 adds.
 RESP_VERSION = 2
+SENTINEL_TIMEOUT_S = 0.5
+"""For one Sentinel to answer, before the next is asked."""
 
 
 def open_store(settings: StoreSettings, *, blocks_ms: int = 0) -> Redis:
@@ -26,7 +29,8 @@ def open_store(settings: StoreSettings, *, blocks_ms: int = 0) -> Redis:
 
     Schemes: `redis://`, `unix://`, `redis+sentinel://host:port,host:port/master`, `redis+cluster://host:port,host:port`; with
     `rediss` for `redis`, over TLS.
-    Replies are bytes. A command fails after `settings.timeout_ms` and is never repeated by the client.
+    Replies are bytes. A command fails after `settings.timeout_ms`, and after half of that when it takes as long to get a
+    connection (`pools.NotSent`); it is never repeated by the client.
 
     Args:
         settings: where the store is, its time limit and its number of connections.
@@ -40,7 +44,7 @@ def open_store(settings: StoreSettings, *, blocks_ms: int = 0) -> Redis:
         "decode_responses": False,
         "retry": Retry(NoBackoff(), 0),
         "socket_timeout": (settings.timeout_ms + blocks_ms) / 1000,
-        "socket_connect_timeout": settings.timeout_ms / 1000,
+        "socket_connect_timeout": settings.timeout_ms / 2000,
         "health_check_interval": 0,
         "client_name": "flashsale",
     }
@@ -52,9 +56,8 @@ def open_store(settings: StoreSettings, *, blocks_ms: int = 0) -> Redis:
             case "redis+sentinel" | "rediss+sentinel":
                 return _open_sentinel(url, options, settings.connections_max)
             case _:
-                # It waits for a free connection instead of failing at once, and gives one back when its user is cancelled.
-                pool = BlockingConnectionPool.from_url(
-                    settings.url, max_connections=settings.connections_max, timeout=settings.timeout_ms / 1000, **options
+                pool = StorePool.from_url(
+                    settings.url, max_connections=settings.connections_max, timeout=options["socket_connect_timeout"], **options
                 )
                 return Redis.from_pool(pool)
     except ValueError as error:
@@ -72,7 +75,7 @@ def _open_cluster(url: SplitResult, options: dict[str, Any], connections_max: in
     def connect(address: Address) -> Redis:
         host, port = address
         return Redis.from_pool(
-            BlockingConnectionPool(
+            StorePool(
                 host=host,
                 port=port,
                 connection_class=connection_class,
@@ -91,10 +94,9 @@ def _open_sentinel(url: SplitResult, options: dict[str, Any], connections_max: i
     service, _, database = url.path.strip("/").partition("/")
     if not service:
         raise ValueError("the name of the Sentinel master is missing after the host")
-    timeouts = {name: options[name] for name in ("socket_connect_timeout", "retry", "protocol")}
-    sentinel = Sentinel(  # type: ignore[no-untyped-call]
-        _hosts_and_ports(url, 26379), sentinel_kwargs={**timeouts, "socket_timeout": options["socket_connect_timeout"]}
-    )
+    timeout_s = min(SENTINEL_TIMEOUT_S, options["socket_connect_timeout"])
+    asking = {"retry": options["retry"], "protocol": RESP_VERSION, "socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
+    sentinel = Sentinels(_hosts_and_ports(url, 26379), sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
     return cast(
         "Redis",
         sentinel.master_for(
@@ -105,22 +107,10 @@ def _open_sentinel(url: SplitResult, options: dict[str, Any], connections_max: i
             max_connections=connections_max,
             timeout=options["socket_connect_timeout"],
             ssl=url.scheme.startswith("rediss"),
-            connection_pool_class=_SentinelPool,
+            connection_pool_class=SentinelPool,
             **options,
         ),
     )
-
-
-class _SentinelPool(SentinelConnectionPool, BlockingConnectionPool):
-    """Connections to whichever server the Sentinels call the primary.
-
-    Like every pool here it waits for a free connection instead of failing at once. It closes the connections to the
-    Sentinels with its own; redis-py leaves them open.
-    """
-
-    async def aclose(self) -> None:
-        await super().aclose()
-        await self.sentinel_manager.aclose()
 
 
 def _hosts_and_ports(url: SplitResult, default_port: int) -> list[Address]:

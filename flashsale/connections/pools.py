@@ -1,0 +1,172 @@
+"""Connections that can be relied on in two moments where the library's cannot (redis-py 8.1).
+
+It sends inside `asyncio.wait_for`, which before Python 3.12 forgets a cancellation that arrives when the sending has just
+ended: a loop that misses its cancellation never stops. And it raises the same error when a connection could not be made as
+when one was lost under a command, although the first means that nothing was sent and the second that nobody knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from redis.asyncio import (
+    BlockingConnectionPool,
+    Connection,
+    Sentinel,
+    SentinelConnectionPool,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
+from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.sentinel import MasterNotFoundError, SentinelManagedConnection, SentinelManagedSSLConnection
+from redis.exceptions import ConnectionError as StoreConnectionError
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as StoreTimeoutError
+
+from flashsale.connections.wording import reason_of
+
+SENTINEL_ASK_S = 1.0
+"""How often a client in use asks who the primary is."""
+SENTINEL_ASK_AGAIN_S = 5.0
+"""The same while no Sentinel answers, so that calls are not held up by asking."""
+
+
+class NotSent(StoreConnectionError):
+    """There is no connection to the store, so the command was not sent."""
+
+
+if TYPE_CHECKING:
+    _Sender = AbstractConnection
+else:
+    _Sender = object
+
+
+class _HeedsCancellation(_Sender):
+    """Looks for a cancellation that the library's sending has missed."""
+
+    async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:  # noqa: FBT001, FBT002 - the library's signature
+        task = asyncio.current_task()
+        asked_before = task.cancelling() if task else 0
+        await super().send_packed_command(command, check_health)
+        if task and task.cancelling() > asked_before:
+            await self.disconnect(nowait=True)  # or the next command would be given this one's reply
+            raise asyncio.CancelledError
+
+
+class _Tcp(_HeedsCancellation, Connection):
+    pass
+
+
+class _Tls(_HeedsCancellation, SSLConnection):
+    pass
+
+
+class _Socket(_HeedsCancellation, UnixDomainSocketConnection):
+    pass
+
+
+class _Primary(_HeedsCancellation, SentinelManagedConnection):
+    pass
+
+
+class _PrimaryTls(_HeedsCancellation, SentinelManagedSSLConnection):
+    pass
+
+
+_OURS: dict[type[AbstractConnection], type[AbstractConnection]] = {
+    ours.__bases__[1]: ours for ours in (_Tcp, _Tls, _Socket, _Primary, _PrimaryTls)
+}
+
+
+class StorePool(BlockingConnectionPool):
+    """Connections to one server. It waits for a free one instead of failing at once.
+
+    Raises `NotSent` when there is none in time, or none can be made.
+    """
+
+    def __init__(self, *, connection_class: type[AbstractConnection] = Connection, **options: Any) -> None:
+        """As the library's pool; `connection_class` is the library's, and ours of the same kind is used."""
+        super().__init__(connection_class=_OURS[connection_class], **options)
+
+    async def get_connection(self, *words: Any, **options: Any) -> AbstractConnection:  # noqa: ARG002 - deprecated in the library
+        """A connection that is ready to send."""
+        try:
+            connection: AbstractConnection = await super().get_connection()  # type: ignore[no-untyped-call]
+        except (StoreConnectionError, StoreTimeoutError, OSError) as error:
+            raise NotSent(str(error)) from error
+        return connection
+
+
+class Sentinels(Sentinel):
+    """The Sentinels of one primary, asked in the way their protocol prescribes.
+
+    redis-py looks into their lists, where the primary that has gone stands until the whole failover is over; the question
+    below is answered with the new one as soon as it is promoted. https://valkey.io/topics/sentinel-clients/, step 2.
+    """
+
+    async def discover_master(self, service_name: str) -> tuple[str, int]:
+        """Host and port of the primary, told by the first Sentinel that answers; that one is asked first from then on.
+
+        Raises:
+            MasterNotFoundError: none answers, or none knows a primary of that name.
+        """
+        reason = "they know none"
+        for sentinel in list(self.sentinels):
+            try:
+                host, port = await sentinel.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service_name) or (None, 0)  # type: ignore[no-untyped-call]
+            except (RedisError, OSError) as error:
+                reason = reason_of(error)
+                continue
+            if host is not None:
+                self.sentinels.remove(sentinel)
+                self.sentinels.insert(0, sentinel)
+                return host.decode(), int(port)
+        raise MasterNotFoundError(f"The Sentinels do not say who {service_name} is: {reason}")
+
+
+class SentinelPool(SentinelConnectionPool, StorePool):
+    """Connections to whichever server the Sentinels call the primary.
+
+    redis-py asks the Sentinels only when it makes a connection, so a client whose connections stayed whole would go on writing
+    to a primary that was frozen, replaced and thawed, until the Sentinels find it after some ten seconds. This one asks again
+    before it hands out a connection, and gives none to a former primary.
+    """
+
+    def __init__(self, *names: Any, **options: Any) -> None:
+        """As the library's pool."""
+        super().__init__(*names, **options)  # type: ignore[no-untyped-call]
+        self._asking = asyncio.Lock()
+        self._ask_at = 0.0
+
+    async def get_connection(self, *words: Any, **options: Any) -> AbstractConnection:  # noqa: ARG002 - deprecated in the library
+        """A connection to the primary; those to a former one are closed."""
+        if self._is_time_to_ask():
+            async with self._asking:
+                if self._is_time_to_ask():
+                    await self._ask()
+        return await super().get_connection()
+
+    def _is_time_to_ask(self) -> bool:
+        return asyncio.get_running_loop().time() >= self._ask_at
+
+    async def _ask(self) -> None:
+        pause_s = SENTINEL_ASK_S
+        try:
+            await self.get_master_address()  # type: ignore[no-untyped-call]
+        except (RedisError, OSError):
+            # Nobody knows better than our connections; without Sentinels nobody is promoted either.
+            pause_s = SENTINEL_ASK_AGAIN_S
+        self._ask_at = asyncio.get_running_loop().time() + pause_s
+
+    async def release(self, connection: AbstractConnection) -> None:
+        """Take a connection back, and close it when it leads to a former primary."""
+        if self.master_address not in {None, (getattr(connection, "host", None), getattr(connection, "port", None))}:
+            await connection.disconnect()
+        await super().release(connection)
+
+    async def aclose(self) -> None:
+        """Close all connections, also those to the Sentinels, which redis-py leaves open."""
+        await super().aclose()
+        await self.sentinel_manager.aclose()
