@@ -95,6 +95,7 @@ class DropStore:
             StoreUnavailable, StoreUnknown: see `Scripts.call`.
         """
         definition = encode_drop(drop)
+        self._scripts.forget_durability(drop.drop_id)
         reply = await self._scripts.run("open_drop", drop.drop_id, self._wire(drop, definition, epoch, injected_clock=injected_clock))
         word, held_epoch = msgpack.unpackb(reply)
         await self._scripts.add_drop_id(drop.drop_id)

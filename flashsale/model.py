@@ -35,6 +35,17 @@ class DropState(StrEnum):
     CLOSED = "closed"
 
 
+class Durability(StrEnum):
+    """What an acknowledged reservation of a drop survives; see docs/durability.md."""
+
+    SECOND = "second"
+    """a crash of the store; a power loss may take the last second or two"""
+    DISK = "disk"
+    """a power loss of the store's machine"""
+    REPLICA = "replica"
+    """the loss of the store's machine: a replica has it on disk, too"""
+
+
 class ReservationState(IntEnum):
     """As packed in the store. `reserved → confirmed | released | expired`; an expired or released one may end `refund_due`,
     a confirmed one `cancelled`, with its units on sale again and its money on the way back.

@@ -16,29 +16,22 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import msgpack
-from redis.exceptions import (
-    BusyLoadingError,
-    NoScriptError,
-    ResponseError,
-)
-from redis.exceptions import (
-    ConnectionError as StoreConnectionError,
-)
-from redis.exceptions import (
-    TimeoutError as StoreTimeoutError,
-)
+from redis.exceptions import NoScriptError, ResponseError
 
+from flashsale.connections.calls import StoreCalls, code_of
+from flashsale.connections.durability import Durabilities, on_replicas, together, waiting_for_replicas
 from flashsale.errors import Busy, Recovering, ScriptError, StoreUnavailable, StoreUnknown
 from flashsale.keys import DROPS, drop_keys
+from flashsale.model import Durability
 from flashsale.settings import BatchSettings, StoreSettings
 
 Request = TypeVar("Request")
 Result = TypeVar("Result")
 
-REPEAT_PAUSE_S = 0.02
-REPEAT_PAUSE_MAX_S = 0.5
-REFUSED_BEFORE_START = ("OOM", "MISCONF", "READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "BUSY")
-REPEATABLE = ("TRYAGAIN", "UNBLOCKED")
+REFUSED_BEFORE_START = ("OOM", "MISCONF", "NOREPLICAS", "BUSY")
+NOT_AWAITED = frozenset({"open_drop", "advance", "expire", "steer_drop", "close_drop", "fence", "rebuild", "inspect"})
+"""Scripts whose answer acknowledges nothing to a shopper, so that no durability is waited for: a merchant can pause a drop, and
+units come back, while no replica is there."""
 
 _HEADER = re.compile(r"^-- (?P<field>KEYS\[\d+\]|ARGV\[\d+\]|RETURNS|OUTCOMES|COST|INCLUDE) (?P<text>.+)$")
 
@@ -124,10 +117,20 @@ class Scripts:
     drop, or went back in time, answers "recovering" instead of acting.
     """
 
-    def __init__(self, client: Any, scripts: dict[str, Script], store: StoreSettings, batch: BatchSettings) -> None:
-        self._client = client  # redis.asyncio.Redis or RedisCluster; its command methods are not annotated
+    def __init__(
+        self,
+        client: Any,  # of open_store; its command methods are hardly annotated
+        scripts: dict[str, Script],
+        store: StoreSettings,
+        batch: BatchSettings,
+        on_circuit: Callable[[bool], None] | None = None,
+    ) -> None:
+        """Describe the scripts on the store of `client`; `on_circuit` as for `StoreCalls`."""
+        self._client = client
         self._scripts = scripts
-        self._deadline_s = store.deadline_ms / 1000
+        self._calls = StoreCalls(client, store, on_circuit)
+        self._timeout_ms = store.timeout_ms
+        self._durabilities = Durabilities(self._calls, store.timeout_ms)
         self._batch = batch
         self._epochs: dict[str, int] = {}
         self._sequences: dict[str, int] = {}
@@ -178,43 +181,51 @@ class Scripts:
         Raises:
             StoreUnavailable: the store does not answer.
         """
-        return {member.decode() for member in await self._read("SMEMBERS", DROPS)}
+        return {member.decode() for member in await self._command("SMEMBERS", DROPS)}
 
     async def add_drop_id(self, drop_id: str) -> None:
         """Makes a drop known to every process; adding it twice is harmless. Raises as `drop_ids` does."""
-        await self._read("SADD", DROPS, drop_id)
+        await self._command("SADD", DROPS, drop_id)
 
-    async def _read(self, *command: str) -> Any:
+    async def _command(self, *command: str) -> Any:
         try:
-            return await self._execute(*command)
-        except (StoreConnectionError, StoreTimeoutError, OSError, ResponseError) as error:
+            return await self._calls.command(*command)
+        except (StoreUnknown, ResponseError) as error:
             raise StoreUnavailable(what="The store cannot be reached.", todo="Try again in a moment.") from error
 
+    async def require_durability(self, drop_id: str, durability: Durability) -> None:
+        """Returns when the store that would hold the drop keeps `durability`.
+
+        Raises:
+            UnsafeStore: it does not; says what to change.
+            StoreUnavailable: it does not answer.
+        """
+        try:
+            await self._durabilities.require(drop_id, durability)
+        except (StoreUnknown, ResponseError) as error:
+            raise StoreUnavailable(what="The store cannot be reached.", todo="Try again in a moment.") from error
+
+    def forget_durability(self, drop_id: str) -> None:
+        """The drop may have been made anew; its durability is read again before it is relied on."""
+        self._durabilities.forget(drop_id)
+
     async def run(self, name: str, drop_id: str, *arguments: bytes | str | int) -> bytes:
-        """Runs a script with the keys its header names and answers its reply as it is. Raises as `call` does."""
+        """Runs a script with the keys its header names and answers its reply as it is, once that is as durable as the drop needs.
+
+        Raises as `call` does.
+        """
         script = self._scripts[name]
         parameters = self.parameters(name, drop_id, *arguments)
-        loop = asyncio.get_running_loop()
-        deadline, pause_s = loop.time() + self._deadline_s, REPEAT_PAUSE_S
-        while True:
-            try:
-                reply = await self._evaluate(script, parameters)
-            except (StoreConnectionError, StoreTimeoutError, OSError) as error:
-                if isinstance(error, BusyLoadingError):
-                    raise StoreUnavailable(what="The store is loading its data.", todo="Try again in a moment.") from None
-                if loop.time() + pause_s >= deadline:
-                    raise StoreUnknown(
-                        what="The store gave no answer in time; the request may or may not have taken effect.",
-                        todo="Repeat it with the same key to get the one true outcome.",
-                    ) from error
-            except ResponseError as error:
-                self._judge(script, error)
-                if loop.time() + pause_s >= deadline:
-                    raise StoreUnavailable(what="The store kept refusing the call.", todo="Try again in a moment.") from error
-            else:
-                return reply
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, REPEAT_PAUSE_MAX_S)
+
+        async def send() -> bytes:
+            if script.name in NOT_AWAITED:
+                return await self._evaluate(script, parameters)
+            return await self._evaluate_durably(script, parameters, drop_id)
+
+        try:
+            return await self._calls.call(drop_keys(drop_id).drop, send)
+        except ResponseError as error:
+            raise _meaning(script, error) from error
 
     def parameters(self, name: str, drop_id: str, *arguments: bytes | str | int) -> tuple[Any, ...]:
         """What follows EVALSHA on the wire: the script's SHA, the number of keys, the keys, the arguments."""
@@ -224,35 +235,32 @@ class Scripts:
 
     async def _evaluate(self, script: Script, parameters: Sequence[Any]) -> bytes:
         try:
-            reply = await self._execute("EVALSHA", *parameters)
+            reply = await self._client.execute_command("EVALSHA", *parameters)
         except NoScriptError:
             # EVAL both runs and loads, on whichever node owns the keys; SCRIPT LOAD would need to know the node.
-            reply = await self._execute("EVAL", script.body, *parameters[1:])
+            reply = await self._client.execute_command("EVAL", script.body, *parameters[1:])
         return bytes(reply)
 
-    async def _execute(self, *command: Any) -> Any:
-        """One command, once.
-
-        The client sends inside `asyncio.wait_for`, which before Python 3.12 forgets a cancellation that arrives when the
-        sending has just ended. A loop that misses its cancellation never stops, so it is looked for here.
-        """
-        task = asyncio.current_task()
-        asked_before = task.cancelling() if task else 0
-        reply = await self._client.execute_command(*command)
-        if task and task.cancelling() > asked_before:
-            raise asyncio.CancelledError
+    async def _evaluate_durably(self, script: Script, parameters: Sequence[Any], drop_id: str) -> bytes:
+        durability = await self._durabilities.of(drop_id)
+        if durability is Durability.REPLICA:
+            return await self._evaluate_on_replicas(script, parameters, drop_id)
+        reply = await self._evaluate(script, parameters)
+        if durability is None and await self._durabilities.of(drop_id) is Durability.REPLICA:
+            raise _not_durable()  # the store was given the drop between the look and the call
         return reply
 
-    @staticmethod
-    def _judge(script: Script, error: ResponseError) -> None:
-        """Returns when the call may be repeated, otherwise raises what the error means."""
-        # The library cuts the code off the text of the errors it has a class for.
-        code = error.status_code or str(error).split(" ", 1)[0]
-        if code in REPEATABLE:
-            return
-        if code in REFUSED_BEFORE_START:
-            raise StoreUnavailable(what="The store refuses writes at the moment.", why=f"{code}.", todo="Try again in a moment.") from error
-        raise ScriptError(what=f"The script {script.name} failed:", why=str(error)) from error
+    async def _evaluate_on_replicas(self, script: Script, parameters: Sequence[Any], drop_id: str) -> bytes:
+        waiting = waiting_for_replicas(drop_keys(drop_id), self._timeout_ms)
+        replies = await together(self._client, (("EVALSHA", *parameters), *waiting))
+        if isinstance(replies[0], NoScriptError):
+            replies = await together(self._client, (("EVAL", script.body, *parameters[1:]), *waiting))
+        if isinstance(replies[0], Exception):
+            raise replies[0]
+        if not on_replicas(replies):
+            self._durabilities.forget(drop_id)
+            raise _not_durable()
+        return bytes(replies[0])
 
     def batcher(self, name: str, drop_id: str, decode: Callable[[list[Any], list[Any], int], list[Any]]) -> Batcher[Any, Any]:
         """A group-commit batcher for a hot script of one drop.
@@ -266,6 +274,20 @@ class Scripts:
             return decode(requests, results, now_ms)
 
         return Batcher(send, self._batch)
+
+
+def _meaning(script: Script, error: ResponseError) -> StoreUnavailable | ScriptError:
+    code = code_of(error)
+    if code in REFUSED_BEFORE_START:
+        return StoreUnavailable(what="The store refuses writes at the moment.", why=f"{code}.", todo="Try again in a moment.")
+    return ScriptError(what=f"The script {script.name} failed:", why=str(error))
+
+
+def _not_durable() -> StoreUnknown:
+    return StoreUnknown(
+        what="The store has done it, and no replica has confirmed it in time; it may still be lost.",
+        todo="Repeat it with the same key to get the one true outcome.",
+    )
 
 
 class Batcher(Generic[Request, Result]):

@@ -36,6 +36,9 @@ class LossyClient:
             raise StoreConnectionError("the connection was lost")
         return reply
 
+    def pipeline(self, *, transaction: bool) -> Any:
+        return self._client.pipeline(transaction=transaction)
+
 
 def lossy(world: World, losses: int, deadline_ms: int = 3_000) -> tuple[Scripts, LossyClient]:
     settings = settings_of_tests()

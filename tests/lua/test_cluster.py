@@ -28,7 +28,8 @@ async def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
     """One node that owns every slot."""
     port, bus_port = free_port(), free_port()
     folder: Path = tmp_path_factory.mktemp("cluster")
-    options = {"port": port, "cluster-port": bus_port, "cluster-enabled": "yes", "dir": folder, "bind": "127.0.0.1", "save": ""}
+    network = {"port": port, "cluster-port": bus_port, "cluster-enabled": "yes", "bind": "127.0.0.1"}
+    options = {**network, "dir": folder, "save": "", "appendonly": "yes", "appendfsync": "always"}
     argv = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
     server = await asyncio.create_subprocess_exec(str(valkey_program()), *argv, stdout=asyncio.subprocess.PIPE)
     assert server.stdout is not None
