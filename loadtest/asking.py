@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from typing import Any
 
 from loadtest.client import Answer, AnswerLost, NotSent, Pool
 from loadtest.diary import Diary
+from loadtest.endings import GIVEN_UP, LOST, NOT_SENT, ending_of
+from loadtest.history import Call, Recorder
 
 PAUSE_S = 0.1
 PAUSE_MAX_S = 2.0
@@ -24,13 +27,14 @@ class TimeUp(Exception):
 
 
 class Asker:
-    """Requests of one crowd, each noted in its diary."""
+    """Requests of one crowd, each noted in its diary, and in its history before it is sent and when it has ended."""
 
-    def __init__(self, pool: Pool, diary: Diary, deadline: float) -> None:
+    def __init__(self, pool: Pool, diary: Diary, deadline: float, recorder: Recorder | None = None) -> None:
         """`deadline` is on `time.monotonic`'s clock; nothing is asked or waited for past it."""
         self._pool = pool
         self._diary = diary
         self._deadline = deadline
+        self._recorder = recorder
 
     async def ask(
         self,
@@ -41,6 +45,7 @@ class Asker:
         headers: Mapping[str, str] | None = None,
         body: object = None,
         lose_after_s: float | None = None,
+        call: Call | None = None,
     ) -> Answer:
         """The answer to a request, repeated until there is one that is not "ask again later".
 
@@ -48,13 +53,14 @@ class Asker:
             operation: what it is called in the diary.
             method, path, headers, body: see `Pool.request`.
             lose_after_s: lose the first answer on purpose, this long after sending.
+            call: what it is called in the history; each repetition is a call of its own.
 
         Raises:
             TimeUp: the deadline passed first.
         """
         pause_s = PAUSE_S
         while True:
-            answer = await self._once(operation, method, path, headers, body, lose_after_s)
+            answer = await self._once(operation, method, path, headers, body, lose_after_s, call)
             lose_after_s = None
             if answer is not None and answer.status not in ASK_AGAIN:
                 return answer
@@ -69,6 +75,24 @@ class Asker:
         if seconds >= left:
             raise TimeUp
 
+    async def _noted(self, call: Call | None, request: Coroutine[Any, Any, Answer]) -> Answer:
+        """The answer to `request`, which has not begun yet; its call is in the history, however it ends."""
+        if self._recorder is None or call is None:
+            return await request
+        op, ending = self._recorder.invoke(call), GIVEN_UP
+        try:
+            answer = await request
+            ending = ending_of(call.kind, answer)
+        except AnswerLost:
+            ending = LOST
+            raise
+        except NotSent:
+            ending = NOT_SENT
+            raise
+        finally:
+            self._recorder.end(op, ending)
+        return answer
+
     async def _once(
         self,
         operation: str,
@@ -77,10 +101,11 @@ class Asker:
         headers: Mapping[str, str] | None,
         body: object,
         lose_after_s: float | None,
+        call: Call | None,
     ) -> Answer | None:
         started = time.perf_counter()
         try:
-            answer = await self._pool.request(method, path, headers=headers, body=body, lose_after_s=lose_after_s)
+            answer = await self._noted(call, self._pool.request(method, path, headers=headers, body=body, lose_after_s=lose_after_s))
         except AnswerLost:
             self._diary.lost[operation] += 1
             return None

@@ -8,6 +8,7 @@ from typing import Any
 
 from loadtest.asking import PAUSE_MAX_S, Asker, code_of
 from loadtest.diary import Diary
+from loadtest.history import Call, Kind
 
 CONFIRMED = frozenset({200, 202})
 DELIVERIES_MAX = 20
@@ -30,6 +31,24 @@ def confirm_request(storefront_key: str, reservation: Mapping[str, Any]) -> dict
 def test_payment_request(reservation: Mapping[str, Any]) -> dict[str, Any]:
     """Path and body with which a shopper pays at the local test provider, which then sends its webhook."""
     return {"path": "/v1/test-provider/payments", "body": {"reservation_id": reservation["reservation_id"]}}
+
+
+def _confirming(reservation: Mapping[str, Any], request: Mapping[str, Any]) -> Call:
+    reservation_id, body = str(reservation["reservation_id"]), request["body"]
+    return Call(
+        Kind.CONFIRM,
+        drop=reservation_id.rpartition(".")[0],
+        key=request["headers"]["Idempotency-Key"],
+        reservation_id=reservation_id,
+        amount_minor=body["amount_minor"],
+        payment_reference=body["payment_reference"],
+    )
+
+
+def _paying(reservation: Mapping[str, Any]) -> Call:
+    """The provider makes the payment's reference and knows the amount; both come with the answer."""
+    reservation_id = str(reservation["reservation_id"])
+    return Call(Kind.WEBHOOK, drop=reservation_id.rpartition(".")[0], reservation_id=reservation_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +76,8 @@ class Payments:
 
     async def confirm(self, reservation: Mapping[str, Any]) -> Paid:
         """The shop's backend confirms. Raises TimeUp."""
-        answer = await self._asker.ask("confirm", "POST", **confirm_request(self._key, reservation))
+        request = confirm_request(self._key, reservation)
+        answer = await self._asker.ask("confirm", "POST", **request, call=_confirming(reservation, request))
         acknowledged = answer.status in CONFIRMED
         return Paid(acknowledged, answer.status, "" if acknowledged else code_of(answer))
 
@@ -68,7 +88,7 @@ class Payments:
         """
         status = _UNREACHED
         for _ in range(DELIVERIES_MAX):
-            answer = await self._asker.ask("test_payment", "POST", **test_payment_request(reservation))
+            answer = await self._asker.ask("test_payment", "POST", **test_payment_request(reservation), call=_paying(reservation))
             if answer.status != 201:
                 return Paid(acknowledged=False, status=answer.status, code=code_of(answer))
             status = int(answer.json()["webhook_status"])

@@ -104,6 +104,17 @@ def secret_hash_of(secret: str) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(secret.encode("ascii")).digest()).decode().rstrip("=")
 
 
+def reservation_id_of(ticket_id: str, idempotency_key: str) -> str:
+    """The reservation a key stands for: 128 bits of SHA-256 over the length-prefixed words, as base64url.
+
+    It follows from what the shopper knows, so that a call whose answer was lost has a name, too.
+    """
+    drop_id, digest = ticket_id.rpartition(".")[0], hashlib.sha256()
+    for word in ("reservation", ticket_id, idempotency_key):
+        digest.update(b"%d:%b" % (len(word.encode()), word.encode()))
+    return f"{drop_id}.r{base64.urlsafe_b64encode(digest.digest()[:16]).decode().rstrip('=')}"
+
+
 def plan_shopper(seed: int, number: int, wares: Sequence[Ware], limit: int, habits: Habits | None = None) -> Plan:
     """Shopper `number` of the crowd `seed`. Its decisions depend on nothing else, so a crowd of any size repeats.
 

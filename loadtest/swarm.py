@@ -1,7 +1,10 @@
 """A crowd of simulated shoppers, in a process of its own, over real HTTP.
 
     python -m loadtest.swarm --url http://127.0.0.1:8080 --drop sneaker-x --shoppers 2000 --seed 7 \
-        --storefront-key-file key.txt --result crowd.json
+        --storefront-key-file key.txt --result crowd.json --history history.jsonl
+
+With `--history`, every call that can change something is noted before it is sent and when it has ended; `loadtest.checker`
+holds that against what the stores have in the end.
 
 The same seed makes the same people with the same plans; only what the service answers, and when, is its own. The crowd
 always ends by itself: every visit has a deadline.
@@ -12,10 +15,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +29,7 @@ import uvloop
 from loadtest.asking import Asker
 from loadtest.client import CONNECTIONS_MAX, Pool
 from loadtest.diary import Diary
+from loadtest.history import Recorder
 from loadtest.payment import Payments
 from loadtest.shopper import Habits, Ware, plan_shopper
 from loadtest.visit import Sale, Visit
@@ -35,6 +41,7 @@ LATE_SPAN_S = 5.0
 
 EXIT_OK = 0
 EXIT_NO_DROP = 3
+EXIT_NO_HISTORY = 4
 EXIT_INTERRUPTED = 130
 
 
@@ -61,14 +68,14 @@ def read_sale(drop: dict[str, Any], now: float, late_span_s: float) -> tuple[Sal
     return sale, int(drop["limit_per_shopper"])
 
 
-async def run_crowd(options: argparse.Namespace, diary: Diary) -> None:
+async def run_crowd(options: argparse.Namespace, diary: Diary, recorder: Recorder | None = None) -> None:
     """All visits of a crowd; returns when the last shopper has left.
 
     Raises:
         NoDrop: there is no such drop.
     """
     pool = Pool(options.url, options.connections)
-    asker = Asker(pool, diary, time.monotonic() + options.deadline_s)
+    asker = Asker(pool, diary, time.monotonic() + options.deadline_s, recorder)
     try:
         answer = await asker.ask("drop", "GET", f"/v1/drops/{options.drop}")
         if answer.status != 200:
@@ -88,8 +95,8 @@ def _key_of(path: Path | None) -> str:
     return path.read_text(encoding="utf-8").strip() if path else ""
 
 
-async def _until_signalled(options: argparse.Namespace, diary: Diary) -> int:
-    crowd = asyncio.create_task(run_crowd(options, diary))
+async def _until_signalled(options: argparse.Namespace, diary: Diary, recorder: Recorder | None) -> int:
+    crowd = asyncio.create_task(run_crowd(options, diary, recorder))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, crowd.cancel)
@@ -107,7 +114,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a crowd and writes what it saw; the exit code."""
     options = _parser().parse_args(arguments)
     diary, started = Diary(), time.time()
-    exit_code = uvloop.run(_until_signalled(options, diary))
+    try:
+        recorder = Recorder(options.history, f"p{os.getpid()}") if options.history else None
+    except OSError as error:
+        print(f"The history cannot be written: {error}", file=sys.stderr)
+        return EXIT_NO_HISTORY
+    with recorder or nullcontext():
+        exit_code = uvloop.run(_until_signalled(options, diary, recorder))
     if exit_code == EXIT_NO_DROP:
         return exit_code  # nobody came, and a result would read as if nobody had wanted anything
     result = {
@@ -135,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--connections", type=_bounded(1, CONNECTIONS_LIMIT), default=CONNECTIONS_MAX)
     parser.add_argument("--late-span-s", type=float, default=LATE_SPAN_S, help="late shoppers come within this time after the opening")
     parser.add_argument("--deadline-s", type=float, default=DEADLINE_S, help="after this, everybody goes home")
+    parser.add_argument("--history", type=Path, help="file for the history of all calls (JSON Lines), added to what is there")
     parser.add_argument("--result", type=Path, help="file for the result (JSON); stdout without it")
     return parser
 

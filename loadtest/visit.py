@@ -10,8 +10,9 @@ from typing import Any, NoReturn
 from loadtest.asking import Asker, TimeUp, code_of
 from loadtest.client import Answer
 from loadtest.diary import Diary
+from loadtest.history import Call, Kind
 from loadtest.payment import Payments
-from loadtest.shopper import Intent, Items, Plan, Ware, poll_after_s, position, settle_for
+from loadtest.shopper import Intent, Items, Plan, Ware, poll_after_s, position, reservation_id_of, settle_for
 
 ATTEMPTS_MAX = 60
 """reservations one shopper tries, refused ones included"""
@@ -114,8 +115,9 @@ class Visit:
         self._queue_number = int(ticket["entry_number"] if number is None else number)
 
     async def _ask_for_place(self) -> dict[str, Any]:
+        body, call = {"secret_hash": self._plan.secret_hash}, self._call(Kind.JOIN)
         while True:
-            answer = await self._asker.ask("join", "POST", self._sale.path + "/tickets", body={"secret_hash": self._plan.secret_hash})
+            answer = await self._asker.ask("join", "POST", self._sale.path + "/tickets", body=body, call=call)
             if answer.status in (200, 201):
                 ticket: dict[str, Any] = answer.json()
                 return ticket
@@ -167,7 +169,9 @@ class Visit:
     async def _get_admitted(self) -> None:
         credentials = {"Authorization": f"Ticket {self._ticket_id}.{self._plan.secret}"}
         while True:
-            answer = await self._asker.ask("admission", "POST", self._sale.path + "/admissions", headers=credentials)
+            answer = await self._asker.ask(
+                "admission", "POST", self._sale.path + "/admissions", headers=credentials, call=self._call(Kind.ADMIT)
+            )
             if answer.status == 200:
                 self._bearer = {"Authorization": f"Bearer {answer.json()['admission_token']}"}
                 self._diary.admitted.add(self._plan.number)
@@ -199,14 +203,15 @@ class Visit:
 
     async def _take(self, items: Items, attempt: int) -> Answer:
         """One attempt, under a key of its own, repeated under that key until it is answered."""
-        plan = self._plan
+        plan, key = self._plan, f"{self._plan.number}-{attempt}"
         return await self._asker.ask(
             "reserve",
             "POST",
             self._sale.path + "/reservations",
-            headers={**self._bearer, "Idempotency-Key": f"{plan.secret[:12]}-{attempt}"},
+            headers={**self._bearer, "Idempotency-Key": key},
             body={"items": [{"sku": sku, "quantity": quantity} for sku, quantity in items]},
             lose_after_s=LOSE_AFTER_MAX_S * plan.joins_at if plan.lost_answer and attempt == 0 else None,
+            call=self._call(Kind.RESERVE, key=key, items=items, reservation_id=reservation_id_of(self._ticket_id, key)),
         )
 
     def _note_reservation(self, answer: Answer, items: Items) -> dict[str, Any]:
@@ -229,12 +234,14 @@ class Visit:
         return instead
 
     async def _try_forged_token(self) -> None:
+        key, sku = f"forged-{self._plan.number}", self._sale.wares[0].sku
         answer = await self._asker.ask(
             "reserve_forged",
             "POST",
             self._sale.path + "/reservations",
-            headers={"Authorization": f"Bearer {FORGED_TOKEN}", "Idempotency-Key": f"forged-{self._plan.number}"},
-            body={"items": [{"sku": self._sale.wares[0].sku, "quantity": 1}]},
+            headers={"Authorization": f"Bearer {FORGED_TOKEN}", "Idempotency-Key": key},
+            body={"items": [{"sku": sku, "quantity": 1}]},
+            call=Call(Kind.RESERVE, str(self._plan.number), self._sale.drop_id, key, ((sku, 1),)),
         )
         if answer.status != 401:
             self._diary.promise_broken(f"a forged admission token was answered {answer.status} {code_of(answer)}")
@@ -272,11 +279,17 @@ class Visit:
         return Intent.PAY if self._waited and unsure and self._payments.can_confirm else self._plan.intent
 
     async def _give_back(self, reservation_id: str) -> NoReturn:
-        answer = await self._asker.ask("release", "DELETE", f"/v1/reservations/{reservation_id}", headers=self._bearer)
+        call = self._call(Kind.RELEASE, reservation_id=reservation_id)
+        answer = await self._asker.ask("release", "DELETE", f"/v1/reservations/{reservation_id}", headers=self._bearer, call=call)
         if answer.status != 200:
             self._refused("release", answer)
         self._diary.released.add(reservation_id)
         raise Leaves("released")
+
+    def _call(self, kind: Kind, *, key: str = "", items: Items = (), reservation_id: str = "") -> Call:
+        """What is about to be asked, for the history."""
+        plan, sale = self._plan, self._sale
+        return Call(kind, str(plan.number), sale.drop_id, key, items, ticket_id=self._ticket_id, reservation_id=reservation_id)
 
     # --------------------------------------------------------------------------------------------------------- leaving
 

@@ -184,7 +184,7 @@ class History:
     reserves: list[Operation] = field(default_factory=list)
     """all attempts, also those without effect"""
     tickets: dict[str, set[str]] = field(default_factory=dict)
-    """shopper to the tickets its joins were answered with"""
+    """shopper, by process and number, to the tickets its joins were answered with"""
     events: int = 0
     operations: int = 0
     unknown: int = 0
@@ -283,7 +283,8 @@ def _take_in(history: History, operation: Operation) -> None:
     match operation.kind:
         case Kind.JOIN:
             if operation.ok and operation.shopper:
-                history.tickets.setdefault(operation.shopper, set()).add(operation.ticket_id)
+                shopper = f"{operation.name.rpartition(':')[0]}:{operation.shopper}"
+                history.tickets.setdefault(shopper, set()).add(operation.ticket_id)
             return
         case Kind.ADMIT:
             return
