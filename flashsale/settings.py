@@ -126,6 +126,12 @@ class PaymentSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     webhook_secret: str
     webhook_tolerance_ms: Positive
+    stripe_webhook_secret: str
+    stripe_api_key: str
+    stripe_api_url: str
+    refund_url: str
+    refund_timeout_ms: Positive
+    refund_interval_ms: Annotated[int, Meta(ge=50, le=60_000)]
     test_provider: bool
 
 

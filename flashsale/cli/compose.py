@@ -27,7 +27,11 @@ from flashsale.errors import ConfigurationError
 from flashsale.log import configure_logging
 from flashsale.metrics import Metrics
 from flashsale.orders import Orders
-from flashsale.payments import PaymentProvider, Payments, StandardWebhooks, secret_of
+from flashsale.payments.provider import PaymentProvider
+from flashsale.payments.registry import Payments
+from flashsale.payments.standard import STANDARD_PROVIDER, StandardWebhooks, secret_of
+from flashsale.payments.stripe import STRIPE_PROVIDER, StripeWebhooks
+from flashsale.payments.test import TEST_PROVIDER
 from flashsale.reservations import Reservations
 from flashsale.resources import resource_dir
 from flashsale.scripts import Scripts, read_scripts
@@ -37,9 +41,7 @@ from flashsale.web.cors import CrossOrigin
 from flashsale.web.request_ids import RequestIds
 from flashsale.web.services import Services
 from flashsale.web.serving import ServingDocuments
-from flashsale.web.storefront import TEST_PROVIDER
 
-STANDARD_PROVIDER = "standard"
 KEYS_MODE = 0o600
 FIRST_LOOK_S = 2.0
 """a worker that has not seen the store after this long serves all the same, and says so in /readyz"""
@@ -117,6 +119,8 @@ def _payments(settings: Settings, clock: Clock, keys: SigningKeySet) -> Payments
         providers[STANDARD_PROVIDER] = StandardWebhooks(settings.payments.webhook_secret, tolerance_ms=tolerance_ms, clock=clock)
     if not settings.payments.test_provider:
         return Payments(providers)
+    if settings.payments.stripe_webhook_secret:
+        providers[STRIPE_PROVIDER] = StripeWebhooks(settings.payments.stripe_webhook_secret, tolerance_ms=tolerance_ms, clock=clock)
     # Any worker may get the webhook another one sent, so all make the same secret of what all have.
     secret = secret_of(keys.active("receipt").d.encode())
     test_provider = StandardWebhooks(secret, tolerance_ms=tolerance_ms, clock=clock)

@@ -22,7 +22,7 @@ from flashsale.errors import (
     StoreUnknown,
 )
 from flashsale.model import AdmitOutcome, ConfirmOutcome, JoinOutcome, Refused, ReleaseOutcome, ReserveOutcome
-from flashsale.payments import ProviderUnknown, WebhookRefused
+from flashsale.payments.provider import ProviderUnknown, WebhookRefused
 from flashsale.reservations import Settlement
 
 MEDIA_TYPE = "application/problem+json"

@@ -13,7 +13,7 @@ from flashsale.clock import Clock
 from flashsale.drops import DropStore
 from flashsale.metrics import Metrics
 from flashsale.orders import Orders
-from flashsale.payments import Payments
+from flashsale.payments.registry import Payments
 from flashsale.reservations import Reservations
 from flashsale.settings import Settings
 from flashsale.web.serving import ServingDocuments

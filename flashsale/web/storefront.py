@@ -13,7 +13,9 @@ from flashsale.access import Principal, Scope
 from flashsale.errors import BadInput, DatabaseUnavailable
 from flashsale.model import OrderState, ReservationState, digest
 from flashsale.orders import PAGE_MAX, Order
-from flashsale.payments import payment_event
+from flashsale.payments.provider import PaymentEvent
+from flashsale.payments.standard import payment_event
+from flashsale.payments.test import TEST_PROVIDER
 from flashsale.reservations import Settlement
 from flashsale.web.answers import PERSONAL
 from flashsale.web.clients import Clients
@@ -26,7 +28,6 @@ from flashsale.web.shopper import ItemView
 
 RETRY_AFTER_S = 1
 PAGE_DEFAULT = 50
-TEST_PROVIDER = "test"
 TEST_PROVIDER_PATH = "/v1/test-provider/payments"
 WEBHOOK_TIMEOUT_S = 5.0
 
@@ -128,11 +129,11 @@ class Storefront:
         provider = self._services.payments.provider(request.match_info["provider"])
         body = await read_body(request, self._body_timeout_s)
         try:
-            payment = provider.read({name.lower(): value for name, value in request.headers.items()}, body)
+            payment = provider.verify_webhook({name.lower(): value for name, value in request.headers.items()}, body)
         except Exception:
             self._charge(request)
             raise
-        if payment is None:
+        if not isinstance(payment, PaymentEvent):
             return web.Response(status=204)
         await self._directory.of_reservation(payment.reservation_id)
         settlement = await self._services.reservations.confirm(

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import base64
 import json
+import time
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from standardwebhooks.webhooks import Webhook
 
 from flashsale.errors import BadInput, ConfigurationError
-from flashsale.payments import Payments, ProviderUnknown, StandardWebhooks, WebhookRefused, payment_event, secret_of
+from flashsale.payments.provider import Ignored, PaymentEvent, ProviderUnknown, RefundEvent, WebhookRefused
+from flashsale.payments.registry import Payments
+from flashsale.payments.standard import StandardWebhooks, payment_event, secret_of
 
 # The example of the specification's own libraries.
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -89,13 +96,12 @@ def test_old_and_future_events(late_s: int, taken: bool) -> None:  # noqa: FBT00
 
 
 def test_a_payment_is_read() -> None:
-    payment = provider().read(*signed(payment_event("d.r1", "pay-1", 1200)))
-    assert payment is not None
-    assert (payment.event_id, payment.reservation_id, payment.payment_reference, payment.amount_minor) == (ID, "d.r1", "pay-1", 1200)
+    payment = provider().verify_webhook(*signed(payment_event("d.r1", "pay-1", 1200)))
+    assert payment == PaymentEvent(ID, "d.r1", "pay-1", 1200)
 
 
 def test_other_events_are_ignored() -> None:
-    assert provider().read(*signed({"type": "payment.failed", "data": {"anything": 1}})) is None
+    assert provider().verify_webhook(*signed({"type": "payment.failed", "data": {"anything": 1}})) == Ignored(ID)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +119,7 @@ def test_other_events_are_ignored() -> None:
 )
 def test_genuine_and_malformed(event: Any) -> None:
     with pytest.raises(BadInput):
-        provider().read(*signed(event))
+        provider().verify_webhook(*signed(event))
 
 
 @pytest.mark.parametrize(
@@ -124,12 +130,50 @@ def test_genuine_and_malformed(event: Any) -> None:
         "whsec_!",
         "whsec_" + base64.b64encode(bytes(23)).decode(),
         "whsec_" + base64.b64encode(bytes(65)).decode(),
+        f"{SECRET} whsec_!",
+        " ".join([SECRET] * 9),
     ],
 )
 def test_secrets_of_another_form(secret: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
         provider(secret=secret)
     assert not secret or secret not in str(raised.value)
+
+
+def test_a_refund_is_read() -> None:
+    data = {"payment_reference": "pay-1", "amount_minor": 1200, "refund_id": "rf_1", "provider_refund_id": "re_1"}
+    event = {"type": "refund.succeeded", "data": data}
+    assert provider().verify_webhook(*signed(event)) == RefundEvent(ID, "pay-1", 1200, "rf_1", "re_1")
+
+
+def test_a_currency_is_read() -> None:
+    data = {"reservation_id": "d.r1", "payment_reference": "p", "amount_minor": 1, "currency": "eur"}
+    assert provider().verify_webhook(*signed({"type": "payment.succeeded", "data": data})) == PaymentEvent(ID, "d.r1", "p", 1, "EUR")
+
+
+# ------------------------------------------------------------------------------------ what others sign and verify with
+
+OTHER_SECRET = secret_of(b"the next secret")
+SENT_AT = datetime.fromtimestamp(TIMESTAMP, UTC)
+
+
+@given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=64), st.text(max_size=200))
+def test_the_reference_library_signs_as_we_do(event_id: str, body: str) -> None:
+    assert Webhook(SECRET).sign(event_id, SENT_AT, body) == provider().sign(event_id, TIMESTAMP, body.encode())
+
+
+def test_the_reference_library_takes_what_we_send() -> None:
+    now_s = int(time.time())
+    body = payment_event("d.r1", "pay-1", 1200)
+    sent = provider(now_s, f"{OTHER_SECRET} {SECRET}").headers("evt_1", body)
+    for secret in (SECRET, OTHER_SECRET):  # while the secret is changed, whoever has either of them understands
+        assert Webhook(secret).verify(body, sent) == json.loads(body)
+
+
+@pytest.mark.parametrize("secret", [SECRET, OTHER_SECRET])
+def test_while_the_secret_is_changed_both_are_taken(secret: str) -> None:
+    signature = Webhook(secret).sign(ID, SENT_AT, BODY.decode())
+    assert provider(secret=f" {SECRET}\n{OTHER_SECRET} ").verify(headers(signature=signature), BODY) == ID
 
 
 def test_providers_by_name() -> None:
