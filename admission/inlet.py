@@ -22,7 +22,8 @@ from flashsale.settings import WaitingRoomSettings
 LOOK_AGAIN_S = 1.0
 DROPS_MAX = 1000
 EXPIRE_BATCH_MAX = 200
-BACKOFF_MAX_S = 2.0
+BACKOFF_MAX_S = 0.5
+"""While the store is away a beat costs nothing but a refusal, and the one that is let through finds out that it is back."""
 
 _BEATING = (DropState.WAITING, DropState.OPEN, DropState.PAUSED)
 

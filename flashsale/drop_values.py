@@ -7,14 +7,13 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from flashsale.model import DROP_ID_RE, SKU_RE
+from flashsale.model import DROP_ID_RE, SKU_RE, Durability
 
 SECOND_MS, MINUTE_MS, HOUR_MS, DAY_MS = 1_000, 60_000, 3_600_000, 86_400_000
 
 MEDIA_LENGTH_MAX = 500
 PRICE_MINOR_MAX = 100_000_000_000
 """Ten lines of a thousand units at this price still add up exactly in Lua (below 2^53)."""
-DURABILITIES = ("disk", "second")
 EXAMPLE_TIME = "opens_at = 2026-12-01T10:00:00+01:00"
 
 _DURATION = re.compile(r"(?:\d+ *(?:ms|s|m|h|d) *)+")
@@ -92,13 +91,9 @@ def media(value: Any) -> str | Wrong:
 
 def durability(value: Any) -> str | Wrong:
     """How safe a reservation is before it is answered."""
-    if value in DURABILITIES:
+    if value in list(Durability):
         return str(value)
-    if value == "replica":
-        return Wrong(
-            "Waiting for a replica's disk is not supported yet; it comes with Sentinel and Cluster.", 'Use durability = "disk" for now.'
-        )
-    return Wrong('It has to be "disk" or "second".', 'For example: durability = "disk" (a reservation answered is on disk)')
+    return Wrong('It has to be "second", "disk" or "replica".', 'For example: durability = "disk" (a reservation answered is on disk)')
 
 
 def duration(low_ms: int, high_ms: int, example: str) -> Callable[[Any], int | Wrong]:

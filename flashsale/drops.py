@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgpack
 import msgspec
 
-from flashsale.errors import DropNotFound, FlashsaleError, Recovering, ScriptError
+from flashsale.errors import DropNotFound, FlashsaleError, Recovering, ScriptError, StoreUnavailable
 from flashsale.model import (
     AdjustStockOutcome,
     CloseDropOutcome,
     Drop,
     DropState,
+    Durability,
     FenceOutcome,
     Inspection,
     OpenDropOutcome,
@@ -92,8 +94,10 @@ class DropStore:
             injected_clock: the drop takes its time from `Scripts.clock_ms`; for tests and rehearsals only.
 
         Raises:
+            UnsafeStore: the store does not keep the drop's durability.
             StoreUnavailable, StoreUnknown: see `Scripts.call`.
         """
+        await self.require_durability(drop)
         definition = encode_drop(drop)
         self._scripts.forget_durability(drop.drop_id)
         reply = await self._scripts.run("open_drop", drop.drop_id, self._wire(drop, definition, epoch, injected_clock=injected_clock))
@@ -123,6 +127,10 @@ class DropStore:
         skus = [(sku.sku, sku.allotment, sku.allotment, 0, sku.price_minor, sku.limit_per_shopper) for sku in drop.skus]
         packed: bytes = msgpack.packb((digest_of(definition), definition, rules, skus))
         return packed
+
+    async def require_durability(self, drop: Drop) -> None:
+        """Returns when the store keeps the drop's durability. Raises UnsafeStore, StoreUnavailable."""
+        await self._scripts.require_durability(drop.drop_id, Durability(drop.durability))
 
     async def inspect(self, drop_id: str, tickets: tuple[str, ...] = (), reservations: tuple[str, ...] = ()) -> Inspection:
         """One consistent look at a drop, with the records of the given tickets and reservations.
@@ -215,9 +223,12 @@ class DropCatalog:
         When the store cannot be reached the drop is recorded all the same, and the reconciler opens it there later.
 
         Raises:
+            UnsafeStore: the store does not keep the drop's durability; nothing was recorded.
             DropExists: another definition has that id.
             DatabaseUnavailable: Postgres cannot be reached; nothing was recorded.
         """
+        with suppress(StoreUnavailable):
+            await self._store.require_durability(drop)
         definition = encode_drop(drop)
         async with self._database.transaction() as transaction:
             created = await transaction.fetchval(

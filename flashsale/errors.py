@@ -28,9 +28,9 @@ class UnsafeStore(FlashsaleError):
 
 
 class StoreUnavailable(FlashsaleError):
-    """The store could not be reached; nothing was sent, so nothing has changed."""
+    """The store could not be reached or refused to start; nothing has changed."""
 
-    code = "busy"
+    code = "store_unavailable"
 
 
 class StoreUnknown(FlashsaleError):

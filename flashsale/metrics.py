@@ -37,10 +37,20 @@ class Metrics:
         self.short_answers = Counter(
             "flashsale_short_answers_total", "Serving documents answered in front of the router.", registry=self.registry
         )
+        self.store_circuit_open = Gauge(
+            "flashsale_store_circuit_open",
+            "Circuits to the store that are open: it does not answer, and calls are refused at once.",
+            registry=self.registry,
+            multiprocess_mode="livesum",
+        )
         self.connections = Gauge("flashsale_connections", "Open connections.", registry=self.registry, multiprocess_mode="livesum")
         self.connections_refused = Counter(
             "flashsale_connections_refused_total", "Connections closed at once because there were too many.", registry=self.registry
         )
+
+    def store_circuit_changed(self, is_open: bool) -> None:  # noqa: FBT001 - the state
+        """A circuit has opened or closed."""
+        self.store_circuit_open.inc(1 if is_open else -1)
 
     def render(self) -> bytes:
         """Everything in the text format of Prometheus; of all processes that share the folder, when one is set."""

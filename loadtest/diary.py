@@ -12,7 +12,7 @@ BUCKETS_PER_E = 20
 """Answer times are counted in buckets 5 % wide, so a crowd of any size needs little memory."""
 EXAMPLES_MAX = 20
 
-RETRY_LATER = ("busy", "unknown", "recovering")
+RETRY_LATER = ("busy", "unknown", "recovering", "store_unavailable")
 """503s that honestly ask for a repetition"""
 
 

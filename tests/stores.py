@@ -57,9 +57,13 @@ def settings(stores: EmbeddedStores, database_url: str) -> Settings:
     return settings_for(stores.valkey.url, database_url)
 
 
+PATIENCE = {"timeout_ms": 3_000, "deadline_ms": 4_000}
+"""Of the store's clients in tests: a busy machine must not look like a store that is away."""
+
+
 def settings_for(store_url: str, database_url: str) -> Settings:
     """The default settings with these two stores, whatever the environment says."""
-    return load_settings(environment={}, overrides={"store": {"url": store_url}, "postgres": {"url": database_url}})
+    return load_settings(environment={}, overrides={"store": {"url": store_url, **PATIENCE}, "postgres": {"url": database_url}})
 
 
 @pytest.fixture

@@ -65,8 +65,9 @@ async def build_services(settings: Settings, clock: Clock | None = None) -> Asyn
         opened.push_async_callback(store.aclose)
         database = await open_database(settings.postgres)
         opened.push_async_callback(database.close)
-        scripts = Scripts(store, read_scripts(resource_dir("lua")), settings.store, settings.batch)
-        services = _services(settings, clock, keys, scripts, database, Orders(database, store))
+        metrics = Metrics()
+        scripts = Scripts(store, read_scripts(resource_dir("lua")), settings.store, settings.batch, metrics.store_circuit_changed)
+        services = _services(settings, clock, keys, scripts, database, Orders(database, store), metrics)
         async with asyncio.TaskGroup() as group:
             loops = [
                 group.create_task(services.inlet.run(), name="inlet"),
@@ -80,11 +81,12 @@ async def build_services(settings: Settings, clock: Clock | None = None) -> Asyn
                     loop.cancel()
 
 
-def _services(settings: Settings, clock: Clock, keys: SigningKeySet, scripts: Scripts, database: Database, orders: Orders) -> Services:
+def _services(
+    settings: Settings, clock: Clock, keys: SigningKeySet, scripts: Scripts, database: Database, orders: Orders, metrics: Metrics
+) -> Services:
     drop_store = DropStore(scripts, settings)
     reservations = Reservations(scripts)
     tokens = TokenSigner(keys, issuer=settings.tokens.issuer, audience=settings.tokens.audience)
-    metrics = Metrics()
     documents = ServingDocuments(CrossOrigin(settings.http.cors_origins), RequestIds(), metrics)
 
     async def store_answers() -> None:

@@ -62,6 +62,7 @@ class Code(StrEnum):
     RATE_LIMITED = "rate_limited"
     INTERNAL = "internal"
     BUSY = "busy"
+    STORE_UNAVAILABLE = "store_unavailable"
     UNKNOWN = "unknown"
     RECOVERING = "recovering"
     DATABASE_UNAVAILABLE = "database_unavailable"
@@ -115,6 +116,7 @@ _KINDS: Mapping[Code, _Kind] = {
     Code.RATE_LIMITED: _Kind(429, "Too many requests", "Too many requests came from this address.", retry=True),
     Code.INTERNAL: _Kind(500, "Internal error", "Something failed here. The request id finds it in the log."),
     Code.BUSY: _Kind(503, "Busy", "The service cannot take this right now; nothing has changed.", retry=True),
+    Code.STORE_UNAVAILABLE: _Kind(503, "Store unavailable", "The store does not answer right now; nothing has changed.", retry=True),
     Code.UNKNOWN: _Kind(
         503, "Outcome unknown", "The store gave no answer in time. Repeat with the same key to get the one true outcome.", retry=True
     ),
@@ -267,7 +269,7 @@ _ERROR_CODES: tuple[tuple[type[FlashsaleError], Code], ...] = (
     (DropNotFound, Code.DROP_NOT_FOUND),
     (StoreUnknown, Code.UNKNOWN),
     (Busy, Code.BUSY),
-    (StoreUnavailable, Code.BUSY),
+    (StoreUnavailable, Code.STORE_UNAVAILABLE),
     (Recovering, Code.RECOVERING),
     (DatabaseUnavailable, Code.DATABASE_UNAVAILABLE),
 )

@@ -19,6 +19,7 @@ from flashsale.resources import resource_dir
 from flashsale.scripts import Script, Scripts, read_scripts
 from flashsale.settings import Settings, load_settings
 from tests.lua.dump import State, ask, decode
+from tests.stores import PATIENCE
 
 LIBRARY: dict[str, Script] = read_scripts(resource_dir("lua"))
 DROP_ID = "d"
@@ -59,6 +60,7 @@ def settings_of_tests(**room: int) -> Settings:
     return load_settings(
         environment={},
         overrides={
+            "store": PATIENCE,
             "tokens": {"ttl_ms": TOKEN_TTL_MS},
             "waiting_room": {"tickets_max": 100, "reservations_per_shopper_max": 3} | room,
         },

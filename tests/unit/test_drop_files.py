@@ -130,7 +130,7 @@ def test_durations(written: str, ttl_ms: int) -> None:
         ("limit_per_shopper = 2", 'reservation_ttl = "9s"', 5, "reservation_ttl"),
         ("limit_per_shopper = 2", 'reservation_ttl = "61m"', 5, "reservation_ttl"),
         ("limit_per_shopper = 2", 'reservation_ttl = "5 minutes"', 5, "reservation_ttl"),
-        ("limit_per_shopper = 2", 'durability = "replica"', 5, "durability"),
+        ("limit_per_shopper = 2", "durability = 1", 5, "durability"),
         ("limit_per_shopper = 2", 'durability = "none"', 5, "durability"),
         ("limit_per_shopper = 2", "joins_at = 2026-12-01T10:00:01Z", 5, "joins_at"),
         ("limit_per_shopper = 2", "joins_at = 2026-11-20T10:00:00Z", 5, "joins_at"),
