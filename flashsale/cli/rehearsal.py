@@ -129,7 +129,9 @@ class RunningCrowd:
 
 
 @asynccontextmanager
-async def crowd(url: str, drop_id: str, scenario: Scenario, storefront_key: str, folder: Path) -> AsyncIterator[RunningCrowd]:
+async def crowd(
+    url: str, drop_id: str, scenario: Scenario, storefront_key: str, folder: Path, history: Path | None = None
+) -> AsyncIterator[RunningCrowd]:
     """Simulated shoppers on their way to a drop; sent home when the block is left.
 
     Args:
@@ -138,6 +140,7 @@ async def crowd(url: str, drop_id: str, scenario: Scenario, storefront_key: str,
         scenario: how many, and which.
         storefront_key: an API key that may confirm; goes by file, so that nobody reads it in the process list.
         folder: for the key, the result and the process's messages.
+        history: where every call is written down, for the checker (`loadtest.checker`).
     """
     key_file, result_file, log_file = folder / f"{drop_id}.key", folder / f"{drop_id}.crowd.json", folder / f"{drop_id}.crowd.log"
     key_file.touch(mode=0o600)
@@ -146,6 +149,7 @@ async def crowd(url: str, drop_id: str, scenario: Scenario, storefront_key: str,
         *(sys.executable, "-m", "loadtest.swarm", "--url", url, "--drop", drop_id, "--seed", str(scenario.seed)),
         *("--shoppers", str(scenario.shoppers), "--deadline-s", str(scenario.deadline_s)),
         *("--storefront-key-file", str(key_file), "--result", str(result_file)),
+        *(("--history", str(history)) if history else ()),
     ]
     with log_file.open("wb") as log:
         process = await asyncio.create_subprocess_exec(
@@ -204,16 +208,11 @@ async def report_on(parts: Parts, drop_id: str, seen: Crowd) -> dict[str, Any]:
     Raises:
         FlashsaleError: one of them cannot be read.
     """
-    from prometheus_client import CollectorRegistry
+    from reconciler.auditor import audit
+    from reconciler.evidence import Evidence
 
-    from reconciler.auditor import Auditor
-    from reconciler.journal import Journal
-    from reconciler.metrics import ReconcilerMetrics
-
-    metrics = ReconcilerMetrics(CollectorRegistry())
-    auditor = Auditor(parts.drops.inspect, parts.database, dict, metrics, parts.settings.reconciler)
-    audit = await auditor.audit_drop(drop_id, Journal(parts.store, drop_id, "rehearsal"))
-    records = await read_records(parts.store, parts.database, await parts.drops.inspect(drop_id), audit.word.value)
+    report = await audit(Evidence(drop_id, parts.database, parts.store))
+    records = await read_records(parts.store, parts.database, await parts.drops.inspect(drop_id), report.word.value)
     return summarise(records, seen)
 
 

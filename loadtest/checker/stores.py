@@ -121,9 +121,16 @@ async def _refunds(database: Database, drop_id: str) -> AsyncIterator[Refund]:
 
 
 async def _journal(store: Any, keys: DropKeys) -> AsyncIterator[JournalStep]:
-    start = "-"
+    """What the scripts wrote, once: every call has a number of its own, so an entry without one, or with one that was seen,
+    was put there by somebody else.
+    """
+    start, seen = "-", set()
     while page := await store.xrange(keys.journal, min=start, count=PAGE_ROWS):
         for _, entry in page:
+            number = entry.get(b"s")
+            if number is None or number in seen:
+                continue
+            seen.add(number)
             for kind, reservation_id, at_ms, _, _, _, items, *_ in _unpack(entry[b"e"]) if b"e" in entry else ():
                 yield JournalStep(kind, reservation_id, at_ms, tuple((sku, quantity) for sku, quantity in items))
         start = "(" + page[-1][0].decode()
