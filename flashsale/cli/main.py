@@ -84,6 +84,9 @@ def _register_optional(name: str, *examples: str) -> None:
 
 
 _register_optional("demo", "flashsale demo", "flashsale demo --headless --shoppers 2000 --units 300 --seed 7 --report demo.json")
+_register_optional(
+    "soak", "flashsale soak --seed 7 --minutes 2", "flashsale soak --seed 7 --minutes 2 --round 3", "flashsale soak --seed 7 --plan"
+)
 _register_optional("bench", "flashsale bench", "flashsale bench --only serving --runs 9 --report serving.json")
 
 
