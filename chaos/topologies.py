@@ -39,7 +39,7 @@ PATIENCE_S = 30.0
 _LOOK_S = 0.02
 _ANSWERS_WITHIN_S = 1.0
 _MIGRATE_TIMEOUT_MS = 5_000
-_KEYS_AT_ONCE = 100
+_PAUSE_MS = 60_000
 
 _REPLICATED: Mapping[str, object] = {"repl-diskless-sync-delay": 0, "repl-ping-replica-period": 1, "repl-backlog-size": "16mb"}
 
@@ -212,13 +212,13 @@ class SentinelStores(_Topology):
             await until(lambda server=server: self._knows_everybody(server))  # type: ignore[misc]
 
     async def in_step(self) -> bool:
-        """Whether the replica follows, and has on disk what the primary has."""
-        role = await self.replica.info("replication")
-        if role.get("master_link_status") != "up":
-            return False
-        async with Redis(port=self.primary.port, protocol=2) as client:
-            _, replicas = await client.execute_command("WAITAOF", 1, 1, 1_000)  # type: ignore[no-untyped-call]
-        return bool(replicas)
+        """Whether the replica has everything the primary has."""
+        return await _in_step(self.primary, self.replica)
+
+    async def hand_over(self) -> Node:
+        """Kill the primary at a moment when the replica has everything; returns the next primary once it is one."""
+        await _kill_in_step(self.primary, self.replica)
+        return await self.next_primary()
 
     async def _knows_everybody(self, server: Node) -> bool:
         words = [word.decode() for word in await server.command("SENTINEL", "MASTER", MASTER_NAME)]
@@ -303,9 +303,9 @@ class ClusterStores(_Topology):
                 await replica.command("CLUSTER", "REPLICATE", await self.id_of(primary))
         for node in self.nodes:
             await until(lambda node=node: self.is_ok(node))  # type: ignore[misc]
-        for replicas in self.replicas.values():
+        for primary, replicas in self.replicas.items():
             for replica in replicas:
-                await until(lambda replica=replica: _link_up(replica))  # type: ignore[misc]
+                await until(lambda primary=primary, replica=replica: _in_step(primary, replica))  # type: ignore[misc]
 
     async def _knows_everybody(self, node: Node) -> bool:
         lines = (await node.command("CLUSTER", "NODES")).splitlines()
@@ -367,6 +367,11 @@ class ClusterStores(_Topology):
 
             await until(sees)
 
+    async def hand_over(self, primary: Node) -> Node:
+        """Kill a primary at a moment when its replica has everything; returns the next primary once it is one."""
+        await _kill_in_step(primary, self.replicas[primary][0])
+        return await self.next_primary(primary)
+
     async def next_primary(self, of: Node) -> Node:
         """Returns when a replica of a primary that is gone serves its slots, and says which."""
         candidates = self.replicas[of]
@@ -394,8 +399,18 @@ def _cluster_options(bus_port: int) -> dict[str, object]:
     }
 
 
-async def _link_up(replica: Node) -> bool:
-    return bool((await replica.info("replication")).get("master_link_status") == "up")
+async def _in_step(primary: Node, replica: Node) -> bool:
+    theirs = await replica.info("replication")
+    return bool(
+        theirs.get("master_link_status") == "up"
+        and theirs["slave_repl_offset"] == (await primary.info("replication"))["master_repl_offset"]
+    )
+
+
+async def _kill_in_step(primary: Node, replica: Node) -> None:
+    await primary.command("CLIENT", "PAUSE", _PAUSE_MS, "WRITE")
+    await until(lambda: _in_step(primary, replica))
+    await primary.kill()
 
 
 async def until(question: Callable[[], Awaitable[bool]], patience_s: float = PATIENCE_S) -> None:

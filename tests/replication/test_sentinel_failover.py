@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from chaos.topologies import Node, SentinelStores
+from chaos.topologies import Node, SentinelStores, until
 from flashsale.connections.checks import check_store
 from flashsale.connections.store import open_store
 from flashsale.settings import StoreSettings
@@ -28,11 +28,9 @@ async def test_a_failover_to_a_replica_in_step_loses_nothing(sentinel: SentinelS
         everybody, buyers.tickets = buyers.tickets, buyers.tickets[:EARLY]
         await buyers.run()
         assert len(buyers.reservations) == EARLY
-        assert await sentinel.in_step()
-        await sentinel.primary.kill()
         buyers.tickets = everybody  # the early ones ask again and get the same reservations
         async with asyncio.TaskGroup() as group:
-            group.create_task(sentinel.next_primary())
+            group.create_task(sentinel.hand_over())
             group.create_task(buyers.run())
         assert buyers.troubles, "nobody noticed the failover, so this proved nothing"
         assert len(buyers.reservations) == UNITS
@@ -59,7 +57,7 @@ async def opened(url: str) -> AsyncIterator[Any]:
 async def test_a_client_that_slept_through_the_failover_asks_first(sentinel: SentinelStores, client: Any) -> None:
     """The old primary is back and still thinks it is one; whoever has a connection to it must not use it."""
     await client.set("before", "1")
-    assert await sentinel.in_step()
+    await until(sentinel.in_step)
     sentinel.primary.freeze()
     await sentinel.next_primary()
     sentinel.primary.thaw()
@@ -70,7 +68,7 @@ async def test_a_client_that_slept_through_the_failover_asks_first(sentinel: Sen
 
 async def test_a_connection_in_use_at_the_failover_is_not_used_again(sentinel: SentinelStores, client: Any) -> None:
     await client.ping()
-    assert await sentinel.in_step()
+    await until(sentinel.in_step)
     waiting = asyncio.create_task(client.blpop("list", timeout=0))
     await client.ping()
     sentinel.primary.freeze()
@@ -97,9 +95,7 @@ async def test_two_of_three_sentinels_are_enough(topology_folders: Iterator[Path
         stores.sentinels[0].freeze()
         await client.set("before", "1")
         assert {finding.level for finding in await check_store(client)} == {"ok"}
-        assert await stores.in_step()
-        await stores.primary.kill()
-        await stores.next_primary()
+        await stores.hand_over()
         assert await client.get("before") == b"1"
 
 
