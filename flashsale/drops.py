@@ -106,10 +106,10 @@ class DropStore:
         self._scripts.learn_epoch(drop.drop_id, held_epoch)
         return OpenDropOutcome(word)
 
-    def _wire(self, drop: Drop, definition: str, epoch: int, *, injected_clock: bool) -> bytes:
+    def rules_of(self, drop: Drop) -> dict[str, int]:
+        """The rules of a drop as the store keeps them, by the names of its fields; all but the epoch."""
         room = self._settings.waiting_room
-        rules: dict[str, Any] = {
-            "epoch": epoch,
+        return {
             "joins_at_ms": drop.joins_at_ms,
             "opens_at_ms": drop.opens_at_ms,
             "closes_at_ms": drop.closes_at_ms,
@@ -122,6 +122,9 @@ class DropStore:
             "tickets_max": room.tickets_max,
             "reservations_per_shopper_max": room.reservations_per_shopper_max,
         }
+
+    def _wire(self, drop: Drop, definition: str, epoch: int, *, injected_clock: bool) -> bytes:
+        rules: dict[str, Any] = {"epoch": epoch, **self.rules_of(drop)}
         if injected_clock:
             rules["clock"] = "injected"
         skus = [(sku.sku, sku.allotment, sku.allotment, 0, sku.price_minor, sku.limit_per_shopper) for sku in drop.skus]
@@ -176,10 +179,15 @@ class DropStore:
         _, (outcome, state) = await self._scripts.call("steer_drop", drop_id, msgpack.packb((word, value)))
         return SteerOutcome(outcome), DropState(state)
 
+    async def pause(self, drop_id: str) -> bool:
+        """Pauses a drop; True when it was open until now. Raises as `inspect` does."""
+        outcome, _ = await self.steer(drop_id, "pause")
+        return outcome is SteerOutcome.DONE
+
     async def adjust_stock(self, drop_id: str, adjustment_id: str, sku: str, delta: int, *, drain: bool) -> StockAdjustment:
         """Adds units to a SKU, or withdraws them. The same id again is the same adjustment.
 
-        Postgres must have been told of added units before (`reconciler.stock`): its allotment is never below the store's.
+        Postgres must have been told of added units before (`flashsale.stock`): its allotment is never below the store's.
 
         Args:
             delta: units; negative to withdraw.
@@ -195,8 +203,9 @@ class DropStore:
         """Closes a drop to every script until it has been recovered.
 
         Args:
-            sequence: the change the caller knows of; the drop is fenced off only when the store has not come as far. 0 fences
-                it in any case.
+            epoch: the one the caller knows; a store of an earlier one is fenced off in any case.
+            sequence: the change the caller knows of; in the same epoch the drop is fenced off only when the store has not come
+                as far. 0 fences it in any case.
 
         Raises:
             StoreUnavailable, StoreUnknown: see `Scripts.call`.

@@ -34,6 +34,8 @@ class DropKeys:
     """sorted set: live reservation ids by the time (ms) they expire"""
     stats: str
     """hash: totals for people (joined, refused by reason, expired units, …); nothing decides by them"""
+    restored: str
+    """hash: queue number from before a loss to the ticket that has it back"""
     adjustments: str
     """hash: id of a stock adjustment to its packed record"""
     journal: str

@@ -98,6 +98,8 @@ class JoinOutcome(StrEnum):
 
     JOINED = "joined"
     REPLAYED = "replayed"
+    RESTORED = "restored"
+    """a place from before a loss, given back"""
     NOT_OPEN = "not_open"
     CLOSED = "closed"
     SOLD_OUT = "sold_out"
@@ -202,6 +204,31 @@ class FenceOutcome(StrEnum):
     REPLAYED = "replayed"
     REFUSED = "refused"
     MISSING = "missing"
+
+
+class RebuildOutcome(StrEnum):
+    """Answers of `rebuild.lua`."""
+
+    BEGUN = "begun"
+    LOADED = "loaded"
+    FINISHED = "finished"
+    REPLAYED = "replayed"
+    SUPERSEDED = "superseded"
+    """another attempt has begun since, or the drop needs no rebuilding any more"""
+    UNBALANCED = "unbalanced"
+
+
+class RestoreOutcome(StrEnum):
+    """Answers of `restore.lua`."""
+
+    RESTORED = "restored"
+    REPLAYED = "replayed"
+    NOT_FOUND = "not_found"
+    """unknown, and the receipt is of this very epoch, in which nothing was lost"""
+    EXPIRED = "expired"
+    SOLD_OUT = "sold_out"
+    LIMIT_REACHED = "limit_reached"
+    RECOVERING = "recovering"
 
 
 class ExpireOutcome(StrEnum):

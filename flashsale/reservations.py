@@ -61,7 +61,7 @@ class Reservations:
         result = await self._batcher("reserve", drop_id).submit((reservation_id, ticket_id, token_id, request_id, items))
         word = result[0]
         if word in ("reserved", "replayed"):
-            _, state, amount_minor, reserved_at_ms, expires_at_ms = result
+            _, state, amount_minor, reserved_at_ms, expires_at_ms, *_ = result
             return Reservation(
                 reservation_id=reservation_id,
                 drop_id=drop_id,
@@ -153,5 +153,5 @@ def _refused(result: list[Any]) -> Refused:
 def _settlement(outcome: ConfirmOutcome | ReleaseOutcome | ExtendOutcome, reservation_id: str, result: list[Any]) -> Settlement:
     if outcome.value == "not_found":
         return Settlement(outcome, reservation_id, None)
-    _, state, amount_minor, reserved_at_ms, expires_at_ms = result
+    _, state, amount_minor, reserved_at_ms, expires_at_ms, *_ = result
     return Settlement(outcome, reservation_id, ReservationState(state), amount_minor, reserved_at_ms, expires_at_ms)

@@ -48,7 +48,7 @@ local results, waiting_again, admitted = {}, {}, 0
 for i = 1, #requests do
   local id, ticket = ids[i], ledger.tickets[ids[i]]
   local number = ticket and ticket[TICKET_NUMBER]
-  if not ticket or ticket[TICKET_SECRET_HASH] ~= requests[i][2] then
+  if not ticket or not knows_secret(ticket, requests[i][2]) then
     results[i] = {"ticket_invalid", 0}
   elseif ticket[TICKET_TOKEN_ID] ~= "" and drop.now < ticket[TICKET_TOKEN_EXPIRES_AT_MS] then
     results[i] = {

@@ -13,7 +13,7 @@
 -- ARGV[1] envelope msgpack: {epoch, clock_ms, sequence}
 -- ARGV[2] requests msgpack: array of {reservation_id, payment_reference, amount_minor, request_id, confirm_key}; the
 --         key is the caller's Idempotency-Key, empty for a webhook
--- RETURNS msgpack {"done", now_ms, results, sequence}, each {outcome, state, amount_minor, reserved_at_ms, expires_at_ms} or
+-- RETURNS msgpack {"done", now_ms, results, sequence}, each {outcome, state, amount_minor, reserved_at_ms, expires_at_ms, number} or
 --         {"not_found", 0}; or {"recovering", epoch, {}}
 -- OUTCOMES confirmed replayed key_reused payment_conflict amount_mismatch refund_due not_found recovering
 -- COST O(requests)

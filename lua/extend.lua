@@ -10,7 +10,7 @@
 -- KEYS[8] journal stream: what the reconciler reads
 -- ARGV[1] envelope msgpack: {epoch, clock_ms, sequence}
 -- ARGV[2] requests msgpack: array of {reservation_id, extend_key, request_id, extension_ms}
--- RETURNS msgpack {"done", now_ms, results, sequence}, each {outcome, state, amount_minor, reserved_at_ms, expires_at_ms}
+-- RETURNS msgpack {"done", now_ms, results, sequence}, each {outcome, state, amount_minor, reserved_at_ms, expires_at_ms, number}
 --         or {"not_found", 0}; or {"recovering", epoch, {}}
 -- OUTCOMES extended replayed already_extended ended not_found recovering
 -- COST O(requests)

@@ -11,7 +11,7 @@
 -- KEYS[8] journal stream: what the reconciler reads
 -- ARGV[1] envelope msgpack: {epoch, clock_ms, sequence}
 -- ARGV[2] requests msgpack: array of {reservation_id, request_id, reason, paid_too (0 or 1)}
--- RETURNS msgpack {"done", now_ms, results, sequence}, each {outcome, state, amount_minor, reserved_at_ms, expires_at_ms} or
+-- RETURNS msgpack {"done", now_ms, results, sequence}, each {outcome, state, amount_minor, reserved_at_ms, expires_at_ms, number} or
 --         {"not_found", 0}; or {"recovering", epoch, {}}
 -- OUTCOMES released cancelled replayed expired confirmed not_found recovering
 -- COST O(requests)

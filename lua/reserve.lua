@@ -13,15 +13,12 @@
 -- ARGV[1] envelope msgpack: {epoch, clock_ms, sequence}
 -- ARGV[2] requests msgpack: array of {reservation_id, ticket_id, token_id, request_id, items}; items is an array of
 --         {sku, quantity}, each SKU once and always in the same order, so that a repetition compares equal
--- RETURNS msgpack {"done", now_ms, results, sequence}, each {outcome, state, amount_minor, reserved_at_ms, expires_at_ms},
+-- RETURNS msgpack {"done", now_ms, results, sequence}, each {outcome, state, amount_minor, reserved_at_ms, expires_at_ms, number},
 --         {"sold_out", {sku, left, sku, left, …}}, {"limit_reached", limit, held} or {outcome, at_ms};
 --         or {"recovering", epoch, {}}
 -- OUTCOMES reserved replayed key_reused not_open paused closed token_invalid token_expired unknown_sku limit_reached sold_out recovering
 -- COST O(requests), seven commands and the writes whatever their number
 -- INCLUDE arguments drop ledger
-
-local ITEMS_MAX = 10
-local QUANTITY_MAX = 1000
 
 local drop, epoch = load_drop(KEYS[1], ARGV[1])
 if not drop then return recovering(epoch) end
@@ -32,15 +29,7 @@ for i = 1, #requests do
   ids[i], ticket_ids[i] = text(request[1], 128, "reservation_id"), text(request[2], 128, "ticket_id")
   text(request[3], 64, "token_id")
   text_or_empty(request[4], 128, "request_id")
-  local items = request[5]
-  if type(items) ~= "table" or #items == 0 or #items > ITEMS_MAX then bad_argument("items must be 1 to 10 pairs") end
-  for j = 1, #items do
-    local sku = text(items[j][1], 64, "sku")
-    for k = 1, j - 1 do
-      if items[k][1] == sku then bad_argument("items must name each SKU once") end
-    end
-    whole(items[j][2], 1, QUANTITY_MAX, "quantity")
-  end
+  check_items(request[5])
 end
 local ledger = ledger_new(drop)
 if not ledger_read_stock(ledger, KEYS[2]) then return recovering(drop.epoch) end
@@ -112,7 +101,7 @@ local function take(id, ticket_id, ticket, request, amount_minor, units)
   ledger.transitions[taken] = {
     "reserved", id, now, request_id, ticket_id, number, items, amount_minor, now, expires_at_ms, "", "",
   }
-  return {"reserved", STATE_RESERVED, amount_minor, now, expires_at_ms}
+  return {"reserved", STATE_RESERVED, amount_minor, now, expires_at_ms, number}
 end
 
 local results = {}

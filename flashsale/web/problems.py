@@ -210,7 +210,7 @@ def _admit_code(outcome: AdmitOutcome) -> Code:
 
 def _join_code(outcome: JoinOutcome) -> Code:
     match outcome:
-        case JoinOutcome.JOINED | JoinOutcome.REPLAYED:
+        case JoinOutcome.JOINED | JoinOutcome.REPLAYED | JoinOutcome.RESTORED:
             raise AssertionError("a place in the line is not a problem")
         case JoinOutcome.ROOM_FULL:
             return Code.BUSY

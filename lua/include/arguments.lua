@@ -37,4 +37,19 @@ local function unpack_array(packed, count_max, name)
   return value
 end
 
+-- What somebody wants: pairs of SKU and quantity, each SKU once.
+local ITEMS_MAX = 10
+local QUANTITY_MAX = 1000
+
+local function check_items(items)
+  if type(items) ~= "table" or #items == 0 or #items > ITEMS_MAX then bad_argument("items must be 1 to 10 pairs") end
+  for j = 1, #items do
+    local sku = text(items[j][1], 64, "sku")
+    for k = 1, j - 1 do
+      if items[k][1] == sku then bad_argument("items must name each SKU once") end
+    end
+    whole(items[j][2], 1, QUANTITY_MAX, "quantity")
+  end
+end
+
 local BATCH_MAX = 1024

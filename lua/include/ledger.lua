@@ -67,11 +67,16 @@ local function read_reservations(ledger, reservations_key, tickets_key, ids)
   read_records(tickets_key, ticket_ids, ledger.tickets)
 end
 
+-- A ticket made anew after a loss has no secret's hash: its id is made of the hash, which the caller has compared.
+local function knows_secret(ticket, secret_hash)
+  return ticket[TICKET_SECRET_HASH] == secret_hash or ticket[TICKET_SECRET_HASH] == ""
+end
+
 -- What a caller is told of a reservation.
 local function answer(outcome, reservation)
   return {
     outcome, reservation[RESERVATION_STATE], reservation[RESERVATION_AMOUNT_MINOR],
-    reservation[RESERVATION_RESERVED_AT_MS], reservation[RESERVATION_EXPIRES_AT_MS],
+    reservation[RESERVATION_RESERVED_AT_MS], reservation[RESERVATION_EXPIRES_AT_MS], reservation[RESERVATION_NUMBER],
   }
 end
 

@@ -34,7 +34,7 @@ GONE = object()
 def ask(pipeline: Any, drop_id: str) -> None:
     """Queues the reads that `decode` needs, on a pipeline of either client."""
     keys = drop_keys(drop_id)
-    for key in (keys.drop, keys.stock, keys.tickets, keys.reservations, keys.adjustments, keys.stats):
+    for key in (keys.drop, keys.stock, keys.tickets, keys.reservations, keys.restored, keys.adjustments, keys.stats):
         pipeline.hgetall(key)
     for key in (keys.slots, keys.returning, keys.expiries):
         pipeline.zrange(key, 0, -1, withscores=True)
@@ -45,7 +45,7 @@ def ask(pipeline: Any, drop_id: str) -> None:
 
 def decode(drop_id: str, replies: list[Any]) -> State:
     """The state from the replies to `ask`; fails when there is any key besides the drop's."""
-    drop, stock, tickets, reservations, adjustments, stats, slots, returning, expiries, served, journal, dead, present = replies
+    drop, stock, tickets, reservations, restored, adjustments, stats, slots, returning, expiries, served, journal, dead, present = replies
     known = {getattr(drop_keys(drop_id), name).encode() for name in drop_keys(drop_id).__dataclass_fields__}
     assert set(present) <= known | {b"fs:drops"}
     return {
@@ -53,6 +53,7 @@ def decode(drop_id: str, replies: list[Any]) -> State:
         "stock": {name.decode(): int(value) for name, value in stock.items()},
         "tickets": {name.decode(): _record(TICKET, value) for name, value in tickets.items()},
         "reservations": {name.decode(): _record(RESERVATION, value) for name, value in reservations.items()},
+        "restored": {int(number): ticket_id.decode() for number, ticket_id in restored.items()},
         "adjustments": {name.decode(): _record(ADJUSTMENT, value) for name, value in adjustments.items()},
         "stats": {name.decode(): int(value) for name, value in stats.items()},
         "slots": {int(member): int(score) for member, score in slots},

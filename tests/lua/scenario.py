@@ -9,7 +9,7 @@ from typing import Any
 from tests.lua.world import World, t
 
 Start = Callable[[World], Awaitable[None]]
-HOT = frozenset({"join", "admit", "reserve", "confirm", "release", "extend"})
+HOT = frozenset({"join", "admit", "reserve", "confirm", "release", "extend", "restore"})
 """Scripts that take an array of requests and answer with an array of results."""
 
 

@@ -16,7 +16,7 @@ AT = ([1, 1_500, t(1_000), t(61_000)],)
 
 def told(outcome: str, state: int, amount_minor: int = 1_500, expires_after_ms: int = 61_000) -> list[Any]:
     """The answer about ann's r1."""
-    return [outcome, state, amount_minor, t(1_000), t(expires_after_ms)]
+    return [outcome, state, amount_minor, t(1_000), t(expires_after_ms), 0]
 
 
 def surplus(reference: str, amount_minor: int, reason: str, **fields: Any) -> dict[str, Any]:

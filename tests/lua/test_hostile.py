@@ -12,6 +12,7 @@ import pytest
 
 from flashsale.errors import ScriptError
 from tests.lua.scenario import HOT
+from tests.lua.scenarios_recovery import BEGINNING
 from tests.lua.scenarios_room import DEFINITION, DIGEST, RULES, STOCK
 from tests.lua.world import (
     BEAT_MS,
@@ -27,6 +28,7 @@ from tests.lua.world import (
     paying,
     releasing,
     reserving,
+    restoring,
     t,
 )
 
@@ -43,7 +45,7 @@ NEGATIVE_ALLOWED = {"delta"}
 
 OPENING: list[Any] = [DIGEST, DEFINITION, {name: value for name, value in RULES.items() if name != "clock"}, STOCK]
 
-ALONE: dict[str, list[Any]] = {"open_drop": OPENING, "fence": [1, 0, "test"]}
+ALONE: dict[str, list[Any]] = {"open_drop": OPENING, "fence": [1, 0, "test"], "rebuild": BEGINNING}
 """The one argument of each script that takes no envelope."""
 LEAVES: dict[str, Any] = {
     "join": [{"ticket_id": "dora", "secret_hash": "dora-secret"}],
@@ -69,6 +71,19 @@ LEAVES: dict[str, Any] = {
     ],
     "release": [{"reservation_id": "r1", "request_id": "q-release", "reason": "shopper", "paid_too": 0}],
     "extend": [{"reservation_id": "r0", "extend_key": "k-extend", "request_id": "q-extend", "extension_ms": 30_000}],
+    "restore": [
+        {
+            "reservation_id": "r9",
+            "ticket_id": "dora",
+            "request_id": "q-r9",
+            "epoch": 0,
+            "number": 0,
+            "items": [{"sku": "s1", "quantity": 1}],
+            "amount_minor": 1_500,
+            "reserved_at_ms": t(1_000),
+            "expires_at_ms": t(61_000),
+        }
+    ],
     "adjust_stock": {"id": "a1", "sku": "s1", "delta": -4, "drain": 1},
     "steer_drop": {"word": "capacity", "value": 9},
 }
@@ -212,6 +227,7 @@ async def test_a_batch_beyond_the_limit_is_refused_whole(world: World, script: s
         ("confirm", paying("r1"), ["r1", "pay", -1, "", ""]),
         ("release", releasing("r1"), ["r1", "q", "", 0]),
         ("extend", extending("r0"), ["r0", "k", "q", 0]),
+        ("restore", restoring("dora", "r9", s1=1), restoring("dora", "r8", s1=0)),
     ],
 )
 async def test_one_bad_request_refuses_the_batch(world: World, script: str, good: Any, bad: Any, position: str) -> None:

@@ -323,7 +323,7 @@ async def test_joining_and_reserving_go_on_when_the_clock_goes_back(world: World
     await world.admit("p0")
     world.at(4_000)
     [reserved] = await world.reserve(reserving("p0", "r1", s1=1))
-    assert reserved[3:] == [t(4_000), t(64_000)]
+    assert reserved[3:] == [t(4_000), t(64_000), 0]
     assert (await world.join("late"))[0][:2] == ["joined", 2]
     world.at(3_000)
     assert (await world.confirm("r1", amount_minor=1_000))[0] == "confirmed"

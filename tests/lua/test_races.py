@@ -62,7 +62,7 @@ async def test_the_unit_went_to_somebody_else_meanwhile(world: World) -> None:
     assert await world.expire() == 1
     [bobs] = await world.reserve(reserving("bob", "r2", s1=1))
     assert bobs[0] == "reserved"
-    assert await world.confirm("r1", amount_minor=1_000) == ["refund_due", 5, 1_000, t(1_000), t(EXPIRY_MS)]
+    assert await world.confirm("r1", amount_minor=1_000) == ["refund_due", 5, 1_000, t(1_000), t(EXPIRY_MS), 0]
     assert (await world.confirm("r2", "pay2", 1_000))[0] == "confirmed"
     state = await world.state()
     assert kinds(state) == ["reserved", "expired", "reserved", "refund_due", "confirmed"]

@@ -219,6 +219,12 @@ def extending(reservation: str, extension_ms: int = 30_000, key: str = "k-extend
     return [reservation, key, "q-extend", extension_ms]
 
 
+def restoring(name: str, reservation: str, epoch: int = 0, number: int = 0, **items: int) -> list[Any]:
+    """A request of restore: the receipt of a reservation made a second after the opening."""
+    request = [reservation, name, f"q-{reservation}", epoch, number, [list(item) for item in sorted(items.items())]]
+    return [*request, 1_500, t(1_000), t(1_000 + RESERVATION_TTL_MS)]
+
+
 # ------------------------------------------------------------------------------------------------ where tests start from
 
 
@@ -386,6 +392,7 @@ VALID: dict[str, tuple[Any, ...]] = {
     "steer_drop": (["capacity", 9],),
     "close_drop": (),
     "adjust_stock": (["a1", "s1", -4, 1],),
+    "restore": ([restoring("dora", "r9", s1=1)],),
     "inspect": ([["ann"], ["r1"]],),
 }
 """Arguments (after the envelope) with which each script does its work in the state `busy`."""

@@ -36,12 +36,14 @@ OUTCOMES: dict[str, type[StrEnum]] = {
     "close_drop": model.CloseDropOutcome,
     "adjust_stock": model.AdjustStockOutcome,
     "fence": model.FenceOutcome,
+    "rebuild": model.RebuildOutcome,
+    "restore": model.RestoreOutcome,
     "inspect": model.InspectOutcome,
 }
 FREES_ITSELF = {"confirm", "release", "expire", "steer_drop", "close_drop", "adjust_stock", "fence"}
 """Scripts a full store must still run; everything else takes."""
 READING = {"EXISTS", "GET", "HGET", "HGETALL", "HLEN", "HMGET", "TIME", "XLEN", "ZCARD", "ZCOUNT", "ZMSCORE", "ZRANGE", "ZRANGEBYSCORE"}
-WRITING = {"HINCRBY", "HSET", "XADD", "ZADD", "ZREM"}
+WRITING = {"HINCRBY", "HSET", "UNLINK", "XADD", "ZADD", "ZREM"}
 """Every command a script may use. None of them walks over a whole drop."""
 NOT_FOR_SCRIPTS = re.compile(r"\b(?:math\.random\w*|loadstring|setfenv|redis\.sha1hex|redis\.setresp|redis\.breakpoint|print)\b")
 
@@ -217,7 +219,7 @@ def test_includes_name_no_key_and_are_included(path: Path) -> None:
         ("join", "-- KEYS[3] tickets", "-- KEYS[4] tickets", "unreadable"),
         ("join", "-- KEYS[3] tickets hash", "-- KEYS[3] tickets zset", "tickets is declared as zset"),
         ("join", "-- KEYS[3] tickets hash", "-- KEYS[3] people hash", "people is declared as hash and is no key"),
-        ("join", "KEYS[3], ledger.tickets,", "KEYS[4], ledger.tickets,", "KEYS[4] is used and not declared"),
+        ("join", "KEYS[3], ledger.tickets,", "KEYS[5], ledger.tickets,", "KEYS[5] is used and not declared"),
         ("close_drop", "XLEN", "SCAN", "is not a command for scripts"),
         ("close_drop", 'redis.call("XLEN", KEYS[2])', 'redis.call("XLEN", KEYS[1] .. "x")', "is not one of KEYS"),
         ("close_drop", 'redis.call("XLEN", KEYS[2])', 'local other = "fs:{" .. drop.id', "it builds a key"),
