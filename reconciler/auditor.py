@@ -1,71 +1,32 @@
-"""The auditor: proves that no unit is lost or sold twice, in the store, in Postgres, and between the two. It repairs nothing."""
+"""The auditor: proves that no unit is lost or sold twice, in the store, in Postgres, and between the two.
+
+It repairs nothing. A drop that does not add up is paused, so that nobody buys what may not exist; the others go on.
+"""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+import msgspec
 import structlog
 
 from flashsale.errors import FlashsaleError
 from reconciler.agents import repeat
+from reconciler.evidence import NotComparable
+from reconciler.laws import Drift, DriftKind, found, records_differ
 
 if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Awaitable, Callable, Mapping
+
     from flashsale.connections.database import Database
     from flashsale.settings import ReconcilerSettings
-    from reconciler.journal import Journal, JournalMark
+    from reconciler.evidence import Counters, Evidence
     from reconciler.metrics import ReconcilerMetrics
 
 _log = structlog.get_logger("reconciler")
-
-
-class SkuStock(Protocol):
-    """Where a SKU's units are in the store."""
-
-    @property
-    def allotment(self) -> int:
-        """Units given to the SKU."""
-        ...
-
-    @property
-    def available(self) -> int:
-        """Units nobody holds."""
-        ...
-
-    @property
-    def reserved(self) -> int:
-        """Units in live reservations."""
-        ...
-
-    @property
-    def sold(self) -> int:
-        """Units of confirmed reservations."""
-        ...
-
-
-class Inspection(Protocol):
-    """One consistent look at a drop in the store (`inspect.lua`)."""
-
-    @property
-    def skus(self) -> Mapping[str, SkuStock]:
-        """By SKU."""
-        ...
-
-    @property
-    def reservations_live(self) -> int:
-        """Members of the set of expiries."""
-        ...
-
-
-class Inspect(Protocol):
-    """Looks at a drop in the store."""
-
-    async def __call__(self, drop_id: str) -> Inspection:
-        """The drop as it is now."""
-        ...
 
 
 class AuditWord(StrEnum):
@@ -74,56 +35,7 @@ class AuditWord(StrEnum):
     CLEAN = "clean"
     DRIFT = "drift"
     UNFINISHED = "unfinished"
-    """nothing is wrong, but the journal was moving, so store and Postgres could not be held against each other"""
-
-
-@dataclass(frozen=True, slots=True)
-class SkuTotals:
-    """Where a SKU's units are in Postgres (one row of the query `drop_totals`)."""
-
-    allotment: int
-    sold: int
-    counted_units: int
-    """of orders that count as sold"""
-    paid_units: int
-    pending_units: int
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """Where the journal stood before and after the two were read."""
-
-    before: JournalMark
-    after: JournalMark
-
-    @property
-    def quiet(self) -> bool:
-        """Everything that had happened was recorded, and nothing happened meanwhile."""
-        return (
-            self.before.oldest_unfinished_ms is None
-            and self.after.oldest_unfinished_ms is None
-            and self.before.last_id == self.after.last_id
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Drift:
-    """One thing that does not add up."""
-
-    sku: str
-    """empty for the whole drop"""
-    law: str
-    """what should hold, in words"""
-    units: int
-    """by how much it does not"""
-
-
-@dataclass(frozen=True, slots=True)
-class SkuDifference:
-    """How far Postgres is behind the store."""
-
-    sold: int
-    reserved: int
+    """nothing is known to be wrong, but the two stores could not be held against each other"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +43,9 @@ class AuditReport:
     """The result of one audit of one drop."""
 
     word: AuditWord
-    drifts: tuple[Drift, ...]
-    behind: Mapping[str, SkuDifference]
-    """by SKU, units in the store not yet in Postgres; all zero when clean"""
+    drifts: tuple[Drift, ...] = ()
+    why: str = ""
+    """why it is unfinished"""
 
     @property
     def drift_units(self) -> int:
@@ -141,78 +53,53 @@ class AuditReport:
         return sum(abs(drift.units) for drift in self.drifts)
 
 
-def audit(inspection: Inspection, totals: Mapping[str, SkuTotals], backlog: Backlog) -> AuditReport:
-    """Hold the store and Postgres to their laws.
+async def audit(evidence: Evidence) -> AuditReport:
+    """Audit one drop completely: every reservation held against its order.
 
-    Args:
-        inspection: read after `totals`, so that Postgres can never rightly be ahead.
-        totals: by SKU.
-        backlog: marked before `totals` and after `inspection`.
+    Raises:
+        Recovering: the store does not hold the drop.
+        StoreUnavailable, DatabaseUnavailable: one side cannot be read.
     """
-    skus = sorted({*inspection.skus, *totals})
-    drifts = [drift for sku in skus for drift in _drifts_of(sku, inspection.skus.get(sku), totals.get(sku), quiet=backlog.quiet)]
-    reserved = sum(stock.reserved for stock in inspection.skus.values())
-    if inspection.reservations_live > reserved or (reserved > 0 and inspection.reservations_live == 0):
-        drifts.append(
-            Drift("", "every live reservation holds units and every reserved unit has one", reserved - inspection.reservations_live)
-        )
-    behind = {
-        sku: SkuDifference(inspection.skus[sku].sold - totals[sku].sold, inspection.skus[sku].reserved - totals[sku].pending_units)
-        for sku in skus
-        if sku in inspection.skus and sku in totals
-    }
-    if drifts:
-        return AuditReport(AuditWord.DRIFT, tuple(drifts), behind)
-    return AuditReport(AuditWord.CLEAN if backlog.quiet else AuditWord.UNFINISHED, (), behind)
-
-
-def _drifts_of(sku: str, stock: SkuStock | None, totals: SkuTotals | None, *, quiet: bool) -> list[Drift]:
-    laws: list[tuple[str, int]] = []
-    if stock is not None:
-        laws += [
-            ("store: allotment = available + reserved + sold", stock.available + stock.reserved + stock.sold - stock.allotment),
-            ("store: no negative units", min(0, stock.available, stock.reserved, stock.sold)),
-        ]
-    if totals is not None:
-        laws += [
-            ("Postgres: sold = units of orders counted", totals.sold - totals.counted_units),
-            ("Postgres: sold <= allotment", max(0, totals.sold - totals.allotment)),
-        ]
-    if stock is None or totals is None:
-        whole = stock.allotment if stock is not None else totals.allotment if totals is not None else 0
-        laws.append(("the store and Postgres know the same SKUs", whole))
-    else:
-        laws += [
-            ("both: the same allotment", stock.allotment - totals.allotment),
-            ("both: Postgres has sold no unit the store has not", min(0, stock.sold - totals.sold)),
-        ]
-        if quiet:
-            laws += [
-                ("both: the same units sold", max(0, stock.sold - totals.sold)),
-                ("both: the units reserved are those of pending orders", stock.reserved - totals.pending_units),
-            ]
-    return [Drift(sku, law, units) for law, units in laws if units]
+    try:
+        drifts = (await evidence.reservations()).drifts()
+    except NotComparable as error:
+        return AuditReport(AuditWord.UNFINISHED, why=str(error))
+    return AuditReport(AuditWord.DRIFT if drifts else AuditWord.CLEAN, tuple(drifts))
 
 
 class Auditor:
-    """Audits every live drop every `audit_interval_ms`, and tells how far the journal is behind."""
+    """Audits every live drop every `audit_interval_ms`.
+
+    Each round looks at the counters. Only when they differ, or when the number of reservations differs from that of orders
+    by another number than before, the reservations are looked at one by one; what that look confirms is drift.
+    """
 
     name = "auditor"
 
     def __init__(
         self,
-        inspect: Inspect,
+        evidence: Callable[[], Mapping[str, Evidence]],
+        pause: Callable[[str], Awaitable[bool]],
         database: Database,
-        journals: Callable[[], Mapping[str, Journal]],
         metrics: ReconcilerMetrics,
         settings: ReconcilerSettings,
     ) -> None:
-        self._inspect = inspect
+        """Puts it together.
+
+        Args:
+            evidence: of the live drops.
+            pause: pauses a drop; True when it was open until now.
+            database: where reports are left.
+            metrics: what is counted.
+            settings: how often.
+        """
+        self._evidence = evidence
+        self._pause = pause
         self._database = database
-        self._journals = journals
         self._metrics = metrics
         self._settings = settings
         self._last: dict[str, AuditReport] = {}
+        self._difference: dict[str, int] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Audit until stopping."""
@@ -220,39 +107,63 @@ class Auditor:
 
     async def audit_all(self) -> None:
         """Audit every live drop once. One that cannot be read now is skipped and said."""
-        journals = self._journals()
-        self._last = {drop_id: report for drop_id, report in self._last.items() if drop_id in journals}
-        for drop_id, journal in journals.items():
+        live = self._evidence()
+        self._last = {drop_id: report for drop_id, report in self._last.items() if drop_id in live}
+        self._difference = {drop_id: number for drop_id, number in self._difference.items() if drop_id in live}
+        for drop_id, evidence in live.items():
             try:
-                self._tell(drop_id, await self.audit_drop(drop_id, journal))
+                report = await self._audit(drop_id, evidence)
+                await self._act(drop_id, report)
             except FlashsaleError as error:
                 _log.warning("audit_skipped", drop=drop_id, code=error.code, error=str(error))
 
-    async def audit_drop(self, drop_id: str, journal: Journal) -> AuditReport:
-        """Audit one drop now.
+    async def _audit(self, drop_id: str, evidence: Evidence) -> AuditReport:
+        try:
+            counters = await evidence.counters()
+        except NotComparable as error:
+            return AuditReport(AuditWord.UNFINISHED, why=str(error))
+        if not self._suspicious(drop_id, counters):
+            return AuditReport(AuditWord.CLEAN)
+        report = await audit(evidence)
+        if report.word is AuditWord.CLEAN:
+            # Nothing is wrong with this difference, as after a recovery that left out reservations which had ended.
+            self._difference[drop_id] = records_differ(counters.store, counters.postgres, counters.window)
+        return report
 
-        Raises:
-            FlashsaleError: the store or Postgres cannot be read.
-        """
-        before = await journal.mark()
-        rows = await self._database.fetch("drop_totals", drop_id)
-        inspection = await self._inspect(drop_id)
-        after = await journal.mark()
-        totals = {
-            row["sku"]: SkuTotals(row["allotment"], row["sold"], row["counted_units"], row["paid_units"], row["pending_units"])
-            for row in rows
-        }
-        return audit(inspection, totals, Backlog(before, after))
+    def _suspicious(self, drop_id: str, counters: Counters) -> bool:
+        difference = records_differ(counters.store, counters.postgres, counters.window)
+        return bool(counters.drifts()) or difference != self._difference.get(drop_id, 0)
 
-    def _tell(self, drop_id: str, report: AuditReport) -> None:
-        self._metrics.audit_drift_units.labels(drop_id).set(report.drift_units)
-        changed = drop_id not in self._last or self._last[drop_id].drifts != report.drifts
+    async def _act(self, drop_id: str, report: AuditReport) -> None:
+        paused = report.word is AuditWord.DRIFT and await self._pause(drop_id)
+        self._measure(drop_id, report)
+        self._say(drop_id, report, paused=paused)
+        findings = msgspec.json.encode(found(report.drifts)).decode()
+        await self._database.execute("audit_record", drop_id, report.word, findings, paused)
+
+    def _measure(self, drop_id: str, report: AuditReport) -> None:
+        if report.word is AuditWord.UNFINISHED:
+            return
+        units = dict.fromkeys(DriftKind, 0)
+        for drift in report.drifts:
+            # A drift without units still has to be seen.
+            units[drift.kind] += abs(drift.units) or 1
+        for kind, total in units.items():
+            self._metrics.drift_units.labels(drop_id, kind.value).set(total)
+
+    def _say(self, drop_id: str, report: AuditReport, *, paused: bool) -> None:
+        before = self._last.get(drop_id)
         self._last[drop_id] = report
+        if before == report and not paused:
+            return
         if report.word is AuditWord.DRIFT:
-            _log.error("audit_drift", drop=drop_id, units=report.drift_units, drifts=[_words(drift) for drift in report.drifts])
-        elif changed:
-            _log.info("audit", drop=drop_id, word=report.word)
-
-
-def _words(drift: Drift) -> str:
-    return f"{drift.sku or 'drop'}: {drift.law}: {drift.units:+d}"
+            _log.error(
+                "audit_drift",
+                drop=drop_id,
+                units=report.drift_units,
+                drifts=[str(drift) for drift in report.drifts],
+                paused=paused,
+                todo=f"flashsale audit {drop_id}; flashsale repair {drop_id}",
+            )
+        else:
+            _log.info("audit", drop=drop_id, word=report.word, why=report.why)

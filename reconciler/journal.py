@@ -25,6 +25,7 @@ DEAD_FIELD_BYTES_MAX = 65_536
 """Of each original field kept with a dead letter; a whole entry of 256 transitions is smaller."""
 TRIM_PAGE_ENTRIES = 1_000
 TRIM_PAGES_MAX = 20
+WINDOW_PAGE_ENTRIES = 200
 
 Store: TypeAlias = Redis
 """What the composition root opens and passes in; nothing else here needs to know its type."""
@@ -200,6 +201,36 @@ class Journal:
             StoreUnavailable: the store does not answer.
         """
         return (await self.mark()).oldest_unfinished_ms
+
+    async def unrecorded_from(self) -> str:
+        """Where to begin with XRANGE so that every entry before it is finished.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+        with store_errors():
+            delivered = await self._last_delivered()
+            unfinished = await self._oldest_unfinished(delivered)
+        return unfinished or ("-" if delivered is None else "(" + delivered)
+
+    async def between(self, first: str, last: str, entries_max: int) -> list[RawEntry] | None:
+        """The entries from `first` to `last`, finished or not; None when there are more than `entries_max`.
+
+        Args:
+            first: as XRANGE takes it.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+        found: list[RawEntry] = []
+        with store_errors():
+            while len(found) <= entries_max:
+                page = await self._store.xrange(self._keys.journal, min=first, max=last, count=WINDOW_PAGE_ENTRIES)
+                found += [_raw(entry) for entry in page]
+                if len(page) < WINDOW_PAGE_ENTRIES:
+                    return found
+                first = "(" + found[-1].entry_id
+        return None
 
     async def _last_delivered(self) -> str | None:
         """Id of the last entry the group was given; None when there is no group or no journal."""

@@ -6,6 +6,8 @@ from contextlib import suppress
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from reconciler.laws import DriftKind
+
 BATCH_SECONDS_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 15)
 
 
@@ -40,10 +42,10 @@ class ReconcilerMetrics:
             "flashsale_journal_vanished", "Journal entries somebody deleted before they were recorded.", drop, registry=registry
         )
         self.expired = Counter("flashsale_expired", "Reservations ended because they were overdue.", drop, registry=registry)
-        self.audit_drift_units = Gauge(
-            "flashsale_audit_drift_units",
-            "Units the last audit could not account for; anything but 0 is a defect.",
-            drop,
+        self.drift_units = Gauge(
+            "flashsale_drift_units",
+            "Units the last audit could not account for, by what does not add up; anything but 0 is a defect.",
+            ("drop", "kind"),
             registry=registry,
             multiprocess_mode="livemax",
         )
@@ -62,7 +64,6 @@ class ReconcilerMetrics:
             self.dead_letters,
             self.vanished_entries,
             self.expired,
-            self.audit_drift_units,
         )
 
     def forget(self, drop_id: str) -> None:
@@ -70,3 +71,6 @@ class ReconcilerMetrics:
         for metric in self._of_drop:
             with suppress(KeyError):
                 metric.remove(drop_id)
+        for kind in DriftKind:
+            with suppress(KeyError):
+                self.drift_units.remove(drop_id, kind.value)

@@ -15,6 +15,7 @@ from flashsale.errors import DatabaseUnavailable, FlashsaleError, StoreUnavailab
 from reconciler.agents import Loop, keep_running
 from reconciler.auditor import Auditor
 from reconciler.consumer import JournalConsumer
+from reconciler.evidence import Evidence
 from reconciler.janitor import Janitor
 from reconciler.journal import Journal, Store, live_drop_ids
 from reconciler.orders import OrderRecorder
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from flashsale.connections.database import Database
     from flashsale.settings import Settings
     from reconciler.agents import Agent
-    from reconciler.auditor import Inspect
     from reconciler.metrics import ReconcilerMetrics
     from reconciler.reaper import Expire
 
@@ -56,7 +56,7 @@ class Reconciler:
         database: Database,
         open_journal_store: Callable[[], Store],
         expire: Expire,
-        inspect: Inspect,
+        pause: Callable[[str], Awaitable[bool]],
         open_in_store: OpenInStore,
         complete_stock: Callable[[], Awaitable[object]],
         metrics: ReconcilerMetrics,
@@ -70,7 +70,7 @@ class Reconciler:
             open_journal_store: a new client of the store whose time limit leaves room for a read that blocks
                 `settings.reconciler.block_ms`. Each live drop gets one of its own, since a blocking read keeps a connection.
             expire: ends overdue reservations.
-            inspect: looks at a drop in the store.
+            pause: pauses a drop that does not add up; True when it was open until now.
             open_in_store: gives the store a drop.
             complete_stock: finishes additions of units that were interrupted between Postgres and the store.
             metrics: what is counted.
@@ -89,7 +89,7 @@ class Reconciler:
         self._known: frozenset[str] = frozenset()
         self._agents: list[Agent] = [
             Reaper(expire, self.live_drops, metrics, settings.reaper),
-            Auditor(inspect, database, self._journals, metrics, settings.reconciler),
+            Auditor(self._evidence, pause, database, metrics, settings.reconciler),
             Janitor(self._journals, metrics, settings.reconciler),
             Loop("stock", settings.reconciler.refresh_ms, complete_stock),
         ]
@@ -119,6 +119,9 @@ class Reconciler:
 
     def _journals(self) -> Mapping[str, Journal]:
         return {drop_id: drop.journal for drop_id, drop in self._drops.items()}
+
+    def _evidence(self) -> Mapping[str, Evidence]:
+        return {drop_id: drop.evidence for drop_id, drop in self._drops.items()}
 
     async def _finish(self, running: list[asyncio.Task[None]]) -> None:
         for drop in self._drops.values():
@@ -180,7 +183,8 @@ class Reconciler:
             finally:
                 await store.aclose()
 
-        return _LiveDrop(journal, stop, tasks.create_task(work(), name=consumer.name))
+        evidence = Evidence(drop_id, self._database, store)
+        return _LiveDrop(journal, evidence, stop, tasks.create_task(work(), name=consumer.name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +192,7 @@ class _LiveDrop:
     """A drop whose journal is being worked on."""
 
     journal: Journal
+    evidence: Evidence
     stop: asyncio.Event
     task: asyncio.Task[None]
 

@@ -11,16 +11,16 @@ import typer
 from flashsale.cli import options
 from flashsale.cli.commands import command, finish, run
 from flashsale.cli.exits import Exit
-from flashsale.cli.output import print_json, print_table, say
+from flashsale.cli.output import print_json, print_table, program, say
 
 if TYPE_CHECKING:
     from flashsale.cli.shapes import DropAudited
     from flashsale.cli.target import Parts
-    from reconciler.auditor import AuditReport
 
 QUIET_WITHIN_S = 5.0
-"""How long an audit waits for a moment in which the journal does not move."""
+"""How long an audit waits for a journal that is too far behind."""
 LOOK_AGAIN_S = 0.2
+IDS_PRINTED_MAX = 5
 
 
 def register(app: typer.Typer) -> None:
@@ -34,10 +34,12 @@ def audit(
     config: options.Config = None,
     data: options.Data = None,
 ) -> None:
-    """Prove that every unit is available, reserved or sold, in the store and in Postgres. Repairs nothing.
+    """Prove that every unit is available, reserved or sold, in the store and in Postgres. Changes nothing.
 
-    Exit code 1 when something does not add up. 'unfinished' means that nothing is wrong, but orders kept arriving, so
-    the two stores could not be held against each other in full. With --json: an array of drop_id, result and drifts.
+    Every reservation is held against its order, also while the drop is on: orders on their way are left out on both
+    sides. Exit code 1 when something does not add up. 'unfinished' means that nothing is known to be wrong, but the
+    journal is too far behind to compare. With --json: an array of drop_id, result, drifts (kind, sku, law, units, the
+    first twenty ids and their total) and why.
     """
     audited = run(_audit(drop_id, config, data))
     if as_json:
@@ -58,34 +60,45 @@ async def _audit(drop_id: str | None, config: Path | None, data: Path | None) ->
 
 
 async def audit_drop(parts: Parts, drop_id: str) -> DropAudited:
-    """One drop's audit, repeated for a few seconds while its journal is moving. Raises as `looking.of_drop` does."""
+    """One drop's audit, repeated for a few seconds while its journal is too far behind. Raises as `looking.of_drop` does."""
     from flashsale.cli.looking import of_drop
-    from flashsale.cli.shapes import DriftFound, DropAudited
+    from flashsale.cli.shapes import DropAudited
+    from reconciler.auditor import audit
+    from reconciler.evidence import Evidence
+    from reconciler.laws import found
 
+    evidence = Evidence(drop_id, parts.database, parts.store)
     loop = asyncio.get_running_loop()
     deadline = loop.time() + QUIET_WITHIN_S
-    report = await of_drop(parts, drop_id, _audit_once(parts, drop_id))
+    report = await of_drop(parts, drop_id, audit(evidence))
     while report.word == "unfinished" and loop.time() < deadline:
         await asyncio.sleep(LOOK_AGAIN_S)
-        report = await of_drop(parts, drop_id, _audit_once(parts, drop_id))
-    return DropAudited(drop_id, report.word.value, [DriftFound(drift.sku, drift.law, drift.units) for drift in report.drifts])
-
-
-async def _audit_once(parts: Parts, drop_id: str) -> AuditReport:
-    from prometheus_client import CollectorRegistry
-
-    from reconciler.auditor import Auditor
-    from reconciler.journal import Journal
-    from reconciler.metrics import ReconcilerMetrics
-
-    journal = Journal(parts.store, drop_id, "audit")
-    auditor = Auditor(parts.drops.inspect, parts.database, dict, ReconcilerMetrics(CollectorRegistry()), parts.settings.reconciler)
-    return await auditor.audit_drop(drop_id, journal)
+        report = await of_drop(parts, drop_id, audit(evidence))
+    return DropAudited(drop_id, report.word.value, found(report.drifts), report.why)
 
 
 def _print(audited: list[DropAudited]) -> None:
-    print_table(("drop", "result"), [(drop.drop_id, drop.result) for drop in audited])
-    drifts = [(drop.drop_id, drift.sku, f"{drift.units:+,}", drift.law) for drop in audited for drift in drop.drifts]
-    if drifts:
-        print_table(("drop", "SKU", "units>", "what should hold"), drifts)
-        say("[red]Something does not add up.[/] Pause the drop, and keep both stores as they are until it is understood.")
+    print_table(("drop", "result", "why"), [(drop.drop_id, drop.result, drop.why) for drop in audited])
+    drifting = [drop for drop in audited if drop.drifts]
+    if not drifting:
+        return
+    print_drifts(drifting)
+    for drop in drifting:
+        say(f"[red]{drop.drop_id} does not add up.[/] 'flashsale repair {drop.drop_id}' shows what can be put right, and changes nothing.")
+    say(f"[dim]What each law means: docs/audit.md. While it drifts, keep a drop paused: {program()} drop pause DROP[/]")
+
+
+def print_drifts(audited: list[DropAudited]) -> None:
+    """What does not add up, as a table."""
+    rows = [
+        (drop.drop_id, drift.sku, f"{drift.units:+,}", drift.kind, drift.law, _ids(drift.ids, drift.ids_total))
+        for drop in audited
+        for drift in drop.drifts
+    ]
+    print_table(("drop", "SKU", "units>", "kind", "what should hold", "reservations"), rows)
+
+
+def _ids(ids: tuple[str, ...], total: int) -> str:
+    shown = ids[:IDS_PRINTED_MAX]
+    more = f" … and {total - len(shown):,} more" if total > len(shown) else ""
+    return ", ".join(shown) + more

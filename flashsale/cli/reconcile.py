@@ -78,7 +78,7 @@ async def run_reconciler(settings: Settings) -> None:
             database=parts.database,
             open_journal_store=lambda: open_store(settings.store, blocks_ms=settings.reconciler.block_ms),
             expire=parts.reservations.expire,
-            inspect=parts.drops.inspect,
+            pause=parts.drops.pause,
             open_in_store=parts.catalog.open_in_store,
             complete_stock=parts.stock.complete,
             metrics=ReconcilerMetrics(CollectorRegistry()),

@@ -11,6 +11,7 @@ from typing import Literal
 from msgspec import Struct
 
 from flashsale.model import Drop, Inspection, SkuStock
+from reconciler.laws import DriftFound
 
 
 class DropListed(Struct, frozen=True):
@@ -120,22 +121,15 @@ class KeyListed(Struct, frozen=True):
     """null: not revoked"""
 
 
-class DriftFound(Struct, frozen=True):
-    """One thing that does not add up."""
-
-    sku: str
-    """empty for the whole drop"""
-    law: str
-    units: int
-
-
 class DropAudited(Struct, frozen=True):
     """An element of `audit --json`."""
 
     drop_id: str
     result: str
-    """clean, drift, or unfinished (the journal kept moving)"""
+    """clean, drift, or unfinished (the journal is too far behind)"""
     drifts: list[DriftFound]
+    why: str = ""
+    """why it is unfinished"""
 
 
 class Checked(Struct, frozen=True):

@@ -222,7 +222,7 @@ async def reconciling(settings: Settings, database: Database, services: Services
         database=database,
         open_journal_store=lambda: open_store(settings.store, blocks_ms=50),
         expire=services.reservations.expire,
-        inspect=services.drop_store.inspect,
+        pause=services.drop_store.pause,
         open_in_store=catalog.open_in_store,
         complete_stock=StockLedger(database, services.drop_store).complete,
         metrics=ReconcilerMetrics(CollectorRegistry()),

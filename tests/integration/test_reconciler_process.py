@@ -7,7 +7,6 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -31,12 +30,6 @@ if TYPE_CHECKING:
     from flashsale.embedded.stores import EmbeddedStores
 
 
-@dataclass
-class Look:
-    skus: dict[str, Any] = field(default_factory=dict)
-    reservations_live: int = 0
-
-
 class Running:
     """A reconciler with its injected parts recorded."""
 
@@ -49,7 +42,7 @@ class Running:
             database=database,
             open_journal_store=lambda: open_store(settings.store, blocks_ms=settings.reconciler.block_ms),
             expire=self._expire,
-            inspect=self._inspect,
+            pause=self._pause,
             open_in_store=self._open,
             complete_stock=self._complete,
             metrics=self.metrics,
@@ -58,8 +51,8 @@ class Running:
     async def _expire(self, drop_id: str, batch_size_max: int) -> int:
         return 0
 
-    async def _inspect(self, drop_id: str) -> Look:
-        return Look()
+    async def _pause(self, drop_id: str) -> bool:
+        return True
 
     async def _complete(self) -> None:
         pass
