@@ -118,9 +118,9 @@ class Timeline:
         highest.append(max(at_ms, highest[-1]) if highest else at_ms)
 
     def certainly_before(self, at_ms: int) -> int:
-        """The latest known moment before the wall time `at_ms` was reached for the first time."""
+        """Until when, exclusive, the wall time `at_ms` was certainly not reached."""
         index = bisect_left(self._highest_ms, at_ms - self._skew_ms)
-        return self._ns[index - 1] if index else 0
+        return self._ns[index - 1] + 1 if index else 0
 
     def certainly_after(self, at_ms: int) -> int:
         """The earliest known moment after the wall time `at_ms`, or FOREVER_NS."""
