@@ -197,6 +197,15 @@ class AdjustStockOutcome(StrEnum):
     RECOVERING = "recovering"
 
 
+class RepairOutcome(StrEnum):
+    """Answers of `repair.lua`."""
+
+    REPAIRED = "repaired"
+    REPLAYED = "replayed"
+    REFUSED = "refused"
+    RECOVERING = "recovering"
+
+
 class FenceOutcome(StrEnum):
     """Answers of `fence.lua`."""
 

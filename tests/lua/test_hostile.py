@@ -84,6 +84,7 @@ LEAVES: dict[str, Any] = {
             "expires_at_ms": t(61_000),
         }
     ],
+    "repair": {"id": "fix", "steps": [{"word": "tell", "reservation_id": "r1"}]},
     "adjust_stock": {"id": "a1", "sku": "s1", "delta": -4, "drain": 1},
     "steer_drop": {"word": "capacity", "value": 9},
 }

@@ -12,7 +12,7 @@ from tests.lua.scenarios_recovery import BEGINNING
 from tests.lua.scenarios_room import DEFINITION, DIGEST, RULES, STOCK
 from tests.lua.world import ENVELOPED, LIBRARY, VALID, World, busy
 
-TAKES = {"open_drop", "join", "restore", "rebuild", "admit", "reserve", "extend", "advance"}
+TAKES = {"open_drop", "join", "restore", "rebuild", "repair", "admit", "reserve", "extend", "advance"}
 GIVES = {"confirm", "release", "expire", "steer_drop", "close_drop", "adjust_stock", "fence", "inspect"}
 
 

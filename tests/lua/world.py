@@ -392,6 +392,7 @@ VALID: dict[str, tuple[Any, ...]] = {
     "steer_drop": (["capacity", 9],),
     "close_drop": (),
     "adjust_stock": (["a1", "s1", -4, 1],),
+    "repair": (["fix", [["tell", "r1"]]],),
     "restore": ([restoring("dora", "r9", s1=1)],),
     "inspect": ([["ann"], ["r1"]],),
 }

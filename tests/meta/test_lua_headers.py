@@ -36,6 +36,7 @@ OUTCOMES: dict[str, type[StrEnum]] = {
     "close_drop": model.CloseDropOutcome,
     "adjust_stock": model.AdjustStockOutcome,
     "fence": model.FenceOutcome,
+    "repair": model.RepairOutcome,
     "rebuild": model.RebuildOutcome,
     "restore": model.RestoreOutcome,
     "inspect": model.InspectOutcome,
