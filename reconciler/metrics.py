@@ -55,6 +55,20 @@ class ReconcilerMetrics:
             registry=registry,
             multiprocess_mode="livemax",
         )
+        self.refunds_done = Counter("flashsale_refunds_done", "Payments that went back.", registry=registry)
+        self.refunds_refused = Counter("flashsale_refunds_refused", "Refunds a provider refused for good.", registry=registry)
+        self.refund_oldest_age = Gauge(
+            "flashsale_refund_oldest_age_seconds",
+            "Age of the oldest payment that is due to go back and has not; 0 when there is none.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.refunds_for_people = Gauge(
+            "flashsale_refunds_for_people",
+            "Payments a person has to decide about: held or refused ones, counted up to a bound.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         self._of_drop = (
             self.orders_recorded,
             self.orders_paid,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from flashsale.payments.registry import RefundProviders
 from flashsale.errors import DatabaseUnavailable, FlashsaleError, StoreUnavailable
 from reconciler.agents import Loop, keep_running
 from reconciler.auditor import Auditor
@@ -21,6 +22,7 @@ from reconciler.journal import Journal, Store, live_drop_ids
 from reconciler.orders import OrderRecorder
 from reconciler.outbox import Outbox
 from reconciler.reaper import Reaper
+from reconciler.refunds import RefundDriver
 from reconciler.stock import StockRecorder
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ class Reconciler:
         open_in_store: OpenInStore,
         complete_stock: Callable[[], Awaitable[object]],
         metrics: ReconcilerMetrics,
+        refund_providers: RefundProviders | None = None,
         consumer: str | None = None,
     ) -> None:
         """Put the agents together; nothing connects before `run`.
@@ -74,6 +77,7 @@ class Reconciler:
             open_in_store: gives the store a drop.
             complete_stock: finishes additions of units that were interrupted between Postgres and the store.
             metrics: what is counted.
+            refund_providers: who gives payments back; nobody when None, and refunds wait.
             consumer: this process's name in the consumer groups; unique, made up when None.
         """
         self._settings = settings
@@ -91,6 +95,7 @@ class Reconciler:
             Reaper(expire, self.live_drops, metrics, settings.reaper),
             Auditor(self._evidence, pause, database, metrics, settings.reconciler),
             Janitor(self._journals, metrics, settings.reconciler),
+            RefundDriver(database, refund_providers or RefundProviders(), metrics, settings.payments),
             Loop("stock", settings.reconciler.refresh_ms, complete_stock),
         ]
 

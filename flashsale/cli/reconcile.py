@@ -63,6 +63,7 @@ async def run_reconciler(settings: Settings) -> None:
 
     from prometheus_client import CollectorRegistry
 
+    from flashsale.cli.refund_providers import opened_refund_providers
     from flashsale.cli.target import opened
     from flashsale.connections.store import open_store
     from flashsale.log import configure_logging
@@ -72,7 +73,7 @@ async def run_reconciler(settings: Settings) -> None:
     configure_logging(settings.log)
     stop = asyncio.Event()
     stop_on_signals(stop)
-    async with opened(settings) as parts:
+    async with opened(settings) as parts, opened_refund_providers(settings.payments) as refund_providers:
         reconciler = Reconciler(
             settings=settings,
             database=parts.database,
@@ -82,5 +83,6 @@ async def run_reconciler(settings: Settings) -> None:
             open_in_store=parts.catalog.open_in_store,
             complete_stock=parts.stock.complete,
             metrics=ReconcilerMetrics(CollectorRegistry()),
+            refund_providers=refund_providers,
         )
         await reconciler.run(stop)

@@ -38,7 +38,7 @@ WHERE refund_id = ANY(ARRAY(
     LIMIT $1
     FOR UPDATE OF r SKIP LOCKED
 ))
-RETURNING refund_id, reservation_id, drop_id, amount_minor, currency, payment_reference, reason, state, provider, attempts
+RETURNING refund_id, reservation_id, drop_id, amount_minor, currency, payment_reference, reason, state, last_error
 
 -- name: refund_request
 -- Notes that a provider is about to be asked, so that whoever comes later knows that the outcome may be unknown.
