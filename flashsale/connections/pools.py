@@ -1,8 +1,9 @@
-"""Connections that can be relied on in two moments where the library's cannot (redis-py 8.1).
+"""Connections that can be relied on in three moments where the library's cannot (redis-py 8.1).
 
 It sends inside `asyncio.wait_for`, which before Python 3.12 forgets a cancellation that arrives when the sending has just
 ended: a loop that misses its cancellation never stops. And it raises the same error when a connection could not be made as
-when one was lost under a command, although the first means that nothing was sent and the second that nobody knows.
+when one was lost under a command, although the first means that nothing was sent and the second that nobody knows. And it
+does not expect what uvloop raises when a connection is found closed at the very moment of sending.
 """
 
 from __future__ import annotations
@@ -43,35 +44,38 @@ else:
     _Sender = object
 
 
-class _HeedsCancellation(_Sender):
-    """Looks for a cancellation that the library's sending has missed."""
+class _Sends(_Sender):
+    """Looks for a cancellation that the library's sending has missed, and knows a closed connection by uvloop's word for it."""
 
     async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:  # noqa: FBT001, FBT002 - the library's signature
         task = asyncio.current_task()
         asked_before = task.cancelling() if task else 0
-        await super().send_packed_command(command, check_health)
+        try:
+            await super().send_packed_command(command, check_health)
+        except RuntimeError as error:
+            raise NotSent(str(error)) from error
         if task and task.cancelling() > asked_before:
             await self.disconnect(nowait=True)  # or the next command would be given this one's reply
             raise asyncio.CancelledError
 
 
-class _Tcp(_HeedsCancellation, Connection):
+class _Tcp(_Sends, Connection):
     pass
 
 
-class _Tls(_HeedsCancellation, SSLConnection):
+class _Tls(_Sends, SSLConnection):
     pass
 
 
-class _Socket(_HeedsCancellation, UnixDomainSocketConnection):
+class _Socket(_Sends, UnixDomainSocketConnection):
     pass
 
 
-class _Primary(_HeedsCancellation, SentinelManagedConnection):
+class _Primary(_Sends, SentinelManagedConnection):
     pass
 
 
-class _PrimaryTls(_HeedsCancellation, SentinelManagedSSLConnection):
+class _PrimaryTls(_Sends, SentinelManagedSSLConnection):
     pass
 
 
