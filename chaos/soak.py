@@ -121,10 +121,18 @@ class Soak:
             violations={str(name): count for name, count in verdict.violations.items()},
         )
         self.tell(told(played))
-        if not (played.wrong or played.violations):
+        if played.wrong or played.violations:
+            self._keep_logs(name)
+        else:
             history.unlink()
         await lab.retire(drop)
         return played
+
+    def _keep_logs(self, name: str) -> None:
+        """What the processes said, next to the history, for whoever looks why."""
+        for process in self.lab.processes.values():
+            lines = b"".join(msgspec.json.encode(line) + b"\n" for line in process.lines)
+            (self.lab.folder / f"{name}.{process.name}.log").write_bytes(lines)
 
     async def _strike_all(self, planned: Round, drop: Drop) -> tuple[list[Struck], float]:
         """(what struck, how long the service needed after the last fault)."""
