@@ -14,7 +14,7 @@ GOOD = """#!lua flags=allow-oom
 -- and says so.
 -- KEYS[1] drop hash: state
 -- KEYS[2] slots zset: numbers
--- ARGV[1] envelope msgpack: {epoch, clock_ms}
+-- ARGV[1] envelope msgpack: {epoch, clock_ms, sequence}
 -- RETURNS msgpack {"done"},
 --         on two lines
 -- OUTCOMES done refused
