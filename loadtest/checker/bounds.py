@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from loadtest.checker.model import FOREVER_NS, Claim, History, Operation, Rules, Timeline
-from loadtest.checker.state import FinalState
+from loadtest.checker.state import FIRST_EPOCH, FinalState
 from loadtest.checker.violations import Name, Violation
 from loadtest.history import Kind
 
@@ -264,7 +264,7 @@ def _false_refusals(history: History, state: FinalState, rules: Rules) -> Iterat
     refused = [operation for operation in history.reserves if operation.outcome == "sold_out" and not operation.possible]
     if not refused:
         return
-    complete = not rules.losses and state.epoch <= 1
+    complete = not rules.losses and state.epoch <= FIRST_EPOCH
     spans = [(claim, possible_span(claim, history.timeline, records_complete=complete)) for claim in history.claims.values()]
     spare: dict[str, Spare] = {}
     for sku in state.skus:

@@ -7,6 +7,9 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+FIRST_EPOCH = 1
+"""A store of a later epoch was made anew from Postgres and has no records of what was over by then."""
+
 Items = tuple[tuple[str, int], ...]
 
 

@@ -23,9 +23,10 @@ from loadtest.checker.stores import read_final_state
 from loadtest.checker.verdict import Verdict, check
 from loadtest.history import Call, Ending, Items, Kind, Recorder, Step, read_history
 from tests.integration.reconciler_stage import make_consumer
-from tests.lua.world import DROP, DROP_ID, KEYS, World, paying, releasing, serve, settings_of_tests, t
+from tests.lua.world import DROP, DROP_ID, KEYS, World, extending, paying, releasing, serve, settings_of_tests, t
 
 REPEATS_MAX = 5
+EXTENSION_MS = 30_000
 SHOPPERS = tuple(f"shopper{number}" for number in range(14))
 PRICES = {sku.sku: sku.price_minor for sku in DROP.skus}
 _DONE = frozenset({"reserved", "replayed", "released", "confirmed", "extended", "cancelled"})
@@ -99,6 +100,25 @@ class Shop:
         call = self._about(Kind.CONFIRM, rid, key=f"key-{reference}", payment_reference=reference, amount_minor=amount_minor)
         return await self._until_answered(call, "confirm", paying(rid, reference, amount_minor, call.key))
 
+    async def extend(self, rid: str, key: str = "") -> bool:
+        """Asks for more time."""
+        call = self._about(Kind.EXTEND, rid, key=key or f"extend-{rid}")
+        return await self._until_answered(call, "extend", extending(rid, EXTENSION_MS, call.key))
+
+    async def adjust(self, change: str, sku: str, delta: int) -> bool:
+        """The merchant adds units, or withdraws them."""
+        call = Call(Kind.ADJUST_STOCK, drop=DROP_ID, key=change, items=((sku, 1),), delta=delta)
+        for attempt in range(REPEATS_MAX):
+            op = self.recorder.invoke(call)
+            _, _, [outcome, *_] = await self.world.act("adjust_stock", [change, sku, delta, 0])
+            if _roll(call, attempt) < self.lost:
+                self.recorder.end(op, Ending(Step.UNKNOWN, "lost"))
+                continue
+            done = outcome in ("adjusted", "replayed")
+            self.recorder.end(op, Ending(Step.OK if done else Step.FAIL, outcome))
+            return done
+        return False
+
     async def expire(self) -> int:
         """What the reaper does."""
         [_, ended] = (await self.world.act("expire", 100))[2]
@@ -153,7 +173,7 @@ class Shop:
 
 def _roll(call: Call, attempt: int) -> float:
     """From 0 to 1, the same for the same attempt whatever runs beside it."""
-    return random.Random(f"{call.kind} {call.reservation_id} {call.payment_reference} {call.amount_minor} {attempt}").random()
+    return random.Random(f"{call.kind} {call.reservation_id} {call.key} {call.payment_reference} {call.amount_minor} {attempt}").random()
 
 
 def _ending(call: Call, word: str, results: Any) -> Ending:

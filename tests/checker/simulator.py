@@ -93,6 +93,7 @@ class Service:
     flaw: Flaw | None = None
     now_ms: int = START_MS
     held: dict[str, Held] = field(default_factory=dict)
+    of_ticket: dict[str, list[Held]] = field(default_factory=dict)
     refunds: list[Refund] = field(default_factory=list)
     journal: list[JournalStep] = field(default_factory=list)
     fired: int = 0
@@ -118,7 +119,7 @@ class Service:
         return any(self.stocks[sku].available < quantity for sku, quantity in items)
 
     def _beyond(self, ticket_id: str, items: Items) -> bool:
-        mine = [held.items for held in self.held.values() if held.ticket_id == ticket_id and held.state in ("reserved", "confirmed")]
+        mine = [held.items for held in self.of_ticket.get(ticket_id, ()) if held.state in ("reserved", "confirmed")]
         units = [item for taken in (*mine, items) for item in taken]
         return sum(quantity for _, quantity in units) > self.limit or any(
             sum(quantity for other, quantity in units if other == sku) > self.stocks[sku].limit for sku, _ in items
@@ -149,12 +150,15 @@ class Service:
             return Ending(Step.FAIL, "sold_out")
         self._move(items, "available", "reserved")
         amount_minor = sum(self.stocks[sku].price_minor * quantity for sku, quantity in items)
-        self.held[reservation_id] = Held(ticket_id, items, amount_minor, self.now_ms, self.now_ms + TTL_MS)
+        held = self.held[reservation_id] = Held(ticket_id, items, amount_minor, self.now_ms, self.now_ms + TTL_MS)
+        if known is not None:
+            self.of_ticket[ticket_id].remove(known)
+        self.of_ticket.setdefault(ticket_id, []).append(held)
         self._note("reserved", reservation_id)
         answer = self._told(Step.OK, "reserved", reservation_id)
         if self._wrong(Flaw.RESERVATION_LOST, 0.3):
             self._move(items, "reserved", "available")
-            del self.held[reservation_id]
+            self.of_ticket[ticket_id].remove(self.held.pop(reservation_id))
         elif self._wrong(Flaw.RELEASES_UNASKED, 0.3):
             self._end(reservation_id, "released")
         return answer

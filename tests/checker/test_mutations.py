@@ -152,6 +152,16 @@ MUTATIONS = {
         workloads.busy_drop,
         Name.AMOUNT_WRONG,
     ),
+    "extended_again": Mutation(
+        "extend.lua",
+        'elseif extended_by ~= "" then',
+        "elseif false then",
+        workloads.one_more_minute,
+        Name.EXTENDED_TWICE,
+    ),
+    "stock_added_twice": Mutation(
+        "adjust_stock.lua", "if made then\n", "if false then\n", workloads.merchant_changes_stock, Name.NOT_CONSERVED
+    ),
     "second_payment_taken": Mutation(
         "confirm.lua", "if not same_payment then", "if false then", workloads.two_payments, Name.DOUBLE_PAYMENT
     ),
@@ -164,6 +174,8 @@ SOUND: tuple[Workload, ...] = (
     workloads.asked_again,
     workloads.paid_when_all_is_gone,
     workloads.two_payments,
+    workloads.merchant_changes_stock,
+    workloads.one_more_minute,
     workloads.reaper_in_a_hurry,
     workloads.expiry_left_behind,
     workloads.units_unreadable,

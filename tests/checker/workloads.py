@@ -11,7 +11,7 @@ from loadtest.checker.model import Rules, Window
 from reconciler.consumer import JournalConsumer
 from reconciler.journal import Journal
 from reconciler.orders import Batch, OrderRecorder, Recorded
-from tests.checker.shop import DROP_ID, KEYS, SHOPPERS, Shop, t
+from tests.checker.shop import DROP_ID, EXTENSION_MS, KEYS, SHOPPERS, Shop, t
 from tests.integration.reconciler_stage import make_consumer
 from tests.lua.world import RESERVATION_TTL_MS
 
@@ -109,6 +109,41 @@ async def two_payments(shop: Shop) -> None:
     assert rid
     await shop.pay(rid, ONE)
     await shop.pay(rid, ONE, reference="another")
+    await shop.come_to_rest()
+
+
+async def merchant_changes_stock(shop: Shop) -> None:
+    """Units are added when all are gone, and withdrawn; answers get lost, so that each change is asked for twice."""
+    await shop.open(skus=SINGLE, limit_per_shopper=1)
+    assert await shop.reserve("shopper0", s1=1)
+    await shop.reserve("shopper1", s1=1)
+    shop.lost = 1.0
+    await shop.adjust("more", "s1", 2)
+    shop.lost = 0.0
+    await shop.adjust("more", "s1", 2)
+    await asyncio.gather(*(_buy(shop, shopper) for shopper in SHOPPERS[2:4]))
+    await shop.adjust("fewer", "s1", -1)
+    shop.at(EXPIRED_MS)
+    await shop.expire()
+    await shop.adjust("fewer again", "s1", -1)
+    await _buy(shop, "shopper4")
+    await shop.come_to_rest()
+
+
+async def one_more_minute(shop: Shop) -> None:
+    """A shopper asks for more time, once and again, and pays in it; another lets it pass."""
+    await shop.open()
+    rids = [await shop.reserve(shopper, s1=1) for shopper in SHOPPERS[:2]]
+    for rid in rids:
+        assert rid
+        await shop.extend(rid)
+        await shop.extend(rid, key=f"again-{rid}")
+    shop.at(EXPIRED_MS + 1_000)
+    await shop.expire()
+    assert rids[0]
+    await shop.pay(rids[0], ONE)
+    shop.at(EXPIRED_MS + EXTENSION_MS)
+    await shop.expire()
     await shop.come_to_rest()
 
 
