@@ -123,7 +123,7 @@ class Scripts:
         scripts: dict[str, Script],
         store: StoreSettings,
         batch: BatchSettings,
-        on_circuit: Callable[[bool], None] | None = None,
+        on_circuit: Callable[[bool], None] = lambda _: None,
     ) -> None:
         """Describe the scripts on the store of `client`; `on_circuit` as for `StoreCalls`."""
         self._client = client

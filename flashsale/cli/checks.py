@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TypeVar
 
+from flashsale.cli.durability import check_durability
 from flashsale.cli.output import say, warn
-from flashsale.cli.target import opened
+from flashsale.cli.target import Parts, opened
 from flashsale.connections.checks import Finding, check_database, check_store, require_safe
-from flashsale.errors import DatabaseUnavailable, FlashsaleError, StoreUnavailable
+from flashsale.errors import DatabaseUnavailable, FlashsaleError, StoreUnavailable, StoreUnknown
 from flashsale.settings import Settings
 
 WAIT_S = 15.0
@@ -34,6 +36,7 @@ async def require_safe_stores(settings: Settings, wait_s: float | None = None) -
     wait_s = WAIT_S if wait_s is None else wait_s
     async with opened(settings) as parts:
         findings = await _answer(lambda: check_store(parts.store), "the store", wait_s, StoreUnavailable)
+        await _warn_of_durability(parts)
         try:
             findings += await _answer(lambda: check_database(parts.database), "Postgres", wait_s, DatabaseUnavailable)
         except DatabaseUnavailable as error:
@@ -42,6 +45,14 @@ async def require_safe_stores(settings: Settings, wait_s: float | None = None) -
             return False
     _judge(findings)
     return True
+
+
+async def _warn_of_durability(parts: Parts) -> None:
+    """A drop whose durability is not kept is refused by every worker; the others go on."""
+    with suppress(StoreUnavailable, StoreUnknown):
+        for finding in await check_durability(parts):
+            if finding.level == "unsafe":
+                warn(f"{finding.name}: {finding.what} {finding.todo}")
 
 
 def _judge(findings: list[Finding]) -> None:

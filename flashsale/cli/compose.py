@@ -6,7 +6,7 @@ import asyncio
 import gc
 import signal
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -66,7 +66,7 @@ async def build_services(settings: Settings, clock: Clock | None = None) -> Asyn
         database = await open_database(settings.postgres)
         opened.push_async_callback(database.close)
         metrics = Metrics()
-        scripts = Scripts(store, read_scripts(resource_dir("lua")), settings.store, settings.batch, metrics.store_circuit_changed)
+        scripts = Scripts(store, read_scripts(resource_dir("lua")), settings.store, settings.batch, _circuit_watch(metrics))
         services = _services(settings, clock, keys, scripts, database, Orders(database, store), metrics)
         async with asyncio.TaskGroup() as group:
             loops = [
@@ -79,6 +79,19 @@ async def build_services(settings: Settings, clock: Clock | None = None) -> Asyn
             finally:
                 for loop in loops:
                     loop.cancel()
+
+
+def _circuit_watch(metrics: Metrics) -> Callable[[bool], None]:
+    log = structlog.get_logger("store")
+
+    def changed(is_open: bool) -> None:
+        metrics.store_circuit_changed(is_open)
+        if is_open:
+            log.warning("store_circuit_opened", meaning="The store does not answer; calls are refused until it does.")
+        else:
+            log.info("store_circuit_closed")
+
+    return changed
 
 
 def _services(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from flashsale.cli.compose import read_signing_keys
+from flashsale.cli.durability import check_durability
 from flashsale.cli.target import Parts, Target, find_target, opened
 from flashsale.connections.checks import Finding, check_database, check_store
 from flashsale.connections.wording import redacted
@@ -40,6 +41,7 @@ async def diagnose(config: Path | None, data: Path | None) -> list[Finding]:
         if not _unreachable(found, "postgres"):
             found += await _asked("postgres", lambda: _migrations(target.settings))
         if not _unreachable(found, "store"):
+            found += await _asked("store", lambda: check_durability(parts))
             found += await _asked("store", lambda: _drops(parts, database_answers=not _unreachable(found, "postgres")))
         return found
 

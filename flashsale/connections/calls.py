@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Generic, NoReturn, TypeVar
 
-import structlog
 from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as StoreConnectionError
 from redis.exceptions import TimeoutError as StoreTimeoutError
@@ -45,7 +44,7 @@ class StoreCalls:
     In a Cluster each key has a circuit of its own: a node that is away concerns its own drops only.
     """
 
-    def __init__(self, client: Any, settings: StoreSettings, on_circuit: Callable[[bool], None] | None = None) -> None:
+    def __init__(self, client: Any, settings: StoreSettings, on_circuit: Callable[[bool], None] = lambda _: None) -> None:
         """Describe the calls; nothing connects before the first.
 
         Args:
@@ -60,7 +59,6 @@ class StoreCalls:
         self._on_circuit = on_circuit
         self._circuits: dict[str, Circuit] = {}
         self._circuit_per_key = isinstance(client, ClusterStore)
-        self._log = structlog.get_logger("store")
         self.troubles = 0
         """how often the store was not as expected: away, moving, or another one"""
 
@@ -87,16 +85,8 @@ class StoreCalls:
 
     def _circuit(self, key: str) -> Circuit:
         place = key if self._circuit_per_key else ""
-        circuit = self._circuits[place] = Circuit(asyncio.get_running_loop().time, self._changed)
+        circuit = self._circuits[place] = Circuit(asyncio.get_running_loop().time, self._on_circuit)
         return circuit
-
-    def _changed(self, is_open: bool) -> None:  # noqa: FBT001 - the state
-        if is_open:
-            self._log.warning("store_circuit_opened", todo="Calls are refused until the store answers again.")
-        else:
-            self._log.info("store_circuit_closed")
-        if self._on_circuit is not None:
-            self._on_circuit(is_open)
 
     async def _find_out(self, circuit: Circuit, key: str) -> None:
         """Returns when the store answers again. Raises StoreUnavailable."""

@@ -18,7 +18,7 @@ from flashsale.connections.store import open_store
 from flashsale.drops import DropCatalog, DropStore
 from flashsale.embedded.stores import EmbeddedStores
 from flashsale.keys import drop_keys
-from flashsale.model import Drop, Sku, secret_hash_of, ticket_id_of
+from flashsale.model import Drop, Durability, Sku, secret_hash_of, ticket_id_of
 from flashsale.resources import resource_dir
 from flashsale.scripts import Scripts, read_scripts
 from flashsale.settings import Settings, load_settings
@@ -55,7 +55,7 @@ class Stage:
         seconds, microseconds = await self.store.time()
         return int(seconds) * 1000 + int(microseconds) // 1000
 
-    async def make_drop(self, units: int, *, recorded: bool = False) -> str:
+    async def make_drop(self, units: int, *, recorded: bool = False, durability: str = Durability.DISK) -> str:
         """An open drop with one SKU and no limit that would get in the way; in Postgres too when `recorded`."""
         now_ms = await self.now_ms()
         drop_id = f"bench-{secrets.token_hex(6)}"
@@ -72,6 +72,7 @@ class Stage:
             claim_window_ms=HOUR_MS,
             reservation_ttl_ms=HOUR_MS,
             limit_per_shopper=1000,
+            durability=str(durability),
         )
         if recorded:
             await DropCatalog(self.database, self.drops).create(drop)

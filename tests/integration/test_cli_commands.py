@@ -422,3 +422,30 @@ async def test_settings_survive_the_way_to_a_child(settings: Settings) -> None:
 def _no_other_installation(tmp_path: Path) -> Iterator[None]:
     yield
     assert not (tmp_path / ".flashsale").exists()
+
+
+# ------------------------------------------------------------------------------------------------------------- durability
+
+
+async def test_a_drop_the_store_cannot_keep_is_not_created(tmp_path: Path, store: Redis) -> None:
+    refused = await flashsale("drop", "create", str(drop_file(tmp_path, durability="replica")))
+    assert refused.code != 0
+    assert "no connected replica" in refused.err
+    assert "durability 'disk'" in refused.err
+    assert (await flashsale("drop", "list", "--json")).json == []
+
+
+async def test_the_doctor_and_a_start_name_drops_whose_durability_is_not_kept(
+    trial: Path, store: Redis, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "durability" in {finding["name"] for finding in (await flashsale("doctor", "--json")).json}
+    await store.config_set("appendfsync", "everysec")
+    try:
+        ill = await flashsale("doctor", "--json")
+        await require_safe_stores(settings)
+    finally:
+        await store.config_set("appendfsync", "always")
+    [found] = [finding for finding in ill.json if finding["name"] == f"durability.{trial.stem}"]
+    assert (found["level"], ill.code) == ("unsafe", 1)
+    assert found["todo"].startswith("Set appendfsync always")
+    assert f"durability.{trial.stem}" in capsys.readouterr().err
