@@ -78,10 +78,14 @@ class WaitingRoom:
         Raises:
             Recovering, StoreUnavailable, StoreUnknown, Busy: see `Scripts.call`.
         """
+        secret_hash = secret_hash_of(secret)
+        # A ticket made anew after a loss has no hash in the store, so this is what proves its owner.
+        if ticket_id != ticket_id_of(drop_id, secret_hash):
+            return Refused(AdmitOutcome.TICKET_INVALID)
         batcher = self._admissions.get(drop_id)
         if batcher is None:
             batcher = _keep(self._admissions, drop_id, self._scripts.batcher("admit", drop_id, _raw))
-        result = await batcher.submit((ticket_id, secret_hash_of(secret), make_token_id()))
+        result = await batcher.submit((ticket_id, secret_hash, make_token_id()))
         word = result[0]
         if word in ("admitted", "replayed"):
             _, token_id, issued_at_ms, expires_at_ms, number = result

@@ -11,13 +11,16 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as StoreConnectionError
 from redis.exceptions import ResponseError
 
+from admission.receipts import ReceiptSigner
+from admission.tokens import TokenSigner, make_signing_keys
+from admission.waiting_room import Admitted, WaitingRoom
 from flashsale.drops import DropStore
 from flashsale.errors import Recovering, ScriptError, StoreUnavailable, StoreUnknown
-from flashsale.model import OpenDropOutcome, Refused, Reservation, ReserveOutcome
+from flashsale.model import AdmitOutcome, OpenDropOutcome, Refused, Reservation, ReserveOutcome, secret_hash_of, ticket_id_of
 from flashsale.reservations import Reservations
 from flashsale.scripts import Scripts
 from tests.lua import world as w
-from tests.lua.world import KEYS, LIBRARY, VALID, World, reserving, settings_of_tests
+from tests.lua.world import KEYS, LIBRARY, VALID, World, reserving, settings_of_tests, t
 
 
 class LossyClient:
@@ -213,6 +216,18 @@ async def test_the_service_tells_outcomes_in_the_words_of_the_domain(world: Worl
     assert gone == Refused(ReserveOutcome.SOLD_OUT, {"available": {"s2": 0}})
     paid = await reservations.confirm(made.reservation_id, "pay", 1_500, "q")
     assert (paid.outcome.value, paid.amount_minor) == ("confirmed", 1_500)
+
+
+async def test_a_ticket_made_anew_after_a_loss_is_only_its_owners(world: World) -> None:
+    """The store has no hash of its secret any more; that its id is made of the hash still proves the owner."""
+    await w.served(world)
+    secret, keys = "s" * 43, make_signing_keys(t(0))
+    ticket_id = ticket_id_of("d", secret_hash_of(secret))
+    number, late, _, *rest = msgpack.unpackb((await world.client.hget(KEYS.tickets, "ann")) or b"")
+    await world.client.hset(KEYS.tickets, ticket_id, msgpack.packb([number, late, "", *rest]))
+    room = WaitingRoom(world.scripts, TokenSigner(keys, issuer="i", audience="a"), ReceiptSigner(keys))
+    assert await room.admit("d", 1, ticket_id, "x" * 43) == Refused(AdmitOutcome.TICKET_INVALID)
+    assert isinstance(await room.admit("d", 1, ticket_id, secret), Admitted)
 
 
 async def test_drop_ids_are_found_by_every_process(world: World) -> None:
