@@ -69,7 +69,23 @@ class ReconcilerMetrics:
             registry=registry,
             multiprocess_mode="livemax",
         )
+        self.recovering = Gauge(
+            "flashsale_drop_recovering",
+            "1 while the store does not hold the drop as Postgres remembers it: nothing is sold until somebody recovers it.",
+            drop,
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.store_clock_step = Gauge(
+            "flashsale_store_clock_step_seconds",
+            "How far the store's clock stepped between two looks; above 60 reservations are not ended any more.",
+            drop,
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         self._of_drop = (
+            self.recovering,
+            self.store_clock_step,
             self.orders_recorded,
             self.orders_paid,
             self.refunds_due,
@@ -79,6 +95,10 @@ class ReconcilerMetrics:
             self.vanished_entries,
             self.expired,
         )
+
+    def clock_stepped(self, drop_id: str, step_ms: int) -> None:
+        """Note a look at the store's clock."""
+        self.store_clock_step.labels(drop_id).set(step_ms / 1000)
 
     def forget(self, drop_id: str) -> None:
         """Drop the series of a drop that is no longer worked on here."""

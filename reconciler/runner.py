@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from flashsale.payments.registry import RefundProviders
 from flashsale.errors import DatabaseUnavailable, FlashsaleError, StoreUnavailable
+from flashsale.payments.registry import RefundProviders
 from reconciler.agents import Loop, keep_running
 from reconciler.auditor import Auditor
 from reconciler.consumer import JournalConsumer
@@ -26,7 +26,7 @@ from reconciler.refunds import RefundDriver
 from reconciler.stock import StockRecorder
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from flashsale.connections.database import Database
     from flashsale.settings import Settings
@@ -64,6 +64,7 @@ class Reconciler:
         metrics: ReconcilerMetrics,
         refund_providers: RefundProviders | None = None,
         consumer: str | None = None,
+        more_agents: Sequence[Agent] = (),
     ) -> None:
         """Put the agents together; nothing connects before `run`.
 
@@ -79,6 +80,7 @@ class Reconciler:
             metrics: what is counted.
             refund_providers: who gives payments back; nobody when None, and refunds wait.
             consumer: this process's name in the consumer groups; unique, made up when None.
+            more_agents: run beside the reconciler's own.
         """
         self._settings = settings
         self._database = database
@@ -97,6 +99,7 @@ class Reconciler:
             Janitor(self._journals, metrics, settings.reconciler),
             RefundDriver(database, refund_providers or RefundProviders(), metrics, settings.payments),
             Loop("stock", settings.reconciler.refresh_ms, complete_stock),
+            *more_agents,
         ]
 
     def live_drops(self) -> frozenset[str]:

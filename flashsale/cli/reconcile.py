@@ -66,23 +66,29 @@ async def run_reconciler(settings: Settings) -> None:
     from flashsale.cli.refund_providers import opened_refund_providers
     from flashsale.cli.target import opened
     from flashsale.connections.store import open_store
+    from flashsale.expiry import Expiry
     from flashsale.log import configure_logging
     from reconciler.metrics import ReconcilerMetrics
     from reconciler.runner import Reconciler, stop_on_signals
+    from reconciler.watch import Watch
 
     configure_logging(settings.log)
     stop = asyncio.Event()
     stop_on_signals(stop)
     async with opened(settings) as parts, opened_refund_providers(settings.payments) as refund_providers:
+        metrics = ReconcilerMetrics(CollectorRegistry())
+        expiry = Expiry(parts.drops, parts.reservations.expire, on_step=metrics.clock_stepped)
+        watch = Watch(parts.database, parts.scripts, parts.drops, metrics, settings.reconciler.refresh_ms)
         reconciler = Reconciler(
             settings=settings,
             database=parts.database,
             open_journal_store=lambda: open_store(settings.store, blocks_ms=settings.reconciler.block_ms),
-            expire=parts.reservations.expire,
+            expire=expiry.end_overdue,
             pause=parts.drops.pause,
             open_in_store=parts.catalog.open_in_store,
             complete_stock=parts.stock.complete,
-            metrics=ReconcilerMetrics(CollectorRegistry()),
+            metrics=metrics,
             refund_providers=refund_providers,
+            more_agents=[watch],
         )
         await reconciler.run(stop)

@@ -186,7 +186,7 @@ async def test_looking_at_what_is_pending_changes_nothing(empty_url: str) -> Non
 
 async def test_of_several_migrators_one_does_the_work(empty_url: str) -> None:
     done = await asyncio.gather(*(migrate(empty_url) for _ in range(5)))
-    assert sorted(map(len, done)) == [0, 0, 0, 0, 2]
+    assert sorted(map(len, done)) == [0, 0, 0, 0, len(read_migrations())]
 
 
 async def test_databases_of_one_cluster_are_migrated_at_once(stores: EmbeddedStores) -> None:

@@ -1,0 +1,278 @@
+"""A lost drop comes back from Postgres with everybody's unexpired reservation, and never with a unit too many."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from flashsale.cli.recover import recovery_of
+from flashsale.cli.target import opened
+from flashsale.errors import DropNotFound, Recovering
+from flashsale.keys import DROPS, drop_keys
+from flashsale.model import DropState, JoinOutcome, ReservationState, SkuStock, secret_hash_of
+from flashsale.settings import Settings
+from reconciler.recovery import NO_UNITS, Condition, RecoveryOvertaken, unfit
+from tests.integration.recovery_stage import Stage, new_parts, watch_of
+
+
+@pytest.fixture
+async def stage(store: object, settings: Settings) -> AsyncIterator[Stage]:
+    async with opened(settings) as parts:
+        made = Stage(parts)
+        await made.open()
+        yield made
+
+
+async def condition(stage: Stage) -> Condition:
+    return (await recovery_of(new_parts(stage.parts)).find(stage.drop_id)).condition
+
+
+async def test_a_sound_drop_is_left_alone(stage: Stage) -> None:
+    await stage.enter("ann")
+    before = await stage.copy()
+    assert await stage.recover() is None
+    assert await stage.copy() == before
+
+
+async def test_an_unknown_drop_is_told_as_such(stage: Stage) -> None:
+    with pytest.raises(DropNotFound):
+        await recovery_of(stage.parts).find("never-made")
+
+
+async def test_everything_lost_comes_back_from_postgres(stage: Stage) -> None:
+    await stage.enter("ann", "bob", "carl", "dora")
+    live = await stage.reserve("ann", black_42=2, white_42=1)
+    paid, ended = await stage.reserve("bob"), await stage.reserve("carl")
+    assert await stage.pay(paid) == "confirmed"
+    await stage.parts.reservations.release(ended.reservation_id, "q", "shopper")
+    await watch_of(stage.parts).look()
+    await stage.drain()
+    before = await stage.inspect(live, paid, ended)
+    await stage.parts.store.flushall()
+    assert await condition(stage) is Condition.MISSING
+
+    recovered = await stage.recover()
+
+    after = await stage.inspect(live, paid, ended)
+    assert after.skus == before.skus
+    assert [one and (one.state, one.items, one.expires_at_ms, one.amount_minor, one.ticket_id) for one in after.reservations] == [
+        one and (one.state, one.items, one.expires_at_ms, one.amount_minor, one.ticket_id) for one in before.reservations
+    ]
+    assert (after.state, after.epoch, recovered.epoch) == (DropState.OPEN, 2, 2)
+    assert after.snapshot.serving_number >= before.snapshot.serving_number
+    assert after.snapshot.joined > before.snapshot.joined
+    assert await condition(stage) is Condition.SOUND
+    assert await stage.parts.store.sismember(DROPS, stage.drop_id)
+    # Whoever repeats finds the truth, and what was held can be paid.
+    assert await stage.pay(paid) == "replayed"
+    assert await stage.pay(live) == "confirmed"
+    assert (await stage.reserve("ann", black_42=2, white_42=1)).replayed
+
+
+async def test_what_the_journal_still_holds_gets_into_postgres_first(stage: Stage) -> None:
+    await stage.enter("ann", "bob")
+    held, paid = await stage.reserve("ann"), await stage.reserve("bob")
+    await stage.pay(paid)
+    await stage.parts.drops.fence(stage.drop_id, 1, "drift")
+    assert await condition(stage) is Condition.FENCED
+    recovered = await stage.recover()
+    assert recovered.plan.orders == 2
+    found = await stage.inspect(held, paid)
+    assert [one and one.state for one in found.reservations] == [ReservationState.RESERVED, ReservationState.CONFIRMED]
+    assert found.skus["black-42"] == SkuStock(100, 98, 1, 1)
+
+
+async def test_a_store_that_went_back_in_time_is_noticed_by_whoever_starts_later(stage: Stage) -> None:
+    await stage.enter("ann", "bob")
+    early = await stage.reserve("ann")
+    older = await stage.copy()
+    late = await stage.reserve("bob")
+    assert await stage.pay(late) == "confirmed"
+    await watch_of(stage.parts).look()
+    await stage.drain()
+    await stage.put_back(older)
+    # Nobody is left who has seen the later state.
+    stage.parts = new_parts(stage.parts)
+    assert (await stage.inspect(late)).reservations == (None,)
+    watch = watch_of(stage.parts)
+    assert await watch.look() == {stage.drop_id}
+    with pytest.raises(Recovering):
+        await new_parts(stage.parts).drops.inspect(stage.drop_id)
+
+    recovered = await stage.recover()
+
+    assert recovered.plan.finding.condition in {Condition.BEHIND, Condition.FENCED}
+    found = await stage.inspect(early, late)
+    assert [one and one.state for one in found.reservations] == [ReservationState.RESERVED, ReservationState.CONFIRMED]
+    assert found.skus["black-42"] == SkuStock(100, 98, 1, 1)
+    assert await watch.look() == set()
+
+
+async def test_an_older_epoch_is_noticed(stage: Stage) -> None:
+    await stage.enter("ann")
+    older = await stage.copy()
+    await stage.parts.store.flushall()
+    await stage.recover()
+    await stage.put_back(older)
+    stage.parts = new_parts(stage.parts)
+    assert await condition(stage) is Condition.BEHIND
+    assert await watch_of(stage.parts).look() == {stage.drop_id}
+    assert (await stage.recover()).epoch == 3
+
+
+async def test_the_line_of_a_rolled_back_store_is_kept(stage: Stage) -> None:
+    numbers = await stage.join("ann", "bob")
+    await stage.enter("carl")
+    older = await stage.copy()
+    await stage.reserve("carl")
+    await watch_of(stage.parts).look()
+    await stage.drain()
+    await stage.put_back(older)
+    await stage.recover()
+    assert await stage.join("ann", "bob") == numbers
+    assert (await stage.join("dora"))[0] > 3
+
+
+async def test_a_unit_that_was_sold_twice_is_kept_by_whoever_came_first(stage: Stage) -> None:
+    """The store went back, sold the last units again, and only then somebody noticed."""
+    await stage.enter("ann", "bob", "carl")
+    older = await stage.copy()
+    first = await stage.reserve("ann", white_42=2)
+    await stage.drain()
+    await stage.put_back(older)
+    stage.parts = new_parts(stage.parts)
+    second, third = await stage.reserve("bob", white_42=2), await stage.reserve("carl", white_42=1)
+    await stage.drain()
+    await stage.parts.drops.fence(stage.drop_id, 1, "drift")
+
+    recovered = await stage.recover()
+
+    assert recovered.plan.refused == {second.reservation_id}
+    found = await stage.inspect(first, second, third)
+    assert [one and one.state for one in found.reservations] == [
+        ReservationState.RESERVED, ReservationState.RELEASED, ReservationState.RESERVED,
+    ]  # fmt: skip
+    assert found.skus["white-42"] == SkuStock(3, 0, 3, 0)
+    await stage.drain()
+    order = await stage.parts.database.fetchrow("order_by_id", second.reservation_id)
+    assert order is not None
+    assert (order["state"], order["reason"]) == ("cancelled", NO_UNITS)
+
+
+async def test_those_that_ran_out_meanwhile_are_expired_properly(stage: Stage) -> None:
+    await stage.enter("ann")
+    held = await stage.reserve("ann")
+    await stage.drain()
+    await stage.parts.store.flushall()
+    async with stage.parts.database.acquire() as session:
+        await session.connection.execute("UPDATE orders SET expires_at = reserved_at + interval '1 ms'")
+    plan = await recovery_of(stage.parts).plan(stage.drop_id)
+    assert (plan.live, plan.overdue) == (1, 1)
+    await stage.recover()
+    assert await stage.parts.reservations.expire(stage.drop_id, 100) == 1
+    await stage.drain()
+    order = await stage.parts.database.fetchrow("order_by_id", held.reservation_id)
+    assert order is not None
+    assert order["state"] == "expired"
+    assert (await stage.inspect()).skus["black-42"].available == 100
+
+
+async def test_a_paused_drop_stays_paused_and_an_open_one_may_be_kept_so(stage: Stage) -> None:
+    await stage.parts.drops.steer(stage.drop_id, "pause")
+    await stage.drain()
+    await stage.parts.store.flushall()
+    assert (await stage.recover()).state is DropState.PAUSED
+    await stage.parts.drops.steer(stage.drop_id, "resume")
+    await stage.parts.drops.fence(stage.drop_id, 2, "drift")
+    assert (await stage.recover(keep_paused=True)).state is DropState.PAUSED
+    assert (await stage.inspect()).state is DropState.PAUSED
+
+
+async def test_what_the_merchant_had_changed_is_remembered(stage: Stage) -> None:
+    await stage.parts.drops.steer(stage.drop_id, "rate_per_min", 77)
+    await stage.parts.drops.steer(stage.drop_id, "notice", "Socks are late")
+    await watch_of(stage.parts).look()
+    await stage.parts.store.flushall()
+    await stage.recover()
+    snapshot = (await stage.inspect()).snapshot
+    assert (snapshot.rate_per_min, snapshot.notice) == (77, "Socks are late")
+
+
+async def test_stock_that_was_added_is_there_and_a_repeated_addition_changes_nothing(stage: Stage) -> None:
+    await stage.parts.stock.change(stage.drop_id, "a1", "black-42", 7)
+    await stage.drain()
+    await stage.parts.store.flushall()
+    await stage.recover()
+    assert (await stage.inspect()).skus["black-42"] == SkuStock(107, 107, 0, 0)
+    again = await stage.parts.drops.adjust_stock(stage.drop_id, "a1", "black-42", 7, drain=False)
+    assert again.outcome.value == "replayed"
+
+
+async def test_an_interrupted_recovery_leaves_the_drop_closed_and_is_done_again(stage: Stage) -> None:
+    names = [f"p{number}" for number in range(30)]
+    await stage.enter(*names)
+    for name in names:
+        await stage.reserve(name)
+    await stage.drain()
+    await stage.parts.store.flushall()
+
+    def interrupt(_done: int, _all: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        await stage.recover(told=interrupt)
+    assert await condition(stage) is Condition.FENCED
+    with pytest.raises(Recovering):
+        await stage.inspect()
+    joined = int(await stage.parts.store.hget(drop_keys(stage.drop_id).drop, "joined"))
+    assert (await stage.recover()).plan.orders == 30
+    found = await stage.inspect()
+    assert found.skus["black-42"] == SkuStock(100, 70, 30, 0)
+    assert found.snapshot.joined == joined
+
+
+async def test_two_recoveries_at_once_are_one(stage: Stage) -> None:
+    await stage.enter("ann")
+    await stage.reserve("ann")
+    await stage.drain()
+    await stage.parts.store.flushall()
+    results = await asyncio.gather(stage.recover(), stage.recover(), return_exceptions=True)
+    assert sum(isinstance(result, RecoveryOvertaken) or result is None for result in results) == 1
+    assert (await stage.inspect()).skus["black-42"] == SkuStock(100, 99, 1, 0)
+    assert (await stage.inspect()).epoch == 2
+
+
+async def test_the_list_of_drops_is_written_again(stage: Stage) -> None:
+    await stage.parts.store.delete(DROPS)
+    assert await watch_of(stage.parts).look() == set()
+    assert await stage.parts.drops.ids() == {stage.drop_id}
+
+
+async def test_a_part_that_is_missing_is_damage(stage: Stage) -> None:
+    await stage.enter("ann")
+    held = await stage.reserve("ann")
+    await stage.drain()
+    await stage.parts.store.delete(drop_keys(stage.drop_id).stock)
+    assert await condition(stage) is Condition.DAMAGED
+    assert await watch_of(new_parts(stage.parts)).look() == {stage.drop_id}
+    await stage.recover()
+    assert (await stage.inspect(held)).skus["black-42"] == SkuStock(100, 99, 1, 0)
+
+
+async def test_a_ticket_that_came_back_without_its_secret_is_its_owners(stage: Stage) -> None:
+    await stage.enter("ann")
+    await stage.reserve("ann")
+    await stage.drain()
+    await stage.parts.store.flushall()
+    await stage.recover()
+    own = [stage.ticket("ann"), secret_hash_of(stage.shoppers["ann"]), "fresh-token"]
+    assert (await stage.call("admit", [own]))[0][0] == "admitted"
+    assert JoinOutcome((await stage.call("join", [own[:2]]))[0][0]) is JoinOutcome.REPLAYED
+
+
+def test_whoever_came_first_keeps_all_of_it_or_nothing() -> None:
+    pending = [("r1", {"a": 2}), ("r2", {"a": 2, "b": 1}), ("r3", {"a": 1, "b": 1}), ("r4", {"b": 1})]
+    assert unfit(pending, {"a": 3, "b": 1}) == {"r2": {"a": 2, "b": 1}, "r4": {"b": 1}}
+    assert unfit([], {}) == {}
