@@ -19,12 +19,14 @@
 
 local ADJUSTMENTS_MAX = 10000
 local UNITS_MAX = 1e7
+local ID_LENGTH_MAX = 63
 local COUNTERS = {"allotment", "available", "reserved", "sold"}
 
 local drop, epoch = load_drop(KEYS[1], ARGV[1])
 if not drop then return recovering(epoch) end
 local repair = unpack_array(ARGV[2], 2, "repair")
-local id, steps = text(repair[1], 64, "id"), repair[2]
+-- With ":" and a SKU it is the id of a change of stock, which has 128 bytes.
+local id, steps = text(repair[1], ID_LENGTH_MAX, "id"), repair[2]
 if type(steps) ~= "table" or #steps == 0 or #steps > BATCH_MAX then
   bad_argument("steps must be an array of 1 to " .. BATCH_MAX .. " elements")
 end

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from flashsale.model import DropState, Transition
+import pytest
+
+from flashsale.errors import ScriptError
+from flashsale.model import DropState, Sku, Transition
 from reconciler.entries import Entry, read_entry
 from tests.lua import world as w
 from tests.lua.test_races import EXPIRY_MS
@@ -69,3 +72,29 @@ async def test_no_change_has_the_id_of_another(world: World) -> None:
     await everything_happens(world)
     ids = [change.change_id for entry in await read(world) for change in entry.stock_changes]
     assert len(ids) == len(set(ids))
+
+
+async def test_the_longest_names_are_understood_too(world: World) -> None:
+    """An entry with a text the reconciler thinks too long would end as a dead letter."""
+    sku = "s" * 64
+    await world.open(skus=(Sku(sku, "Long", 5, 1_000, 2),))
+    await world.adjust("a" * 128, sku, 1)
+    await world.act("repair", ["i" * 63, [["lower", sku, 1]]])
+    with pytest.raises(ScriptError, match="id must be"):
+        await world.act("repair", ["i" * 64, [["lower", sku, 1]]])
+    assert [change.change_id for entry in await read(world) for change in entry.stock_changes] == ["a" * 128, "i" * 63 + ":" + sku]
+
+
+async def test_an_epoch_and_sequence_of_all_digits_make_an_id_that_fits(world: World) -> None:
+    sku = "s" * 64
+    await world.open(skus=(Sku(sku, "Long", 1, 1_000, 1),), limit_per_shopper=1)
+    world.at(-5_000)
+    await world.join("ann")
+    await w.serve(world)
+    await world.admit("ann")
+    await world.reserve(["r1", "ann", "ann-token", "q", [[sku, 1]]])
+    await world.adjust("a1", sku, -1, drain=True)
+    await world.client.hset(KEYS.drop, mapping={"epoch": 2**53 - 1, "sequence": 2**53 - 2})
+    world.epoch = 0
+    await world.release("r1")
+    assert (await read(world))[-1].stock_changes[0].change_id == f"drain:{2**53 - 1}:{2**53 - 1}:{sku}"
