@@ -30,6 +30,7 @@ from reconciler.laws import (
     judge,
     misfit,
     tally,
+    untold_changes,
 )
 from reconciler.orders import try_later
 from reconciler.records import Records
@@ -62,6 +63,11 @@ class Counters:
     def drifts(self) -> list[Drift]:
         """What does not add up."""
         return judge(self.store, self.postgres, self.window)
+
+    def expected_allotment(self, sku: str) -> int:
+        """What the store's allotment should be, by Postgres and what is on its way there."""
+        totals = self.postgres.totals[sku]
+        return totals.allotment - totals.given_units + untold_changes(self.postgres, self.window)[sku]
 
 
 @dataclass(frozen=True, slots=True)

@@ -229,10 +229,7 @@ def _expiries(store: StoreLook) -> Iterable[Drift]:
 def _between(store: StoreLook, postgres: PostgresLook, window: Window) -> Iterable[Drift]:
     in_store = tally((look.state, look.items) for look in window.touched.values())
     in_postgres = tally((_counts_as(look), window.touched[id_].items) for id_, look in postgres.touched.items())
-    changed: dict[str, int] = defaultdict(int)
-    for change_id, (sku, delta) in window.changes.items():
-        if change_id not in postgres.told:
-            changed[sku] += delta
+    changed = untold_changes(postgres, window)
     for sku in sorted({*store.skus, *postgres.totals}):
         stock, totals = store.skus.get(sku), postgres.totals.get(sku)
         if stock is None or totals is None:
@@ -244,6 +241,15 @@ def _between(store: StoreLook, postgres: PostgresLook, window: Window) -> Iterab
             (DriftKind.RESERVED, (stock.reserved - in_store[sku, _HELD]) - (totals.pending_units - in_postgres[sku, _HELD])),
         )
         yield from (Drift(kind, sku, units) for kind, units in laws if units)
+
+
+def untold_changes(postgres: PostgresLook, window: Window) -> dict[str, int]:
+    """Units by SKU by which the store's allotment has changed and Postgres' has not yet; 0 for others."""
+    changed: dict[str, int] = defaultdict(int)
+    for change_id, (sku, delta) in window.changes.items():
+        if change_id not in postgres.told:
+            changed[sku] += delta
+    return changed
 
 
 _SOLD, _HELD = ReservationState.CONFIRMED, ReservationState.RESERVED
@@ -315,6 +321,10 @@ class Misfits:
         for sku, quantity in items:
             self._units[kind, sku] += quantity
             self._ids_of_sku[kind, sku].append(reservation_id)
+
+    def units(self, kind: DriftKind, sku: str) -> int:
+        """Units of a SKU concerned."""
+        return self._units.get((kind, sku), 0)
 
     def drifts(self) -> list[Drift]:
         """What they come to per kind and SKU."""

@@ -77,6 +77,17 @@ async def audit_drop(parts: Parts, drop_id: str) -> DropAudited:
     return DropAudited(drop_id, report.word.value, found(report.drifts), report.why)
 
 
+async def settled_audit(parts: Parts, drop_id: str) -> DropAudited:
+    """A drop's audit after a repair, for as long as a few seconds until the news told again has been recorded."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + QUIET_WITHIN_S
+    audited = await audit_drop(parts, drop_id)
+    while audited.result != "clean" and loop.time() < deadline:
+        await asyncio.sleep(LOOK_AGAIN_S)
+        audited = await audit_drop(parts, drop_id)
+    return audited
+
+
 def _print(audited: list[DropAudited]) -> None:
     print_table(("drop", "result", "why"), [(drop.drop_id, drop.result, drop.why) for drop in audited])
     drifting = [drop for drop in audited if drop.drifts]

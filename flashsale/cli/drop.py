@@ -15,6 +15,7 @@ from flashsale.cli import options
 from flashsale.cli.commands import command, group, run
 from flashsale.cli.exits import Refused
 from flashsale.cli.output import data_console, moment, money, print_json, print_table, program, say, span, warn
+from flashsale.cli.paused import why_paused
 from flashsale.errors import BadInput, StoreUnavailable, StoreUnknown
 
 if TYPE_CHECKING:
@@ -217,7 +218,10 @@ def _print_shown(shown: DropShown) -> None:
     for sku in drop.skus:
         stock = stocks.get(sku.sku)
         counts = (stock.available, stock.reserved, stock.sold) if stock else ("?", "?", "?")
-        rows.append((sku.sku, money(sku.price_minor, drop.currency), sku.limit_per_shopper, sku.allotment, *counts, sku.name))
+        allotment = stock.allotment if stock else sku.allotment
+        rows.append((sku.sku, money(sku.price_minor, drop.currency), sku.limit_per_shopper, allotment, *counts, sku.name))
+    if live and (why := why_paused(live)):
+        warn(why)
     console.print()
     print_table(("SKU", "price>", "limit>", "allotment>", "available>", "reserved>", "sold>", "name"), rows)
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import msgspec
 
 from flashsale.cli.exits import Refused
-from flashsale.cli.shapes import DropListed, DropShown, Orders, Picture, picture_of
+from flashsale.cli.shapes import DropListed, DropShown, LastAudit, Orders, Picture, picture_of
 from flashsale.cli.target import Parts
 from flashsale.drops import DropRow
 from flashsale.errors import DatabaseUnavailable, DropNotFound, FlashsaleError, Recovering, StoreUnavailable, StoreUnknown
 from flashsale.model import Drop, Inspection
 from reconciler.journal import Journal
+from reconciler.laws import DriftFound
 
 DATABASE_PATIENCE_S = 1.0
 """A view does not wait longer for Postgres; it shows what the store knows."""
@@ -70,21 +73,29 @@ class Looker:
 
     async def look(self) -> tuple[Inspection, Picture]:
         """The drop now. Raises as `of_drop` does."""
-        inspection, orders = await asyncio.gather(
-            of_drop(self._parts, self._drop_id, self._parts.drops.inspect(self._drop_id)), self._orders()
+        inspection, (orders, audit) = await asyncio.gather(
+            of_drop(self._parts, self._drop_id, self._parts.drops.inspect(self._drop_id)), self._ask_database()
         )
-        return inspection, picture_of(inspection, await self._journal.oldest_unfinished_ms(), orders)
+        return inspection, picture_of(inspection, await self._journal.oldest_unfinished_ms(), orders, audit)
 
-    async def _orders(self) -> Orders | None:
+    async def _ask_database(self) -> tuple[Orders | None, LastAudit | None]:
         if time.monotonic() < self._ask_database_at:
-            return None
+            return None, None
         try:
             async with asyncio.timeout(DATABASE_PATIENCE_S):
                 rows = await self._parts.database.fetch("order_counts", self._drop_id)
+                audit = await self._parts.database.fetchrow("audit_last", self._drop_id)
         except (DatabaseUnavailable, TimeoutError):
             self._ask_database_at = time.monotonic() + DATABASE_PAUSE_S
-            return None
-        return Orders(**{row["state"]: row["orders"] for row in rows})
+            return None, None
+        return Orders(**{row["state"]: row["orders"] for row in rows}), _last_audit(audit)
+
+
+def _last_audit(row: Any) -> LastAudit | None:
+    if row is None:
+        return None
+    drifts = msgspec.json.decode(row["findings"], type=list[DriftFound])
+    return LastAudit(row["result"], row["audited_at_ms"], row["paused_at_ms"], drifts)
 
 
 async def show(parts: Parts, drop_id: str) -> DropShown:
@@ -149,7 +160,7 @@ def _line(drop: Drop, state: str, inspection: Inspection | None) -> DropListed:
         joins_at_ms=times.joins_at_ms,
         opens_at_ms=times.opens_at_ms,
         closes_at_ms=times.closes_at_ms,
-        allotment=sum(sku.allotment for sku in drop.skus),
+        allotment=sum(sku.allotment for sku in (drop.skus if stocks is None else stocks)),
         available=None if stocks is None else sum(stock.available for stock in stocks),
         reserved=None if stocks is None else sum(stock.reserved for stock in stocks),
         sold=None if stocks is None else sum(stock.sold for stock in stocks),

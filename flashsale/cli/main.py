@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from flashsale import __version__
-from flashsale.cli import audit, doctor, drop, key, migrate, reconcile, serve, signing_key, up, watch
+from flashsale.cli import audit, doctor, drop, drop_stock, key, migrate, reconcile, repair, serve, signing_key, up, watch
 from flashsale.cli.commands import CONTEXT_SETTINGS, command, help_of
 from flashsale.cli.exits import Exit, exit_code_of
 from flashsale.cli.output import message_console, print_error, say
@@ -70,9 +70,11 @@ reconcile.register(app)
 migrate.register(app)
 drop.register(app)
 watch.register(drop.drops)
+drop_stock.register(drop.drops)
 key.register(app)
 signing_key.register(app)
 audit.register(app)
+repair.register(app)
 doctor.register(app)
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 from msgspec import Struct
 
 from flashsale.model import Drop, Inspection, SkuStock
+from flashsale.stock import StockChange
 from reconciler.laws import DriftFound
 
 
@@ -41,6 +42,17 @@ class Orders(Struct, frozen=True):
     cancelled: int = 0
     refund_due: int = 0
     refunded: int = 0
+
+
+class LastAudit(Struct, frozen=True):
+    """What the running auditor last found."""
+
+    result: str
+    """clean, drift or unfinished"""
+    audited_at_ms: int
+    paused_at_ms: int | None
+    """when the auditor paused the drop for drift that is still there"""
+    drifts: list[DriftFound]
 
 
 class Picture(Struct, frozen=True):
@@ -77,6 +89,8 @@ class Picture(Struct, frozen=True):
     """age of the oldest entry that is not in Postgres yet; null when all are"""
     orders: Orders | None
     """null while Postgres does not answer"""
+    audit: LastAudit | None = None
+    """null while Postgres does not answer, and before the first one"""
 
 
 class DropShown(Struct, frozen=True):
@@ -96,6 +110,29 @@ class DropCreated(Struct, frozen=True):
     outcome: Literal["created", "existed", "dry_run"]
     in_store: bool
     definition: Drop
+
+
+class StockShown(Struct, frozen=True):
+    """`drop stock --json`."""
+
+    drop_id: str
+    skus: dict[str, SkuStock]
+    allotments: dict[str, int]
+    """as the drop was created"""
+    changes: list[StockChange] | None
+    """the latest first; null while Postgres does not answer"""
+
+
+class StockChanged(Struct, frozen=True):
+    """`drop stock --add` and `--withdraw` with `--json`."""
+
+    drop_id: str
+    sku: str
+    change_id: str
+    outcome: str
+    """adjusted, draining or replayed"""
+    stock: SkuStock
+    """afterwards"""
 
 
 class DropSteered(Struct, frozen=True):
@@ -132,6 +169,27 @@ class DropAudited(Struct, frozen=True):
     """why it is unfinished"""
 
 
+class MeasureShown(Struct, frozen=True):
+    """One thing a repair does."""
+
+    what: str
+    ids: list[str]
+    """reservations concerned"""
+
+
+class DropRepaired(Struct, frozen=True):
+    """`repair --json`."""
+
+    drop_id: str
+    outcome: str
+    """clean (nothing to do), planned (nothing done), or repaired"""
+    measures: list[MeasureShown]
+    unsafe: list[str]
+    """what is wrong and cannot be repaired safely"""
+    result: str | None
+    """of the audit afterwards; null when nothing was done"""
+
+
 class Checked(Struct, frozen=True):
     """An element of `doctor --json`."""
 
@@ -141,7 +199,7 @@ class Checked(Struct, frozen=True):
     todo: str
 
 
-def picture_of(inspection: Inspection, oldest_unfinished_ms: int | None, orders: Orders | None) -> Picture:
+def picture_of(inspection: Inspection, oldest_unfinished_ms: int | None, orders: Orders | None, audit: LastAudit | None = None) -> Picture:
     """The picture of a drop, put together from its sources."""
     snapshot, stats = inspection.snapshot, inspection.stats
     return Picture(
@@ -169,4 +227,5 @@ def picture_of(inspection: Inspection, oldest_unfinished_ms: int | None, orders:
         journal_length=inspection.journal_length,
         journal_oldest_unfinished_ms=oldest_unfinished_ms,
         orders=orders,
+        audit=audit,
     )

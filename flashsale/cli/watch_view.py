@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flashsale.cli.output import moment, span
+from flashsale.cli.paused import why_paused
 from flashsale.cli.shapes import Orders, Picture
 from flashsale.model import SkuStock
 
@@ -68,6 +69,8 @@ def view(picture: Picture, name: str, history: History, notes: Sequence[str] = (
     parts: list[RenderableType] = [_head(picture, name), Rule(style="bright_black"), rows]
     if picture.notice:
         parts.append(Text(f"notice       {picture.notice}", style="italic"))
+    if why := why_paused(picture):
+        parts.append(Text(f"! {why}", style="bold yellow"))
     parts += [Text(f"! {note}", style="yellow") for note in notes]
     return Group(*parts)
 

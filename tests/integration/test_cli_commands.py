@@ -76,7 +76,7 @@ async def test_a_drop_is_created_listed_and_shown(tmp_path: Path) -> None:
     }
     shown = (await flashsale("drop", "show", "trial", "--json")).json
     assert shown["definition"] == created.json["definition"]
-    assert shown["live"]["skus"] == {"poster": {"allotment": 50, "available": 50, "reserved": 0, "sold": 0}}
+    assert shown["live"]["skus"] == {"poster": {"allotment": 50, "available": 50, "reserved": 0, "sold": 0, "draining": 0}}
     for words in (("list",), ("show", "trial")):
         done = await flashsale("drop", *words)
         assert (done.code, done.err) == (0, "")
@@ -272,12 +272,13 @@ async def test_signing_keys_are_made_rotated_and_never_printed(tmp_path: Path) -
 
 async def test_an_audit_is_clean_or_says_what_is_not(trial: Path, store: Redis, database: Database) -> None:
     clean = await flashsale("audit", "--json")
-    assert (clean.code, clean.json) == (0, [{"drop_id": "trial", "result": "clean", "drifts": []}])
+    assert (clean.code, clean.json) == (0, [{"drop_id": "trial", "result": "clean", "drifts": [], "why": ""}])
     await store.hincrby(drop_keys(trial.stem).stock, "available:poster", 3)
     drift = await flashsale("audit", trial.stem, "--json")
     assert drift.code == 1
     assert drift.json[0]["result"] == "drift"
-    assert {"sku": "poster", "law": "store: allotment = available + reserved + sold", "units": 3} in drift.json[0]["drifts"]
+    [found] = drift.json[0]["drifts"]
+    assert (found["kind"], found["sku"], found["units"]) == ("store_sum", "poster", 3)
     assert (await flashsale("audit", trial.stem)).code == 1
 
 
