@@ -28,8 +28,8 @@ from redis.exceptions import TimeoutError as StoreTimeoutError
 
 from flashsale.connections.wording import reason_of
 
-SENTINEL_ASK_S = 1.0
-"""How often a client in use asks who the primary is."""
+SENTINEL_ASK_S = 0.2
+"""How often a client in use asks who the primary is: for so long it may take a former primary for the present one."""
 SENTINEL_ASK_AGAIN_S = 5.0
 """The same while no Sentinel answers, so that calls are not held up by asking."""
 
@@ -71,16 +71,31 @@ class _Socket(_Sends, UnixDomainSocketConnection):
     pass
 
 
-class _Primary(_Sends, SentinelManagedConnection):
+class _AnswersAsPrimary(_Sender):
+    """Takes no answer from a server that is not the primary any more: whatever it did is lost when it becomes a replica."""
+
+    connection_pool: SentinelPool
+
+    async def read_response(self, *words: Any, **options: Any) -> Any:
+        response = await super().read_response(*words, **options)
+        try:
+            await self.connection_pool.require_primary(self)
+        except BaseException:
+            await self.disconnect(nowait=True)  # other answers may be on their way
+            raise
+        return response
+
+
+class _Primary(_Sends, _AnswersAsPrimary, SentinelManagedConnection):
     pass
 
 
-class _PrimaryTls(_Sends, SentinelManagedSSLConnection):
+class _PrimaryTls(_Sends, _AnswersAsPrimary, SentinelManagedSSLConnection):
     pass
 
 
 _OURS: dict[type[AbstractConnection], type[AbstractConnection]] = {
-    ours.__bases__[1]: ours for ours in (_Tcp, _Tls, _Socket, _Primary, _PrimaryTls)
+    ours.__bases__[-1]: ours for ours in (_Tcp, _Tls, _Socket, _Primary, _PrimaryTls)
 }
 
 
@@ -133,9 +148,9 @@ class Sentinels(Sentinel):
 class SentinelPool(SentinelConnectionPool, StorePool):
     """Connections to whichever server the Sentinels call the primary.
 
-    redis-py asks the Sentinels only when it makes a connection, so a client whose connections stayed whole would go on writing
-    to a primary that was frozen, replaced and thawed, until the Sentinels find it after some ten seconds. This one asks again
-    before it hands out a connection, and gives none to a former primary.
+    redis-py asks the Sentinels only when it makes a connection, so a client whose connections stayed whole would go on with a
+    primary that was frozen, replaced and thawed, until the Sentinels find it after some ten seconds. This one asks again before
+    a connection is used and before an answer counts.
     """
 
     def __init__(self, *names: Any, **options: Any) -> None:
@@ -146,11 +161,24 @@ class SentinelPool(SentinelConnectionPool, StorePool):
 
     async def get_connection(self, *words: Any, **options: Any) -> AbstractConnection:  # noqa: ARG002 - deprecated in the library
         """A connection to the primary; those to a former one are closed."""
+        await self._ask_in_time()
+        return await super().get_connection()
+
+    async def require_primary(self, connection: Any) -> None:
+        """Returns when `connection` leads to the primary.
+
+        Raises:
+            ConnectionError: it leads to a former one.
+        """
+        await self._ask_in_time()
+        if self.master_address != (connection.host, connection.port):
+            raise StoreConnectionError("The server that answered is not the primary any more")
+
+    async def _ask_in_time(self) -> None:
         if self._is_time_to_ask():
             async with self._asking:
                 if self._is_time_to_ask():
                     await self._ask()
-        return await super().get_connection()
 
     def _is_time_to_ask(self) -> bool:
         return asyncio.get_running_loop().time() >= self._ask_at
@@ -163,12 +191,6 @@ class SentinelPool(SentinelConnectionPool, StorePool):
             # Nobody knows better than our connections; without Sentinels nobody is promoted either.
             pause_s = SENTINEL_ASK_AGAIN_S
         self._ask_at = asyncio.get_running_loop().time() + pause_s
-
-    async def release(self, connection: AbstractConnection) -> None:
-        """Take a connection back, and close it when it leads to a former primary."""
-        if self.master_address not in {None, (getattr(connection, "host", None), getattr(connection, "port", None))}:
-            await connection.disconnect()
-        await super().release(connection)
 
     async def aclose(self) -> None:
         """Close all connections, also those to the Sentinels, which redis-py leaves open."""

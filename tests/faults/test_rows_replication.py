@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.crc import key_slot
 
-from chaos.topologies import SLOTS, ClusterStores, Node, SentinelStores
-from flashsale.cli.rehearsal import Pace, Scenario
+from chaos.proxy import Proxy
+from chaos.topologies import SLOTS, ClusterStores, Node, SentinelStores, until
+from flashsale.cli.recover import recovery_of
+from flashsale.cli.rehearsal import Pace, Scenario, come_to_rest
+from flashsale.cli.target import Parts
+from flashsale.errors import Recovering, StoreUnavailable, StoreUnknown
 from flashsale.keys import DROPS, drop_keys
+from flashsale.model import Durability, Reservation
 from tests.faults.stage import RowRecord
+from tests.replication.buyers import PRICE_MINOR, Buyers, admitted, open_drop, selling
 from tests.replication.service import REST_S, running_service
 
 pytestmark = pytest.mark.faults
 
 UNITS = 80
+SHOPPERS = 120
+EARLY = 24
 
 
 @pytest.fixture
@@ -43,6 +54,138 @@ async def test_row_17_failover_to_a_replica_that_is_up_to_date(row: RowRecord, f
         played.require_nothing_lost(UNITS)
         assert played.rest_s <= REST_S
         row.saw(f"The crowd was asked {sum(played.seen.retry_later.values())} times to try again: {dict(played.seen.retry_later)}.")
+
+
+@asynccontextmanager
+async def behind_a_relay(folder: Path) -> AsyncIterator[tuple[SentinelStores, Proxy]]:
+    """A primary and its replica, and the wire between them."""
+    stores = SentinelStores(folder / "s")
+    async with Proxy("replica to primary", [("127.0.0.1", stores.primary.port)]) as link:
+        stores.link_port = link.port
+        async with stores:
+            yield stores, link
+
+
+async def test_row_18_failover_to_a_replica_that_is_behind(row: RowRecord, folder: Path, database_url: str) -> None:
+    async with behind_a_relay(folder) as (stores, link), running_service(folder, stores.url, database_url) as service:
+        parts = service.parts
+        kept = await open_to(parts, "row-18-replica", Durability.REPLICA)
+        loose = await open_to(parts, "row-18-disk", Durability.DISK)
+        for buyers in (kept, loose):
+            await buyers.run(buyers.tickets[:EARLY])
+            await buyers.pay(list(buyers.reservations)[: EARLY // 2])
+        await until(stores.in_step)
+
+        link.stall()
+        await loose.run(loose.tickets[EARLY : 2 * EARLY])
+        rest = asyncio.create_task(kept.run())
+        await kept.troubled("unknown", EARLY)
+        acknowledged = set(kept.reservations)
+        await stores.primary.kill()
+        await stores.next_primary()
+
+        assert len(acknowledged) == EARLY, "an answer left although no replica had it"
+        assert await kept.lost() == []
+        await until(lambda: fenced(stores.replica, loose.drop_id))
+        with pytest.raises(Recovering):
+            await loose.reserve(loose.tickets[-1])
+        recovered = await recovery_of(parts).recover(loose.drop_id)
+        assert recovered is not None
+        behind = recovered.plan.finding.changes_behind
+        assert behind > 0, "the replica was not behind, so this proved nothing"
+
+        await stores.primary.start()  # the Sentinels make it a replica, which the tier needs
+        loose.outcomes.clear()  # what was acknowledged at this tier may be gone
+        await loose.admit()
+        await asyncio.gather(rest, loose.run())
+        for buyers in (kept, loose):
+            assert len(buyers.reservations) == UNITS
+            await buyers.pay(buyers.reservations)
+            assert (await buyers.stock()).sold == UNITS
+            assert await come_to_rest(parts, buyers.drop_id) <= REST_S
+            assert await paid(parts, buyers.drop_id) == UNITS
+        row.saw(f"The store had forgotten {behind} changes of the other drop, which was closed, and recovered in {recovered.ready_ms} ms.")
+
+
+async def open_to(parts: Parts, drop_id: str, durability: Durability) -> Buyers:
+    """A drop of this tier, and shoppers who have been let in."""
+    return await admitted(parts, (await open_drop(parts, UNITS, drop_id=drop_id, durability=durability)).drop_id, SHOPPERS)
+
+
+async def fenced(node: Node, drop_id: str) -> bool:
+    """Whether a drop is closed until it has been recovered."""
+    return bool(await node.command("HGET", drop_keys(drop_id).drop, "fenced"))
+
+
+async def paid(parts: Parts, drop_id: str) -> int:
+    """Orders in Postgres that are paid for."""
+    counts = {found["state"]: found["orders"] for found in await parts.database.fetch("order_counts", drop_id)}
+    return int(counts.get("paid", 0))
+
+
+async def test_row_19_the_old_primary_comes_back_with_clients_on_it(row: RowRecord, folder: Path, database_url: str) -> None:
+    """Clients that found it through the Sentinels leave it at once; here one stays, as if it had its address from elsewhere."""
+    async with (
+        SentinelStores(folder / "s") as stores,
+        running_service(folder, stores.url, database_url) as service,
+        selling(stores.primary.url, database_url) as astray,
+    ):
+        buyers = await open_to(service.parts, "row-19", Durability.DISK)
+        await buyers.run(buyers.tickets[:EARLY])
+        lost = Buyers(astray, buyers.drop_id, buyers.tickets)
+        await lost.run(buyers.tickets[:EARLY])
+        await until(stores.in_step)
+        stores.primary.freeze()
+        await stores.next_primary()
+        await until(lambda: is_read(stores.replica))
+        stores.primary.thaw()
+
+        await lost.run(buyers.tickets[EARLY:])
+        there = {name: found for name, found in lost.outcomes.items() if isinstance(found, Reservation) and name not in buyers.outcomes}
+        assert there, "nobody reserved on the old primary, so this proved nothing"
+        for found in there.values():
+            await astray.reservations.confirm(found.reservation_id, "paid-astray", PRICE_MINOR, "request")
+        await buyers.run(reversed(buyers.tickets))  # the others get the units
+        await buyers.pay(buyers.reservations)
+        assert await come_to_rest(service.parts, buyers.drop_id) <= REST_S
+        assert await paid(service.parts, buyers.drop_id) == UNITS
+        references = {found["payment_reference"] for found in await orders(service.parts, buyers.drop_id)}
+        assert "paid-astray" not in references
+
+        await until(lambda: follows(stores.primary, stores.replica))
+        with pytest.raises((StoreUnavailable, StoreUnknown)):
+            await lost.reserve(buyers.tickets[0])
+        row.saw(f"{len(there)} reservations were made and paid on the old primary; none of them became an order.")
+
+
+async def orders(parts: Parts, drop_id: str) -> list[Any]:
+    """All orders of a drop."""
+    return list(await parts.database.fetch("orders_page", drop_id, "", 1_000))
+
+
+async def is_read(node: Node) -> bool:
+    """Whether the reconciler waits for news there."""
+    return bool((await node.info("clients"))["blocked_clients"])
+
+
+async def follows(node: Node, primary: Node) -> bool:
+    """Whether a server has become a replica of the primary."""
+    return bool((await node.info("replication")).get("master_port") == primary.port)
+
+
+async def test_row_22_a_primary_is_cut_off_from_its_replica(row: RowRecord, folder: Path, database_url: str) -> None:
+    async with behind_a_relay(folder) as (stores, link), running_service(folder, stores.url, database_url) as service:
+        buyers = await open_to(service.parts, "row-22", Durability.REPLICA)
+        await buyers.run(buyers.tickets[:EARLY])
+        link.stall()
+        rest = asyncio.create_task(buyers.run())
+        await buyers.troubled("unknown", EARLY)
+        assert len(buyers.reservations) == EARLY, "an answer left although no replica had it"
+        link.heal()
+        await rest
+        assert len(buyers.reservations) == UNITS
+        assert (await buyers.stock()).reserved == UNITS
+        row.saw(f"While the wire was silent nobody was told yes; shoppers were asked {buyers.troubles.total()} times to ask again.")
 
 
 async def test_row_23_a_node_of_a_cluster_is_isolated(row: RowRecord, folder: Path, database_url: str) -> None:
