@@ -53,6 +53,8 @@ LAB_SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "log": {"level": "info", "format": "json"},
     # What a dead consumer held is taken over within a second and a half, so that a fault and its repair fit into seconds.
     "reconciler": {"claim_idle_ms": 1_000, "audit_interval_ms": 1_000},
+    # Small, so that a process can be killed between two calls of one look.
+    "reaper": {"batch_size_max": 5},
 }
 
 
@@ -128,14 +130,18 @@ class Lab:
         disturb: Callable[[Drop], Coroutine[Any, Any, None]],
         *,
         mend: Callable[[], Awaitable[None]] | None = None,
+        **changes: Any,
     ) -> Rehearsal:
         """Plays a drop to a crowd while `disturb` goes on; then `mend`, waits until all is at rest, and looks what is wrong.
+
+        `changes` are made to the rehearsed drop, for example its durability.
 
         Raises:
             NotAtRest: something was still unfinished long after the mending.
             CrowdFailed: the shoppers' process broke.
         """
-        drop = await self.open_drop(make_drop(new_drop_id(), scenario, int(time.time() * 1000)))
+        drop = replace(make_drop(new_drop_id(), scenario, int(time.time() * 1000)), **changes)
+        await self.open_drop(drop)
         async with crowd(self.url, drop.drop_id, scenario, self.storefront_key, self.folder) as shoppers:
             disturbing = asyncio.create_task(disturb(drop))
             try:

@@ -220,8 +220,9 @@ class Connection:
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError, ValueError):  # closed already
-        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    if (connection := writer.get_extra_info("socket")) is not None:  # None, or an error, when it is closed already
+        with suppress(OSError, ValueError):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
     writer.transport.abort()
 
 

@@ -45,8 +45,8 @@ class Message:
     """all words of a RESP command"""
     text: str = ""
     """Postgres: the statement it belongs to; for CommandComplete the server's word, for example `UPDATE 3`"""
-    answers: Message | None = None
-    """the request a reply belongs to"""
+    belongs_to: Message | None = None
+    """of a reply, the request; of the parts of a Postgres request, the one that named the statement"""
 
 
 Pattern: TypeAlias = Callable[[Message], bool]
@@ -72,13 +72,21 @@ def script(sha: str, *words: str) -> Pattern:
     return matches
 
 
-def statement(fragment: str, kind: str = "Bind") -> Pattern:
-    """A Postgres message of this kind for a statement that contains `fragment`.
+def statement(fragment: str, kind: str = "Bind", *words: str) -> Pattern:
+    """A Postgres message of this kind for a statement that contains `fragment`, with all these words among its arguments.
 
     `Bind` and `Query` start a statement. `Sync` ends it and, outside a transaction, commits: held back, the statement has
     been executed and is not committed.
     """
-    return lambda message: message.kind == kind and fragment in message.text
+    wanted = [word.encode() for word in words]
+
+    def matches(message: Message) -> bool:
+        if message.kind != kind or fragment not in message.text:
+            return False
+        arguments = (message.belongs_to or message).raw
+        return all(word in arguments for word in wanted)
+
+    return matches
 
 
 def reply_to(request: Pattern, kind: str = "", bytes_min: int = 0) -> Pattern:
@@ -86,11 +94,12 @@ def reply_to(request: Pattern, kind: str = "", bytes_min: int = 0) -> Pattern:
 
     Args:
         request: what was asked.
-        kind: of a Postgres reply: `CommandComplete` comes before the commit of a lone statement, `ReadyForQuery` after it.
+        kind: of a Postgres reply: `CommandComplete` (`PortalSuspended` when only some rows were asked for) comes before the
+            commit of a lone statement, `ReadyForQuery` after it.
         bytes_min: only a reply this long, to leave out empty ones.
     """
     return lambda message: (
-        message.answers is not None and request(message.answers) and kind in {"", message.kind} and len(message.raw) >= bytes_min
+        message.belongs_to is not None and request(message.belongs_to) and kind in {"", message.kind} and len(message.raw) >= bytes_min
     )
 
 
@@ -172,7 +181,7 @@ class Resp(Dialogue):
                 return
             unasked = buffer[:1] == b">" or not self._asked
             raw = _take(buffer, end)
-            yield Message(raw, answers=None if unasked else self._asked.popleft())
+            yield Message(raw, belongs_to=None if unasked else self._asked.popleft())
 
 
 def _words(buffer: bytearray) -> tuple[tuple[bytes, ...], int] | None:
@@ -222,7 +231,7 @@ _FRONTEND = {
     b"B": "Bind", b"C": "Close", b"D": "Describe", b"E": "Execute", b"H": "Flush", b"P": "Parse", b"Q": "Query", b"S": "Sync",
     b"X": "Terminate", b"p": "Password", b"d": "CopyData", b"c": "CopyDone", b"f": "CopyFail",
 }  # fmt: skip
-_BACKEND = {b"C": "CommandComplete", b"Z": "ReadyForQuery", b"E": "ErrorResponse", b"D": "DataRow", b"A": "NotificationResponse"}
+_BACKEND = {b"C": "CommandComplete", b"Z": "ReadyForQuery", b"E": "ErrorResponse", b"D": "DataRow", b"s": "PortalSuspended"}
 _SSL_REQUEST = (80877103).to_bytes(4, "big")
 _HEADER_BYTES = 5
 
@@ -276,7 +285,7 @@ class Postgres(Dialogue):
                 self._asked.append(self._current)
             case _:
                 pass
-        return self._current if self._current.raw is raw else Message(raw, kind, text=self._current.text)
+        return self._current if self._current.raw is raw else Message(raw, kind, text=self._current.text, belongs_to=self._current)
 
     def _replies(self, buffer: bytearray) -> Iterator[Message]:
         if self._tls_asked and buffer:
@@ -292,7 +301,7 @@ class Postgres(Dialogue):
         if kind == "ReadyForQuery" and self._asked:
             self._asked.popleft()
         text = raw[_HEADER_BYTES:].rstrip(b"\0").decode() if kind == "CommandComplete" else asked.text
-        return Message(raw, kind, text=text, answers=asked)
+        return Message(raw, kind, text=text, belongs_to=asked)
 
 
 def _typed(buffer: bytearray) -> Iterator[tuple[bytes, bytes]]:

@@ -5,38 +5,24 @@ Rows with the marker `faults` run only with `--every-fault` (`make faults`).
 
 from __future__ import annotations
 
+import asyncio
 import re
 import tempfile
-from collections.abc import AsyncIterator, Generator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Generator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
 from chaos.lab import Lab, running_lab
 from chaos.report import BROKEN, HELD, KNOWN, Finding, write_report
 from chaos.rows import BY_NUMBER
+from flashsale.model import Drop
+from tests.faults.stage import RowRecord, require_sound
 
 _ROW = re.compile(r"test_row_(\d\d)_")
 _FINDINGS = pytest.StashKey[list[Finding]]()
-
-
-@dataclass
-class RowRecord:
-    """What a test writes down about its row."""
-
-    number: int
-    seen: list[str] = field(default_factory=list)
-
-    @property
-    def seed(self) -> int:
-        """Of the crowd: the same people whenever the row is run."""
-        return 1000 + self.number
-
-    def saw(self, sentence: str) -> None:
-        """Notes what happened, for the report."""
-        self.seen.append(sentence)
 
 
 @pytest.fixture
@@ -65,6 +51,40 @@ async def lab(_lab: Lab) -> AsyncIterator[Lab]:
     """The laboratory; afterwards every fault is ended and everything runs again."""
     yield _lab
     await _lab.heal()
+
+
+Bustle: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]
+
+
+@pytest.fixture
+def bustle(lab: Lab, row: RowRecord, request: pytest.FixtureRequest) -> Bustle:
+    """A crowd at a drop of its own for as long as a block lasts, which finds every invariant kept.
+
+    Only with `--every-fault`: in `make test` the rows that need no crowd go without.
+    """
+
+    @asynccontextmanager
+    async def crowded() -> AsyncIterator[None]:
+        if not request.config.getoption("--every-fault", default=False):
+            yield
+            return
+        began = asyncio.Event()
+
+        async def begin(_drop: Drop) -> None:
+            began.set()
+
+        playing = asyncio.create_task(lab.rehearse(row.scenario(shoppers=150, units=40), begin))
+        try:
+            await asyncio.wait((playing, asyncio.ensure_future(began.wait())), return_when=asyncio.FIRST_COMPLETED)
+            yield
+            played = await playing
+        finally:
+            playing.cancel()
+        await lab.retire(played.drop)
+        require_sound(played)
+        row.saw(f"Beside it {played.report['joined']} shoppers bought {played.report['sold_units']} units.")
+
+    return crowded
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -284,7 +284,7 @@ def test_a_message_is_found_however_it_is_cut(size: int) -> None:
     asked = _fed(dialogue, Side.REQUESTS, requests, size)
     assert [message.kind for message in asked] == ["INCR", "TIME"]
     answered = _fed(dialogue, Side.REPLIES, replies, size)
-    assert [message.answers for message in answered] == asked
+    assert [message.belongs_to for message in answered] == asked
     assert b"".join(message.raw for message in answered) == replies
 
 
@@ -296,8 +296,8 @@ def test_resp3_is_followed_too() -> None:
     dialogue = Resp()
     (asked,) = dialogue.read(Side.REQUESTS, b"*1\r\n$4\r\nINFO\r\n")
     pushed, answered = dialogue.read(Side.REPLIES, b">2\r\n+invalidate\r\n_\r\n|1\r\n+ttl\r\n:3\r\n%1\r\n+a\r\n~2\r\n#t\r\n,1.5\r\n")
-    assert pushed.answers is None
-    assert answered.answers is asked
+    assert pushed.belongs_to is None
+    assert answered.belongs_to is asked
 
 
 def test_what_is_no_command_ends_the_connection() -> None:

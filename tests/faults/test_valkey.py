@@ -1,0 +1,119 @@
+"""Rows about Valkey: killed, frozen, full, and told to forget."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chaos.probe import Probe
+from tests.faults.stage import events_twice, probe_for, require_sound, selling_from, units
+
+if TYPE_CHECKING:
+    from chaos.lab import Lab, Rehearsal
+    from flashsale.model import Drop
+    from tests.faults.conftest import Bustle
+    from tests.faults.stage import RowRecord
+
+pytestmark = pytest.mark.faults
+
+FROZEN_S = 10.0
+PAUSED_MS = 400
+
+
+def polite(played: Rehearsal) -> str:
+    """How often shoppers were asked to come again; `Rehearsal.wrong` has seen to it that no 5xx was anything else."""
+    asked = {code: count for code, count in played.seen.retry_later.items() if count}
+    return f"shoppers were asked to come again {asked}" if asked else "no shopper saw an error"
+
+
+async def test_row_12_kill_valkey_aof_everysec(lab: Lab, row: RowRecord) -> None:
+    async def disturb(drop: Drop) -> None:
+        for sold in (15, 40):
+            await selling_from(lab, drop, sold)
+            await lab.crash_valkey()
+            await lab.stores.valkey.start()
+            await lab.parts.store.config_set("appendfsync", "everysec")
+
+    await lab.parts.store.config_set("appendfsync", "everysec")
+    played = await lab.rehearse(row.scenario(), disturb, durability="second")
+    require_sound(played)
+    await lab.retire(played.drop)
+    kept = len(played.seen.reservations)
+    row.saw(f"Killed twice: all {kept} acknowledged reservations were kept, scripts loaded themselves, {polite(played)}.")
+
+
+async def test_row_25_script_flush(lab: Lab, row: RowRecord) -> None:
+    flushed = 0
+
+    async def disturb(drop: Drop) -> None:
+        nonlocal flushed
+        await selling_from(lab, drop, 1)
+        while (await lab.inspect(drop)).stats["reserved_units"] < 60:
+            await lab.parts.store.script_flush()
+            flushed += 1
+            await asyncio.sleep(0.05)
+
+    played = await lab.rehearse(row.scenario(), disturb)
+    require_sound(played)
+    assert flushed > 10
+    assert played.seen.http_5xx == 0
+    await lab.retire(played.drop)
+    row.saw(f"Flushed {flushed} times during the sale; no shopper saw an error.")
+
+
+async def test_row_26_maxmemory(lab: Lab, row: RowRecord, bustle: Bustle) -> None:
+    worker = lab.workers[0]
+    async with bustle():
+        probe, late = await probe_for(lab, row), await probe_for(lab, row)
+        paid, released = [(await probe.reserve(worker, key=key)).json() for key in ("pay", "release")]
+        before = await lab.inspect(late.drop)
+        await lab.parts.store.config_set("maxmemory", 1_000_000)
+        joined, reserved = await Probe(late.drop, lab.storefront_key).join(worker), await late.reserve(worker)
+        assert (joined.status, reserved.status) == (503, 503), (joined.body, reserved.body)
+        assert all("retry-after" in answer.headers for answer in (joined, reserved))
+        after = await lab.inspect(late.drop)
+        assert (after.skus, after.snapshot.joined, after.journal_length) == (before.skus, before.snapshot.joined, before.journal_length)
+        assert (await probe.confirm(worker, paid)).status in {200, 202}
+        assert (await probe.release(worker, released)).status == 200
+        await lab.parts.store.config_set("maxmemory", 0)
+        judged = await lab.judge(probe.drop, probe.seen)
+        assert judged.wrong == ()
+        assert await units(lab, probe.drop) == (4, 0, 1)
+        for drop in (probe.drop, late.drop):
+            await lab.retire(drop)
+    row.saw(f"Join and reserve: 503 {reserved.json()['code']}, nothing written; confirm and release worked.")
+
+
+async def test_row_29_frozen(lab: Lab, row: RowRecord) -> None:
+    async def disturb(drop: Drop) -> None:
+        await selling_from(lab, drop, 20)
+        lab.freeze_valkey()
+        await asyncio.sleep(FROZEN_S)
+        lab.thaw_valkey()
+
+    played = await lab.rehearse(row.scenario(), disturb)
+    require_sound(played)
+    assert await events_twice(lab, played.drop) == []
+    await lab.retire(played.drop)
+    ended = played.report["expired_units"]
+    row.saw(f"Frozen for {FROZEN_S:g} s: {polite(played)}; {ended} units expired and were back once.")
+
+
+async def test_row_30_clients_paused_and_killed(lab: Lab, row: RowRecord) -> None:
+    killed = 0
+
+    async def disturb(drop: Drop) -> None:
+        nonlocal killed
+        for sold in (10, 25, 40):
+            await selling_from(lab, drop, sold)
+            await lab.parts.store.execute_command("CLIENT", "PAUSE", PAUSED_MS, "WRITE")
+            killed += await lab.parts.store.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+    played = await lab.rehearse(row.scenario(), disturb)
+    require_sound(played)
+    assert killed > 0
+    assert played.seen.http_5xx == 0, played.seen.retry_later
+    await lab.retire(played.drop)
+    row.saw(f"Three pauses of {PAUSED_MS} ms and {killed} connections killed: every call was repeated, no shopper saw an error.")

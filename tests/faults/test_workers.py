@@ -1,0 +1,203 @@
+"""Rows about API workers: killed, cut off, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chaos.proxy import Swallow, armed, holding
+from chaos.wire import Side, reply_to
+from flashsale.keys import drop_keys
+from loadtest.client import AnswerLost, NotSent
+from tests.faults.stage import orders, probe_for, units
+
+if TYPE_CHECKING:
+    from chaos.lab import Lab
+    from chaos.probe import Probe
+    from loadtest.client import Answer
+    from tests.faults.conftest import Bustle
+    from tests.faults.stage import RowRecord
+
+RETURNED_WITHIN_MS = 2_000
+ANSWERED_WITHIN_S = 1.0
+
+
+async def paid_and_judged(lab: Lab, probe: Probe, answer: Answer) -> None:
+    """The reservation is paid through the second worker; then everything adds up and there is exactly one order."""
+    assert (await probe.confirm(lab.process("worker-2"), answer.json())).status in {200, 202}
+    judged = await lab.judge(probe.drop, probe.seen)
+    assert judged.wrong == ()
+    assert await orders(lab, probe.drop) == {answer.json()["reservation_id"]: "paid"}
+    await lab.retire(probe.drop)
+
+
+async def test_row_01_kill_api_before_reserve(lab: Lab, row: RowRecord, bustle: Bustle) -> None:
+    worker, other = lab.workers
+    async with bustle():
+        probe = await probe_for(lab, row)
+        with holding([worker.store], Side.REQUESTS, lab.script("reserve", drop_keys(probe.drop.drop_id).stock)) as hold:
+            asked = asyncio.create_task(probe.reserve(worker))
+            await hold.reached()
+            await worker.kill()
+            hold.drop()
+            with pytest.raises(AnswerLost):
+                await asked
+        assert await units(lab, probe.drop) == (5, 0, 0)
+        again = await probe.reserve(other)
+        assert again.status == 201, again.body
+        assert await units(lab, probe.drop) == (4, 1, 0)
+        await paid_and_judged(lab, probe, again)
+        await worker.start()
+    row.saw("The connection was reset and no unit had moved; the repetition through the other worker was answered 201.")
+
+
+async def test_row_02_kill_api_after_reserve(lab: Lab, row: RowRecord, bustle: Bustle) -> None:
+    worker, other = lab.workers
+    async with bustle():
+        probe = await probe_for(lab, row)
+        with holding([worker.store], Side.REPLIES, reply_to(lab.script("reserve", drop_keys(probe.drop.drop_id).stock))) as hold:
+            asked = asyncio.create_task(probe.reserve(worker))
+            await hold.reached()
+            assert await units(lab, probe.drop) == (4, 1, 0)
+            await worker.kill()
+            with pytest.raises(AnswerLost):
+                await asked
+        again = await probe.reserve(other)
+        assert again.status == 200, again.body
+        assert await units(lab, probe.drop) == (4, 1, 0)
+        await paid_and_judged(lab, probe, again)
+        await worker.start()
+    row.saw("The unit was taken before the kill; the repetition found that reservation (200), and still one unit was taken.")
+
+
+@pytest.mark.parametrize("lost", [1, pytest.param(2, marks=pytest.mark.faults), pytest.param(4, marks=pytest.mark.faults)])
+async def test_row_03_reply_lost(lab: Lab, row: RowRecord, bustle: Bustle, lost: int) -> None:
+    worker, _ = lab.workers
+    async with bustle():
+        probe = await probe_for(lab, row)
+        swallow = Swallow(Side.REPLIES, reply_to(lab.script("reserve", drop_keys(probe.drop.drop_id).stock)), times=lost)
+        with armed([worker.store], swallow):
+            answer = await probe.reserve(worker)
+        assert swallow.left == 0, "the worker must have repeated as often as answers were lost"
+        assert answer.status in {200, 201}, answer.body
+        assert await units(lab, probe.drop) == (4, 1, 0)
+        await paid_and_judged(lab, probe, answer)
+    row.saw(f"{lost} lost: the worker asked {lost + 1} times, the shopper once, and one unit was taken.")
+
+
+@pytest.mark.faults
+async def test_row_04_client_never_repeats(lab: Lab, row: RowRecord, bustle: Bustle) -> None:
+    worker, _ = lab.workers
+    async with bustle():
+        probe = await probe_for(lab, row, reservation_ttl_ms=1_500)
+        with holding([worker.store], Side.REPLIES, reply_to(lab.script("reserve", drop_keys(probe.drop.drop_id).stock))) as hold:
+            asked = asyncio.create_task(probe.reserve(worker))
+            await hold.reached()
+            asked.cancel()
+            await asyncio.gather(asked, return_exceptions=True)
+            hold.release()
+        assert await units(lab, probe.drop) == (4, 1, 0)
+        judged = await lab.judge(probe.drop, probe.seen)
+        assert judged.wrong == ()
+        assert await units(lab, probe.drop) == (5, 0, 0)
+        (late_ms,) = (await lab.sql(_LATENESS, probe.drop.drop_id))[0]
+        assert 0 <= late_ms <= RETURNED_WITHIN_MS
+        await lab.retire(probe.drop)
+    row.saw(f"The unit was back {late_ms} ms after the expiry.")
+
+
+_LATENESS = """
+    SELECT (extract(epoch FROM finished_at - expires_at) * 1000)::int FROM orders WHERE drop_id = $1 AND state = 'expired'
+"""
+
+
+@pytest.mark.faults
+@pytest.mark.xfail(
+    strict=True, reason="A reserve waits for the store until store.deadline_ms (3 s); there is no circuit breaker that answers earlier yet."
+)
+async def test_row_20_partition_api_store(lab: Lab, row: RowRecord, bustle: Bustle) -> None:
+    worker, _ = lab.workers
+    loop = asyncio.get_running_loop()
+    async with bustle():
+        probe = await probe_for(lab, row)
+        worker.store.stall()
+        took_s = []
+        for attempt in range(5):
+            began = loop.time()
+            answer = await probe.reserve(worker, key=f"attempt-{attempt}")
+            took_s.append(loop.time() - began)
+            assert answer.status == 503, answer.body
+            assert "retry-after" in answer.headers
+        connections = worker.store.connections
+        assert await orders(lab, probe.drop) == {}
+        worker.store.heal()
+        row.saw(f"Answered 503 after {max(took_s) * 1000:.0f} ms at most, with {connections} connections to the store.")
+        assert max(took_s) <= ANSWERED_WITHIN_S
+        await lab.retire(probe.drop)
+
+
+@pytest.mark.faults
+async def test_row_21_one_way_partition(lab: Lab, row: RowRecord, bustle: Bustle) -> None:
+    worker, other = lab.workers
+    async with bustle():
+        probe = await probe_for(lab, row)
+        worker.store.stall(Side.REPLIES)
+        answer = await probe.reserve(worker)
+        assert answer.status == 503, answer.body
+        assert await units(lab, probe.drop) == (4, 1, 0), "the request got through"
+        worker.store.heal()
+        again = await probe.reserve(other)
+        assert again.status == 200, again.body
+        assert await units(lab, probe.drop) == (4, 1, 0)
+        await paid_and_judged(lab, probe, again)
+    row.saw(f"Answered 503 {answer.json()['code']}; the repetition found the reservation, and one unit was taken.")
+
+
+async def test_row_50_sigterm_worker(lab: Lab, row: RowRecord, bustle: Bustle) -> None:
+    worker, _ = lab.workers
+    async with bustle():
+        probe = await probe_for(lab, row)
+        with holding([worker.store], Side.REPLIES, reply_to(lab.script("reserve", drop_keys(probe.drop.drop_id).stock))) as hold:
+            asked = asyncio.create_task(probe.reserve(worker))
+            await hold.reached()
+            worker.signal(signal.SIGTERM)
+            await no_longer_accepts(worker, probe)
+            hold.release()
+            answer = await asked
+        assert answer.status == 201, answer.body
+        assert await worker.ended(within_s=10.0) == 0
+        await paid_and_judged(lab, probe, answer)
+        await worker.start()
+    row.saw("The worker took no new request, answered the one in flight 201, and ended with exit code 0.")
+
+
+async def no_longer_accepts(worker: Any, probe: Probe) -> None:
+    """Returns once new connections are refused."""
+    async with asyncio.timeout(10.0):
+        while True:
+            try:
+                await probe.join(worker)
+            except (NotSent, AnswerLost):
+                return
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.faults
+async def test_row_50_sigterm_reconciler(lab: Lab, row: RowRecord, bustle: Bustle) -> None:
+    reconciler, _ = lab.reconcilers
+    async with bustle():
+        probe = await probe_for(lab, row)
+        answer = await probe.reserve(lab.workers[0])
+        for process in lab.reconcilers:
+            await process.says("drop_followed", drop=probe.drop.drop_id)
+        assert await reconciler.stop() == 0
+        names = {
+            consumer["name"] for consumer in await lab.parts.store.xinfo_consumers(drop_keys(probe.drop.drop_id).journal, "reconciler")
+        }
+        assert len(names) <= 1, "it has left the group, so nobody has to wait for its entries"
+        await paid_and_judged(lab, probe, answer)
+        await reconciler.start()
+    row.saw("The reconciler left the consumer group and ended with exit code 0.")
