@@ -39,7 +39,8 @@ class Load:
     def __init__(self, drop_id: str, read: Sequence[Entry | UnreadableEntry]) -> None:
         self.entries = [entry for entry in read if isinstance(entry, Entry)]
         self.unreadable = [entry for entry in read if isinstance(entry, UnreadableEntry)]
-        self.batch = Batch(drop_id, (transition for entry in self.entries for transition in entry.transitions))
+        transitions = (transition for entry in self.entries for transition in entry.transitions)
+        self.batch = Batch(drop_id, transitions, max((entry.sequence for entry in self.entries), default=0))
         changes = [change for entry in self.entries for change in entry.stock_changes]
         self.raises = [change for change in changes if change.delta >= 0]
         self.lowers = [change for change in changes if change.delta < 0]

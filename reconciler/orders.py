@@ -126,13 +126,19 @@ class Batch:
     building them when the batch is made lets that happen while Postgres works on the batch before.
     """
 
-    def __init__(self, drop_id: str, transitions: Iterable[ReservationTransition]) -> None:
+    def __init__(self, drop_id: str, transitions: Iterable[ReservationTransition], sequence: int = 0) -> None:
+        """Lay the orders out.
+
+        Args:
+            sequence: how far the drop's count of changes had come with the last of them; 0 when nobody knows.
+        """
         transitions = list(transitions)
+        self.sequence = sequence
         self.drop_id = drop_id
         self.orders = fold(transitions)
         self.surplus = [transition for transition in transitions if transition.kind is Transition.SURPLUS]
         """payments that pay for nothing"""
-        self.arguments = (drop_id, *_columns(self.orders))
+        self.arguments = (drop_id, *_columns(self.orders), sequence)
         """of the query `orders_record`"""
 
     def __len__(self) -> int:
@@ -142,7 +148,7 @@ class Batch:
         """The earlier and the later half, by time, so that earlier payments keep coming first."""
         by_time = sorted(self.orders, key=attrgetter("at_ms"))
         middle = len(by_time) // 2
-        return Batch(self.drop_id, by_time[:middle]), Batch(self.drop_id, by_time[middle:])
+        return Batch(self.drop_id, by_time[:middle], self.sequence), Batch(self.drop_id, by_time[middle:], self.sequence)
 
     def finished(self) -> list[tuple[str, OrderState]]:
         """(reservation id, state) of the orders somebody may be waiting for: those with a payment."""
@@ -305,7 +311,7 @@ async def _write_what_fits(session: Session, batch: Batch) -> Recorded:
     ids = [order.reservation_id for order in batch.orders]
     recorded = {row["reservation_id"]: row["state"] for row in await session.fetch("wait_for_orders", ids)}
     fitting = fit(batch.orders, free, recorded)
-    result = await _write(session, Batch(batch.drop_id, fitting))
+    result = await _write(session, Batch(batch.drop_id, fitting, batch.sequence))
     result.refused = sum(1 for before, after in zip(batch.orders, fitting, strict=True) if before is not after)
     return result
 

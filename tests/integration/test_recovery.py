@@ -110,6 +110,18 @@ async def test_a_store_that_went_back_in_time_is_noticed_by_whoever_starts_later
     assert await watch.look() == set()
 
 
+async def test_what_a_batch_told_is_enough_to_notice(stage: Stage) -> None:
+    """Power is lost a moment after an order was recorded, before anybody had looked at the drop."""
+    await stage.enter("ann")
+    older = await stage.copy()
+    assert await stage.pay(await stage.reserve("ann")) == "confirmed"
+    await stage.drain()
+    await stage.put_back(older)
+    stage.parts = new_parts(stage.parts)
+    assert await condition(stage) is Condition.BEHIND
+    assert await watch_of(stage.parts).look() == {stage.drop_id}
+
+
 async def test_an_older_epoch_is_noticed(stage: Stage) -> None:
     await stage.enter("ann")
     older = await stage.copy()

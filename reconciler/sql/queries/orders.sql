@@ -4,7 +4,7 @@
 -- name: orders_record
 -- Records a batch of orders of one drop: rows, items, units sold, outbox, refunds, in one round trip.
 -- $1 drop id; $2-$12 one array per column, one element per order, sorted by reservation id so that two consumers lock in
--- the same order; $13-$15 one element per item. Times are ms since the epoch, 0 for none; texts are '' for none.
+-- the same order; $13-$15 one element per item; $16 how far the drop's count of changes had come, 0 for unknown. Times are ms since the epoch, 0 for none; texts are '' for none.
 -- Returns one row: written = rows that changed; paid = those of them newly paid.
 -- The guard against selling a unit twice is drop_skus_sold_within_allotment: when the units of all newly paid orders do not
 -- fit, that constraint fails the statement and nothing of it stays, without a transaction around it or a second round trip.
@@ -80,6 +80,11 @@ owed AS (
     ON CONFLICT (reservation_id, payment_reference) DO UPDATE SET
         state = 'due', amount_minor = excluded.amount_minor, currency = excluded.currency, reason = excluded.reason
     WHERE refunds.state = 'held'
+),
+marked AS (
+    INSERT INTO journal_marks AS m (drop_id, lane, sequence)
+    SELECT drop_id, 1 + pg_backend_pid() % 63, $16::bigint FROM drops WHERE drop_id = $1 AND $16::bigint > 0
+    ON CONFLICT (drop_id, lane) DO UPDATE SET sequence = excluded.sequence WHERE m.sequence < excluded.sequence
 )
 SELECT
     (SELECT count(*) FROM written)::integer AS written,
