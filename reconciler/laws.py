@@ -12,8 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-import msgspec
-
+from flashsale.audits import DriftFound
 from flashsale.model import OrderState, ReservationState, SkuStock, Transition
 
 IDS_SHOWN_MAX = 20
@@ -80,17 +79,6 @@ class Drift:
     def __str__(self) -> str:
         named = f" ({', '.join(self.ids[:3])}{', …' if self.ids_total > 3 else ''})" if self.ids else ""
         return f"{self.sku or 'drop'}: {self.law}: {self.units:+d}{named}"
-
-
-class DriftFound(msgspec.Struct, frozen=True):
-    """A broken law as it is shown and stored; members as in `Drift`."""
-
-    kind: str
-    sku: str
-    law: str
-    units: int
-    ids: tuple[str, ...]
-    ids_total: int
 
 
 def found(drifts: Iterable[Drift]) -> list[DriftFound]:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import msgspec
-
+from flashsale.audits import Audits, LastAudit
 from flashsale.cli.exits import Refused
-from flashsale.cli.shapes import DropListed, DropShown, LastAudit, Orders, Picture, picture_of
+from flashsale.cli.shapes import DropListed, DropShown, Orders, Picture, picture_of
 from flashsale.cli.target import Parts
 from flashsale.drops import DropRow
 from flashsale.errors import DatabaseUnavailable, DropNotFound, FlashsaleError, Recovering, StoreUnavailable, StoreUnknown
 from flashsale.model import Drop, Inspection
 from reconciler.journal import Journal
-from reconciler.laws import DriftFound
 
 DATABASE_PATIENCE_S = 1.0
 """A view does not wait longer for Postgres; it shows what the store knows."""
@@ -84,18 +82,11 @@ class Looker:
         try:
             async with asyncio.timeout(DATABASE_PATIENCE_S):
                 rows = await self._parts.database.fetch("order_counts", self._drop_id)
-                audit = await self._parts.database.fetchrow("audit_last", self._drop_id)
+                audit = await Audits(self._parts.database).last(self._drop_id)
         except (DatabaseUnavailable, TimeoutError):
             self._ask_database_at = time.monotonic() + DATABASE_PAUSE_S
             return None, None
-        return Orders(**{row["state"]: row["orders"] for row in rows}), _last_audit(audit)
-
-
-def _last_audit(row: Any) -> LastAudit | None:
-    if row is None:
-        return None
-    drifts = msgspec.json.decode(row["findings"], type=list[DriftFound])
-    return LastAudit(row["result"], row["audited_at_ms"], row["paused_at_ms"], drifts)
+        return Orders(**{row["state"]: row["orders"] for row in rows}), audit
 
 
 async def show(parts: Parts, drop_id: str) -> DropShown:

@@ -10,9 +10,9 @@ from typing import Literal
 
 from msgspec import Struct
 
+from flashsale.audits import DriftFound, LastAudit
 from flashsale.model import Drop, Inspection, SkuStock
 from flashsale.stock import StockChange
-from reconciler.laws import DriftFound
 
 
 class DropListed(Struct, frozen=True):
@@ -42,17 +42,6 @@ class Orders(Struct, frozen=True):
     cancelled: int = 0
     refund_due: int = 0
     refunded: int = 0
-
-
-class LastAudit(Struct, frozen=True):
-    """What the running auditor last found."""
-
-    result: str
-    """clean, drift or unfinished"""
-    audited_at_ms: int
-    paused_at_ms: int | None
-    """when the auditor paused the drop for drift that is still there"""
-    drifts: list[DriftFound]
 
 
 class Picture(Struct, frozen=True):

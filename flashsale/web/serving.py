@@ -47,6 +47,11 @@ _SIMPLE_HEAD = re.compile(
 _SINGLE_NAMES = re.compile(rb"(?im:^(host|if-none-match|origin|connection):)")
 
 
+def etag_of(body: bytes) -> str:
+    """A strong entity tag (RFC 9110, 8.8.3): another body has another one."""
+    return '"' + base64.urlsafe_b64encode(hashlib.sha256(body).digest()[:12]).decode() + '"'
+
+
 class ServingDocument:
     """One drop's document, ready to send."""
 
@@ -62,7 +67,7 @@ class ServingDocument:
     def render(self, body: bytes, common: tuple[tuple[str, str], ...]) -> None:
         """Takes over a new document. `common`: headers every answer has."""
         self.body = body
-        self.etag = '"' + base64.urlsafe_b64encode(hashlib.sha256(body).digest()[:12]).decode() + '"'
+        self.etag = etag_of(body)
         self.headers = {"Content-Type": "application/json", "ETag": self.etag, "Cache-Control": "public, max-age=1"}
         shared = [*common, ("Date", formatdate(usegmt=True)), ("Server", SERVER_NAME)]
         self._found = _head("200 OK", [*self.headers.items(), ("Content-Length", str(len(body))), *shared])

@@ -28,7 +28,7 @@ from flashsale.web.requests import (
     ticket_with_secret,
 )
 from flashsale.web.services import Services
-from flashsale.web.serving import serving_response
+from flashsale.web.serving import etag_of, serving_response
 
 ORDER_TIMEOUT_S = 0.3
 """how long a reservation's answer waits for Postgres to tell the order's state"""
@@ -160,7 +160,7 @@ class Shopper:
         """GET /v1/drops/{drop}: what is on sale."""
         live = await self._directory.find(request.match_info["drop"])
         body = _encode(_drop_view(live))
-        etag = f'"{live.snapshot.digest[:16]}-{live.snapshot.rate_per_min}-{_state(live)}"'
+        etag = etag_of(body)
         headers = {"ETag": etag, "Cache-Control": "public, max-age=5"}
         if_none_match = request.headers.get("If-None-Match")
         if if_none_match is not None and etag_matches(if_none_match, etag):
