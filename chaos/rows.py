@@ -75,12 +75,11 @@ ROWS: tuple[Row, ...] = (
     Row(15, "a byte in the middle of the AOF is wrong", "the store refuses to start; the drop stays as it is", NOT_YET),
     Row(16, "Valkey comes back empty", "every request is answered 503 recovering; nothing is taken for zero or for full", NOT_YET),
     Row(17, "failover to a replica that is up to date", "errors for 1 to 3 s, all of them repeated; nothing is lost"),
-    Row(18, "failover to a replica that is behind", "no unit is sold twice; with tier replica nothing acknowledged is lost", NOT_YET),
+    Row(18, "failover to a replica that is behind", "no unit is sold twice; with tier replica nothing acknowledged is lost"),
     Row(
         19,
         "the old primary comes back with clients on it",
         "what is written there is refused or fenced off; nothing of it is paid",
-        NOT_YET,
     ),
     Row(
         20,
@@ -88,9 +87,9 @@ ROWS: tuple[Row, ...] = (
         "reserve is answered 503 within 1 s; the circuit opens; nothing piles up; no order is written",
     ),
     Row(21, "requests reach Valkey, answers do not come back", "as row 3; after healing every count is exact"),
-    Row(22, "a primary is cut off from its replica", "with tier replica answers are unknown, never ok", NOT_YET),
-    Row(23, "one node of a cluster is isolated", "only drops in its slots stop", NOT_YET),
-    Row(24, "slots move under load", "TRYAGAIN, ASK and MOVED are repeated; totals as before", NOT_YET),
+    Row(22, "a primary is cut off from its replica", "with tier replica answers are unknown, never ok"),
+    Row(23, "one node of a cluster is isolated", "only drops in its slots stop"),
+    Row(24, "slots move under load", "TRYAGAIN, ASK and MOVED are repeated; totals as before"),
     Row(25, "SCRIPT FLUSH during a drop", "the next call loads the script; nobody sees an error"),
     Row(
         26,
