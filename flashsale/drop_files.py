@@ -26,6 +26,7 @@ NAME_LENGTH_MAX = 120
 DESCRIPTION_LENGTH_MAX = 2_000
 RATE_PER_MIN_MAX = 1_000_000
 CAPACITY_MAX = 1_000_000
+EXTENSION_MIN_MS, EXTENSION_MAX_MS = 10 * SECOND_MS, 60 * MINUTE_MS
 RESERVATION_TTL_MIN_MS, RESERVATION_TTL_MAX_MS = 10 * SECOND_MS, 60 * MINUTE_MS
 CLAIM_WINDOW_MIN_MS, CLAIM_WINDOW_MAX_MS = 5 * SECOND_MS, 10 * MINUTE_MS
 OPEN_FOR_MAX_MS = 7 * DAY_MS
@@ -43,7 +44,7 @@ LIMIT_PER_SHOPPER = 1
 
 DROP_KEYS = (
     "id", "name", "description", "currency", "joins_at", "opens_at", "closes_at", "rate_per_min", "capacity", "claim_window",
-    "reservation_ttl", "limit_per_shopper", "durability", "sku",
+    "reservation_ttl", "extension", "limit_per_shopper", "durability", "sku",
 )  # fmt: skip
 SKU_KEYS = ("id", "name", "allotment", "price_minor", "limit_per_shopper", "media")
 _MEANT = {
@@ -190,6 +191,7 @@ class _DropReader:
             reservation_ttl_ms=top.take(
                 "reservation_ttl", drop_values.duration(RESERVATION_TTL_MIN_MS, RESERVATION_TTL_MAX_MS, "5m"), RESERVATION_TTL_MS
             ),
+            extension_ms=top.take("extension", drop_values.duration(EXTENSION_MIN_MS, EXTENSION_MAX_MS, "5m"), 0),
             limit_per_shopper=limit,
             durability=top.take("durability", drop_values.durability, "disk"),
             description=top.take(

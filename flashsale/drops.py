@@ -62,8 +62,14 @@ class StockAdjustment:
 
 
 def encode_drop(drop: Drop) -> str:
-    """The definition as canonical JSON: the same drop always gives the same text."""
-    return msgspec.json.encode(drop, order="deterministic").decode()
+    """The definition as canonical JSON: the same drop always gives the same text.
+
+    What a drop does not use is left out where an earlier version did not know it, so that an older drop keeps its digest.
+    """
+    fields = msgspec.to_builtins(drop)
+    if not drop.extension_ms:
+        del fields["extension_ms"]
+    return msgspec.json.encode(fields, order="deterministic").decode()
 
 
 def decode_drop(text: str | bytes) -> Drop:

@@ -310,6 +310,8 @@ class Drop:
     limit_per_shopper: int
     """units of all SKUs together one shopper may hold and own"""
     durability: str = "disk"
+    extension_ms: int = 0
+    """how much longer a reservation may be made to last, once; 0 when it may not"""
     tenant: str = "default"
     description: str = ""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -27,6 +28,23 @@ SUBSCRIBE_AGAIN_S = 1.0
 PAGE_MAX = 100
 
 _announced = msgspec.msgpack.Decoder(list[tuple[str, str]]).decode
+
+
+class CancelReason(StrEnum):
+    """Why a paid order is taken back."""
+
+    REQUESTED = "requested"
+    """the shopper asked for it"""
+    DUPLICATE = "duplicate"
+    FRAUDULENT = "fraudulent"
+    UNAVAILABLE = "unavailable"
+    """what was sold cannot be delivered"""
+    OTHER = "other"
+
+
+def reason_words(by: str, reason: CancelReason) -> str:
+    """The reason as the order and its refund keep it: who, and why."""
+    return f"{by}:{reason}"
 
 
 @dataclass(frozen=True, slots=True)

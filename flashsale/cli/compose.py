@@ -32,6 +32,7 @@ from flashsale.payments.registry import Payments
 from flashsale.payments.standard import STANDARD_PROVIDER, StandardWebhooks, secret_of
 from flashsale.payments.stripe import STRIPE_PROVIDER, StripeWebhooks
 from flashsale.payments.test import TEST_PROVIDER
+from flashsale.refunds import Refunds
 from flashsale.reservations import Reservations
 from flashsale.resources import resource_dir
 from flashsale.scripts import Scripts, read_scripts
@@ -120,6 +121,7 @@ def _services(
         orders=orders,
         access=AccessKeys(database, clock),
         payments=_payments(settings, clock, keys),
+        refunds=Refunds(database),
         tokens=tokens,
         jwks=msgspec.json.encode(keys.jwks()),
         metrics=metrics,
@@ -132,10 +134,10 @@ def _payments(settings: Settings, clock: Clock, keys: SigningKeySet) -> Payments
     tolerance_ms = settings.payments.webhook_tolerance_ms
     if settings.payments.webhook_secret:
         providers[STANDARD_PROVIDER] = StandardWebhooks(settings.payments.webhook_secret, tolerance_ms=tolerance_ms, clock=clock)
-    if not settings.payments.test_provider:
-        return Payments(providers)
     if settings.payments.stripe_webhook_secret:
         providers[STRIPE_PROVIDER] = StripeWebhooks(settings.payments.stripe_webhook_secret, tolerance_ms=tolerance_ms, clock=clock)
+    if not settings.payments.test_provider:
+        return Payments(providers)
     # Any worker may get the webhook another one sent, so all make the same secret of what all have.
     secret = secret_of(keys.active("receipt").d.encode())
     test_provider = StandardWebhooks(secret, tolerance_ms=tolerance_ms, clock=clock)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
-from aiohttp import ClientSession, ClientTimeout, web
+from aiohttp import web
 from aiohttp.http import HttpVersion11
 
 from flashsale.web.clients import Clients
@@ -23,7 +23,8 @@ from flashsale.web.request_ids import RequestIds
 from flashsale.web.routing import Route, RouteTable
 from flashsale.web.services import Services
 from flashsale.web.shopper import Shopper
-from flashsale.web.storefront import TEST_PROVIDER_CLIENT, TEST_PROVIDER_PATH, WEBHOOK_TIMEOUT_S, Storefront
+from flashsale.web.storefront import Storefront
+from flashsale.web.test_provider import TEST_PROVIDER_PATH, TestProvider, courier
 
 SERVICES = web.AppKey("services", Services)
 
@@ -38,6 +39,7 @@ def routes_of(services: Services) -> list[Route]:
     directory = DropDirectory(services.inlet, services.drop_store, services.clock)
     shopper = Shopper(services, directory, clients)
     storefront = Storefront(services, directory, clients)
+    test_provider = TestProvider(services, directory, clients)
     operations = Operations(services)
     page = Page(services, directory)
     return [
@@ -49,11 +51,13 @@ def routes_of(services: Services) -> list[Route]:
         Route("GET", "/v1/tickets/{ticket_id}", shopper.ticket, "ticket", hot=True),
         Route("GET", "/v1/reservations/{id}", shopper.reservation, "reservation", hot=True),
         Route("DELETE", "/v1/reservations/{id}", shopper.release, "release"),
+        Route("POST", "/v1/reservations/{id}/extend", shopper.extend, "extend"),
         Route("POST", "/v1/reservations/{id}/confirm", storefront.confirm, "confirm"),
         Route("POST", "/v1/payments/webhook/{provider}", storefront.webhook, "webhook"),
         Route("GET", "/v1/orders", storefront.orders, "orders"),
         Route("GET", "/v1/orders/{id}", storefront.order, "order"),
-        Route("POST", TEST_PROVIDER_PATH, storefront.test_payment, "test_payment"),
+        Route("POST", "/v1/orders/{id}/refunds", storefront.refund, "refund"),
+        Route("POST", TEST_PROVIDER_PATH, test_provider.pay, "test_payment"),
         Route("GET", "/healthz", operations.alive, "healthz"),
         Route("GET", "/readyz", operations.ready, "readyz"),
         Route("GET", "/metrics", operations.metrics, "metrics"),
@@ -74,17 +78,8 @@ def create_app(services: Services, request_ids: RequestIds | None = None) -> web
     app = web.Application(client_max_size=settings.http.body_max_bytes)
     app[SERVICES] = services
     app.router.register_resource(RouteTable(routes_of(services), observer.around, elsewhere, _expect))
-    app.cleanup_ctx.append(_test_provider_client)
+    app.cleanup_ctx.append(partial(courier, signer=services.payments.test_provider))
     return app
-
-
-async def _test_provider_client(app: web.Application) -> AsyncIterator[None]:
-    if app[SERVICES].payments.test_provider is None:
-        yield
-        return
-    async with ClientSession(timeout=ClientTimeout(total=WEBHOOK_TIMEOUT_S)) as client:
-        app[TEST_PROVIDER_CLIENT] = client
-        yield
 
 
 async def _expect(request: web.Request) -> web.StreamResponse | None:

@@ -21,7 +21,16 @@ from flashsale.errors import (
     StoreUnavailable,
     StoreUnknown,
 )
-from flashsale.model import AdmitOutcome, ConfirmOutcome, JoinOutcome, Refused, ReleaseOutcome, ReserveOutcome
+from flashsale.model import (
+    AdmitOutcome,
+    ConfirmOutcome,
+    ExtendOutcome,
+    JoinOutcome,
+    Refused,
+    ReleaseOutcome,
+    ReservationState,
+    ReserveOutcome,
+)
 from flashsale.payments.provider import ProviderUnknown, WebhookRefused
 from flashsale.reservations import Settlement
 
@@ -52,6 +61,9 @@ class Code(StrEnum):
     LIMIT_REACHED = "limit_reached"
     NOT_YET = "not_yet"
     ALREADY_PAID = "already_paid"
+    NOT_PAID = "not_paid"
+    EXTENSION_NOT_ALLOWED = "extension_not_allowed"
+    ALREADY_EXTENDED = "already_extended"
     PAYMENT_CONFLICT = "payment_conflict"
     RESERVATION_EXPIRED = "reservation_expired"
     BODY_TOO_LARGE = "body_too_large"
@@ -106,6 +118,9 @@ _KINDS: Mapping[Code, _Kind] = {
     Code.LIMIT_REACHED: _Kind(409, "Limit reached", "This is more than one shopper may buy in this drop."),
     Code.NOT_YET: _Kind(409, "Not yet", "It is not this ticket's turn yet."),
     Code.ALREADY_PAID: _Kind(409, "Already paid", "The reservation is paid and cannot be given back here."),
+    Code.NOT_PAID: _Kind(409, "Not paid", "The order is not paid, so there is nothing to give back."),
+    Code.EXTENSION_NOT_ALLOWED: _Kind(409, "Extension not allowed", "Reservations of this drop cannot be extended."),
+    Code.ALREADY_EXTENDED: _Kind(409, "Already extended", "The reservation was extended before; that is possible once."),
     Code.PAYMENT_CONFLICT: _Kind(409, "Payment conflict", "The reservation was settled with another payment."),
     Code.RESERVATION_EXPIRED: _Kind(410, "Reservation expired", "The reservation has ended and its units are no longer held."),
     Code.BODY_TOO_LARGE: _Kind(413, "Body too large", "The request's body is larger than allowed."),
@@ -259,6 +274,25 @@ def of_release(settlement: Settlement) -> Problem | None:
         case ReleaseOutcome.NOT_FOUND:
             return problem(Code.RESERVATION_NOT_FOUND)
         case ReleaseOutcome.RECOVERING:
+            return problem(Code.RECOVERING)
+        case _:
+            assert_never(outcome)
+
+
+def of_extend(settlement: Settlement) -> Problem | None:
+    """The answer for an extension that gave no time, or None when it did."""
+    outcome = settlement.outcome
+    assert isinstance(outcome, ExtendOutcome)
+    match outcome:
+        case ExtendOutcome.EXTENDED | ExtendOutcome.REPLAYED:
+            return None
+        case ExtendOutcome.ALREADY_EXTENDED:
+            return problem(Code.ALREADY_EXTENDED)
+        case ExtendOutcome.ENDED:
+            return problem(Code.ALREADY_PAID if settlement.state is ReservationState.CONFIRMED else Code.RESERVATION_EXPIRED)
+        case ExtendOutcome.NOT_FOUND:
+            return problem(Code.RESERVATION_NOT_FOUND)
+        case ExtendOutcome.RECOVERING:
             return problem(Code.RECOVERING)
         case _:
             assert_never(outcome)

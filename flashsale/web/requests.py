@@ -19,6 +19,8 @@ from flashsale.model import (
     SKU_PATTERN,
     TICKET_ID_RE,
 )
+from flashsale.orders import CancelReason
+from flashsale.payments.test import Behaviour
 from flashsale.web.problems import Code, ProblemError, problem
 
 Body = TypeVar("Body")
@@ -75,10 +77,17 @@ class ConfirmBody(Struct, frozen=True, forbid_unknown_fields=True):
     amount_minor: Annotated[int, Meta(ge=0, le=AMOUNT_MINOR_MAX)]
 
 
+class RefundBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """POST refunds of an order."""
+
+    reason: CancelReason = CancelReason.REQUESTED
+
+
 class TestPaymentBody(Struct, frozen=True, forbid_unknown_fields=True):
     """POST test-provider payments."""
 
     reservation_id: Annotated[str, Meta(min_length=1, max_length=128)]
+    behaviour: Behaviour = Behaviour()
 
 
 async def read_body(request: web.Request, timeout_s: float) -> bytes:

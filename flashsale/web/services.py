@@ -14,6 +14,7 @@ from flashsale.drops import DropStore
 from flashsale.metrics import Metrics
 from flashsale.orders import Orders
 from flashsale.payments.registry import Payments
+from flashsale.refunds import Refunds
 from flashsale.reservations import Reservations
 from flashsale.settings import Settings
 from flashsale.web.serving import ServingDocuments
@@ -37,6 +38,7 @@ class Services:
     orders: Orders
     access: AccessKeys
     payments: Payments
+    refunds: Refunds
     tokens: TokenSigner
     jwks: bytes
     metrics: Metrics

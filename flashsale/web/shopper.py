@@ -17,7 +17,7 @@ from flashsale.web.answers import JsonAnswer
 from flashsale.web.clients import Clients
 from flashsale.web.directory import DropDirectory
 from flashsale.web.observer import REQUEST_ID
-from flashsale.web.problems import Code, Problem, ProblemError, of_refusal, of_release, problem
+from flashsale.web.problems import Code, Problem, ProblemError, of_extend, of_refusal, of_release, problem
 from flashsale.web.requests import (
     JoinBody,
     ReserveBody,
@@ -63,6 +63,7 @@ class DropView(Struct, frozen=True):
     rate_per_min: int
     claim_window_ms: int
     reservation_ttl_ms: int
+    extension_ms: int
     limit_per_shopper: int
     durability: str
     skus: list[SkuView]
@@ -269,16 +270,37 @@ class Shopper:
             return limited
         reservation_id = request.match_info["id"]
         found, drop = await self._look_up(reservation_id)
-        if "Authorization" in request.headers:
-            permission = self._tokens.read(bearer(request))
-            if permission is None or permission[1] != found.ticket_id:
-                return problem(Code.TOKEN_INVALID)
+        self._check_shopper(request, found)
         settlement = await self._reservations.release(reservation_id, request[REQUEST_ID], "shopper")
         refusal = of_release(settlement)
         if refusal is not None:
             return refusal
         assert settlement.state is not None
         return self._shown(replace(found, state=settlement.state), drop)
+
+    async def extend(self, request: web.Request) -> web.StreamResponse:
+        """POST /v1/reservations/{id}/extend: more time, once, where the drop allows it."""
+        if limited := self._limited(request):
+            return limited
+        key = idempotency_key(request)
+        reservation_id = request.match_info["id"]
+        found, drop = await self._look_up(reservation_id)
+        self._check_shopper(request, found)
+        if not drop.extension_ms:
+            return problem(Code.EXTENSION_NOT_ALLOWED)
+        settlement = await self._reservations.extend(reservation_id, drop.extension_ms, key, request[REQUEST_ID])
+        refusal = of_extend(settlement)
+        if refusal is not None:
+            return refusal
+        assert settlement.state is not None
+        return self._shown(replace(found, state=settlement.state, expires_at_ms=settlement.expires_at_ms), drop)
+
+    def _check_shopper(self, request: web.Request, reservation: Reservation) -> None:
+        """The id cannot be guessed and is permission enough; a token, when sent, must be of the same shopper. Raises ProblemError."""
+        if "Authorization" in request.headers:
+            permission = self._tokens.read(bearer(request))
+            if permission is None or permission[1] != reservation.ticket_id:
+                raise ProblemError(problem(Code.TOKEN_INVALID))
 
     def _limited(self, request: web.Request) -> Problem | None:
         wait_s = self._clients.take(request)
@@ -328,6 +350,7 @@ def _drop_view(live: LiveDrop) -> DropView:
         rate_per_min=snapshot.rate_per_min,
         claim_window_ms=drop.claim_window_ms,
         reservation_ttl_ms=drop.reservation_ttl_ms,
+        extension_ms=drop.extension_ms,
         limit_per_shopper=drop.limit_per_shopper,
         durability=drop.durability,
         skus=[

@@ -2,39 +2,34 @@
 
 from __future__ import annotations
 
-import secrets
-
 import msgspec
-from aiohttp import ClientError, ClientSession, web
+from aiohttp import web
 from msgspec import Struct
 
 from admission.inlet import LiveDrop
 from flashsale.access import Principal, Scope
 from flashsale.errors import BadInput, DatabaseUnavailable
-from flashsale.model import OrderState, ReservationState, digest
-from flashsale.orders import PAGE_MAX, Order
-from flashsale.payments.provider import PaymentEvent
-from flashsale.payments.standard import payment_event
-from flashsale.payments.test import TEST_PROVIDER
+from flashsale.model import ConfirmOutcome, OrderState, ReservationState
+from flashsale.orders import PAGE_MAX, Order, reason_words
+from flashsale.payments.provider import Ignored, PaymentEvent, RefundEvent
+from flashsale.refunds import HoldReason
 from flashsale.reservations import Settlement
 from flashsale.web.answers import PERSONAL
 from flashsale.web.clients import Clients
 from flashsale.web.directory import DropDirectory
 from flashsale.web.observer import REQUEST_ID
 from flashsale.web.problems import Code, ProblemError, of_confirm, problem
-from flashsale.web.requests import ConfirmBody, TestPaymentBody, bearer, idempotency_key, read_body, read_json
+from flashsale.web.requests import ConfirmBody, RefundBody, bearer, idempotency_key, read_body, read_json
 from flashsale.web.services import Services
 from flashsale.web.shopper import ItemView
 
 RETRY_AFTER_S = 1
 PAGE_DEFAULT = 50
-TEST_PROVIDER_PATH = "/v1/test-provider/payments"
-WEBHOOK_TIMEOUT_S = 5.0
-
-TEST_PROVIDER_CLIENT = web.AppKey("test_provider_client", ClientSession)
+STOREFRONT = "storefront"
+SURPLUS, HELD = "surplus", "held"
 
 _confirm_body = msgspec.json.Decoder(ConfirmBody)
-_test_payment_body = msgspec.json.Decoder(TestPaymentBody)
+_refund_body = msgspec.json.Decoder(RefundBody)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -79,15 +74,7 @@ class WebhookView(Struct, frozen=True):
 
     reservation_id: str
     state: str
-
-
-class TestPaymentView(Struct, frozen=True):
-    """What the test provider did."""
-
-    payment_reference: str
-    amount_minor: int
-    webhook_status: int
-    """the service's answer to the provider's webhook; 0 when it could not be reached"""
+    """of the reservation; or `surplus`, when the payment pays for nothing and goes back, or `held`, when a person decides"""
 
 
 class Storefront:
@@ -125,26 +112,57 @@ class Storefront:
         return _recording(settlement.reservation_id, live, settlement.state)
 
     async def webhook(self, request: web.Request) -> web.Response:
-        """POST /v1/payments/webhook/{provider}: a provider tells of a payment; taken as soon as the store has it."""
-        provider = self._services.payments.provider(request.match_info["provider"])
+        """POST /v1/payments/webhook/{provider}: a provider tells of money; taken as soon as it cannot be lost any more."""
+        name = request.match_info["provider"]
+        provider = self._services.payments.provider(name)
         body = await read_body(request, self._body_timeout_s)
         try:
-            payment = provider.verify_webhook({name.lower(): value for name, value in request.headers.items()}, body)
+            event = provider.verify_webhook({name.lower(): value for name, value in request.headers.items()}, body)
         except Exception:
             self._charge(request)
             raise
-        if not isinstance(payment, PaymentEvent):
-            return web.Response(status=204)
-        await self._directory.of_reservation(payment.reservation_id)
+        match event:
+            case PaymentEvent():
+                return await self._paid(request, name, event)
+            case RefundEvent():
+                await self._services.refunds.hear(event)
+            case Ignored():
+                pass
+        return web.Response(status=204)
+
+    async def _paid(self, request: web.Request, provider: str, payment: PaymentEvent) -> web.Response:
+        live = await self._find_drop(payment.reservation_id)
+        if live is None:
+            return await self._unmatched(provider, payment)
+        if payment.currency not in {"", live.definition.currency}:
+            await self._services.refunds.hold(provider, payment, HoldReason.CURRENCY_MISMATCH)
+            return _taken(payment, HELD)
         settlement = await self._services.reservations.confirm(
             payment.reservation_id, payment.payment_reference, payment.amount_minor, request[REQUEST_ID]
         )
+        if settlement.outcome is ConfirmOutcome.NOT_FOUND:
+            return await self._unmatched(provider, payment)
+        if settlement.outcome in {ConfirmOutcome.PAYMENT_CONFLICT, ConfirmOutcome.AMOUNT_MISMATCH}:
+            return _taken(payment, SURPLUS)
         refusal = of_confirm(settlement)
-        if refusal is not None and settlement.state is not ReservationState.REFUND_DUE:
+        if refusal is not None and settlement.outcome is not ConfirmOutcome.REFUND_DUE:
             return refusal
         assert settlement.state is not None
         # Money that must go back is recorded too: the provider has done its part and must not send the event again.
-        return web.Response(body=_encode(WebhookView(payment.reservation_id, settlement.state.name.lower())), headers=PERSONAL)
+        return _taken(payment, settlement.state.name.lower())
+
+    async def _find_drop(self, reservation_id: str) -> LiveDrop | None:
+        try:
+            return await self._directory.of_reservation(reservation_id)
+        except ProblemError as error:
+            if error.problem.code is Code.RESERVATION_NOT_FOUND:
+                return None
+            raise
+
+    async def _unmatched(self, provider: str, payment: PaymentEvent) -> web.Response:
+        """Kept for a person, and refused: sent again later, it may match, for instance once the drop has been recovered."""
+        await self._services.refunds.hold(provider, payment, HoldReason.UNMATCHED)
+        return problem(Code.RESERVATION_NOT_FOUND)
 
     async def orders(self, request: web.Request) -> web.Response:
         """GET /v1/orders?drop=…&after=…&limit=…: a drop's orders, page by page."""
@@ -171,41 +189,26 @@ class Storefront:
             return problem(Code.ORDER_NOT_FOUND)
         return _recording(order_id, live, found.state)
 
-    async def test_payment(self, request: web.Request) -> web.Response:
-        """POST /v1/test-provider/payments: plays a payment provider that pays at once. Only where it is switched on."""
-        signer = self._services.payments.test_provider
-        if signer is None:
-            return problem(Code.NOT_FOUND)
-        self._charge(request)
-        body = await read_json(request, _test_payment_body, self._body_timeout_s)
-        live = await self._directory.of_reservation(body.reservation_id)
-        inspection = await self._services.drop_store.inspect(live.definition.drop_id, reservations=(body.reservation_id,))
+    async def refund(self, request: web.Request) -> web.Response:
+        """POST /v1/orders/{id}/refunds: takes a paid order back; its units are on sale again and its money goes back."""
+        principal = await self._authorize(request)
+        order_id = request.match_info["id"]
+        live = await self._directory.of_reservation(order_id, Code.ORDER_NOT_FOUND)
+        _must_own(principal, live, Code.ORDER_NOT_FOUND)
+        idempotency_key(request)
+        body = await read_json(request, _refund_body, self._body_timeout_s)
+        inspection = await self._services.drop_store.inspect(live.definition.drop_id, reservations=(order_id,))
         found = inspection.reservations[0]
         if found is None:
-            return problem(Code.RESERVATION_NOT_FOUND)
-        # One payment a reservation, as a real provider's payment intent: paying again after a lost answer is harmless.
-        reference = f"test-{digest('test-payment', body.reservation_id)}"
-        event = payment_event(body.reservation_id, reference, found.amount_minor)
-        event_id, timestamp_s = f"evt_{secrets.token_urlsafe(12)}", self._services.clock.now_ms() // 1000
-        headers = {
-            "Content-Type": "application/json",
-            "webhook-id": event_id,
-            "webhook-timestamp": str(timestamp_s),
-            "webhook-signature": signer.sign(event_id, timestamp_s, event),
-        }
-        status = await self._send(request, event, headers)
-        return web.Response(body=_encode(TestPaymentView(reference, found.amount_minor, status)), status=201, headers=PERSONAL)
-
-    async def _send(self, request: web.Request, event: bytes, headers: dict[str, str]) -> int:
-        """Delivers the event as a provider would, over HTTP, to the address the caller reached us at."""
-        assert request.transport is not None
-        host, port = request.transport.get_extra_info("sockname")[:2]
-        url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1/payments/webhook/{TEST_PROVIDER}"
-        try:
-            async with request.app[TEST_PROVIDER_CLIENT].post(url, data=event, headers=headers) as answer:
-                return answer.status
-        except (ClientError, TimeoutError):
-            return 0
+            return problem(Code.ORDER_NOT_FOUND)
+        if found.state not in _PAID_ONCE:
+            return problem(Code.NOT_PAID)
+        reason = reason_words(STOREFRONT, body.reason)
+        settlement = await self._services.reservations.release(order_id, request[REQUEST_ID], reason, paid_too=True)
+        order = await self._recorded(order_id)
+        if order is not None and order.state in {OrderState.REFUND_DUE, OrderState.REFUNDED}:
+            return web.Response(body=_encode(_order_view(order)), headers=PERSONAL)
+        return _recording(order_id, live, settlement.state)
 
     async def _recorded(self, order_id: str) -> Order | None:
         """The order, or None while it is not in Postgres as far as can be told."""
@@ -228,6 +231,13 @@ class Storefront:
         wait_s = self._clients.take(request)
         if wait_s:
             raise ProblemError(problem(Code.RATE_LIMITED, retry_after_s=wait_s))
+
+
+_PAID_ONCE = frozenset({ReservationState.CONFIRMED, ReservationState.REFUND_DUE, ReservationState.CANCELLED})
+
+
+def _taken(payment: PaymentEvent, state: str) -> web.Response:
+    return web.Response(body=_encode(WebhookView(payment.reservation_id, state)), headers=PERSONAL)
 
 
 def _must_own(principal: Principal, live: LiveDrop, missing: Code) -> None:

@@ -289,10 +289,10 @@ async def test_confirmations(service: Service, store: Redis, database: Database)
         for change in ({"payment_reference": "pay-2"}, {"amount_minor": 12_001}):
             answer = await confirm(service, reservation_id, {**good, **change}, idempotency_key="k-1")
             assert (answer.status, answer.code) == (422, "idempotency_key_reused")
-        answer = await confirm(service, reservation_id, {**good, "payment_reference": "pay-2"})
-        assert (answer.status, answer.code) == (409, "payment_conflict")
         answer = await service.request("DELETE", f"/v1/reservations/{reservation_id}")
         assert (answer.status, answer.code) == (409, "already_paid")
+    answer = await confirm(service, reservation_id, {**good, "payment_reference": "pay-2"})
+    assert (answer.status, answer.code) == (409, "payment_conflict")
 
 
 async def test_a_payment_after_the_end_is_due_back_when_the_unit_is_gone(service: Service) -> None:
@@ -333,8 +333,6 @@ async def test_webhooks(service: Service, store: Redis) -> None:
         assert (await webhook(service, {"type": "payment.failed", "data": {}})).status == 204
         assert (await webhook(service, b"{")).code == "bad_request"
         assert (await webhook(service, {"type": "payment.succeeded", "data": {}})).code == "bad_request"
-        wrong = {**event, "data": {**data, "amount_minor": 1}}
-        assert (await webhook(service, wrong)).code == "amount_mismatch"
         unknown = {**event, "data": {**data, "reservation_id": f"{buyer.drop_id}.r{'A' * 22}"}}
         assert (await webhook(service, unknown)).code == "reservation_not_found"
     for _ in range(2):

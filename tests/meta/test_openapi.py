@@ -12,8 +12,9 @@ import pytest
 import yaml
 
 from flashsale.clock import SystemClock
+from flashsale.payments.test import Behaviour
 from flashsale.settings import load_settings
-from flashsale.web import problems, requests, shopper, storefront
+from flashsale.web import problems, requests, shopper, storefront, test_provider
 from flashsale.web.app import routes_of
 from flashsale.web.problems import Code
 
@@ -101,12 +102,14 @@ def test_examples_of_problems_are_what_is_answered(description: dict[str, Any]) 
         ("Orders", storefront.OrdersView),
         ("Recording", storefront.RecordingView),
         ("WebhookTaken", storefront.WebhookView),
-        ("TestPaymentSent", storefront.TestPaymentView),
+        ("TestPaymentSent", test_provider.TestPaymentView),
         ("Join", requests.JoinBody),
         ("Reserve", requests.ReserveBody),
         ("Confirm", requests.ConfirmBody),
         ("Item", requests.Item),
         ("TestPayment", requests.TestPaymentBody),
+        ("TestBehaviour", Behaviour),
+        ("Refund", requests.RefundBody),
     ],
 )
 def test_members_of_bodies_are_those_described(description: dict[str, Any], schema: str, view: Any) -> None:

@@ -102,6 +102,11 @@ def test_durations(written: str, ttl_ms: int) -> None:
     assert parse(f'reservation_ttl = "{written}"\n{GOOD}').reservation_ttl_ms == ttl_ms
 
 
+def test_reservations_are_extended_only_where_the_file_says_so() -> None:
+    assert parse(GOOD).extension_ms == 0
+    assert parse(f'extension = "2m"\n{GOOD}').extension_ms == 120_000
+
+
 @pytest.mark.parametrize(
     ("right", "wrong", "line", "key"),
     [
@@ -129,6 +134,8 @@ def test_durations(written: str, ttl_ms: int) -> None:
         ("limit_per_shopper = 2", 'claim_window = "1s"', 5, "claim_window"),
         ("limit_per_shopper = 2", 'reservation_ttl = "9s"', 5, "reservation_ttl"),
         ("limit_per_shopper = 2", 'reservation_ttl = "61m"', 5, "reservation_ttl"),
+        ("limit_per_shopper = 2", 'extension = "9s"', 5, "extension"),
+        ("limit_per_shopper = 2", "extension = 60", 5, "extension"),
         ("limit_per_shopper = 2", 'reservation_ttl = "5 minutes"', 5, "reservation_ttl"),
         ("limit_per_shopper = 2", "durability = 1", 5, "durability"),
         ("limit_per_shopper = 2", 'durability = "none"', 5, "durability"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -93,6 +94,12 @@ def test_a_definition_is_one_text() -> None:
     assert decode_drop(text) == decode_drop(text.encode()) == DROP
     assert encode_drop(decode_drop(text)) == text
     assert len(digest_of(text)) == 64
+
+
+def test_a_drop_without_extensions_has_the_digest_it_had_before_there_were_any() -> None:
+    assert "extension_ms" not in encode_drop(DROP)
+    longer = replace(DROP, extension_ms=60_000)
+    assert decode_drop(encode_drop(longer)) == longer
 
 
 def test_price_of_items() -> None:
