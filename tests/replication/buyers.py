@@ -122,12 +122,15 @@ class Buyers:
         assert settled.outcome in {ConfirmOutcome.CONFIRMED, ConfirmOutcome.REPLAYED}, settled
 
     async def _insist(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+        deadline_s = asyncio.get_running_loop().time() + PATIENCE_S
         while True:
             try:
                 return await ask()
             except (StoreUnavailable, StoreUnknown, Recovering, Busy) as error:
                 self.troubles[error.code] += 1
                 self._trouble.set()
+                if asyncio.get_running_loop().time() > deadline_s:
+                    raise
                 await asyncio.sleep(_REPEAT_S)
 
     async def troubled(self, code: str, times: int) -> None:
@@ -141,21 +144,22 @@ class Buyers:
         """Everybody joins the line, is served and gets a token; whoever has that already, again."""
         secrets = [f"secret-{number}" for number in range(len(self.tickets))]
         pairs = [(ticket_id, secret_hash_of(secret)) for ticket_id, secret in zip(self.tickets, secrets, strict=True)]
-        await self.parts.scripts.call("join", self.drop_id, msgpack.packb(pairs))
+        await self._insist(lambda: self.parts.scripts.call("join", self.drop_id, msgpack.packb(pairs)))
         # A very fast inlet: everybody is served at once.
         await self.parts.store.hset(drop_keys(self.drop_id).drop, "serving_number", _EVERYBODY)
-        await self.parts.scripts.call("admit", self.drop_id, msgpack.packb([(*pair, TOKEN_ID) for pair in pairs]))
+        tokens = [(*pair, TOKEN_ID) for pair in pairs]
+        await self._insist(lambda: self.parts.scripts.call("admit", self.drop_id, msgpack.packb(tokens)))
 
     async def stock(self) -> SkuStock:
         """Where the units are; they have to add up."""
-        stock = (await self.parts.drops.inspect(self.drop_id)).skus[SKU]
+        stock = (await self._insist(lambda: self.parts.drops.inspect(self.drop_id))).skus[SKU]
         assert stock.allotment == stock.available + stock.reserved + stock.sold
         return stock
 
     async def lost(self) -> list[str]:
         """Ids of acknowledged reservations that the store does not know."""
         ids = tuple(self.reservations)
-        found = (await self.parts.drops.inspect(self.drop_id, reservations=ids)).reservations
+        found = (await self._insist(lambda: self.parts.drops.inspect(self.drop_id, reservations=ids))).reservations
         return [reservation_id for reservation_id, record in zip(ids, found, strict=True) if record is None]
 
 
