@@ -56,6 +56,23 @@ async def test_row_17_failover_to_a_replica_that_is_up_to_date(row: RowRecord, f
         row.saw(f"The crowd was asked {sum(played.seen.retry_later.values())} times to try again: {dict(played.seen.retry_later)}.")
 
 
+async def test_row_17_failover_at_any_moment_with_tier_replica(row: RowRecord, folder: Path, database_url: str) -> None:
+    """The tier needs a replica, so the sale stands still until the old primary has come back as one."""
+    async with SentinelStores(folder / "s") as stores, running_service(folder, stores.url, database_url) as service:
+        drop = await service.create("row-17-replica", scenario(row), durability=Durability.REPLICA)
+
+        async def fail_over() -> None:
+            await service.selling(drop)
+            await stores.primary.kill()
+            await stores.next_primary()
+            await stores.primary.start()
+
+        played = await service.play(drop, scenario(row), fail_over)
+        played.require_nothing_lost(UNITS)
+        assert played.rest_s <= REST_S
+        row.saw(f"Killed in the middle: nothing acknowledged was lost; asked to try again: {dict(played.seen.retry_later)}.")
+
+
 @asynccontextmanager
 async def behind_a_relay(folder: Path) -> AsyncIterator[tuple[SentinelStores, Proxy]]:
     """A primary and its replica, and the wire between them."""
