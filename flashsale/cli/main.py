@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from flashsale import __version__
-from flashsale.cli import audit, doctor, drop, drop_stock, key, migrate, reconcile, repair, serve, signing_key, up, watch
+from flashsale.cli import audit, doctor, drop, drop_stock, key, migrate, order, reconcile, refunds, repair, serve, signing_key, up, watch
 from flashsale.cli.commands import CONTEXT_SETTINGS, command, help_of
 from flashsale.cli.exits import Exit, exit_code_of
 from flashsale.cli.output import message_console, print_error, say
@@ -72,6 +72,8 @@ drop.register(app)
 watch.register(drop.drops)
 drop_stock.register(drop.drops)
 key.register(app)
+order.register(app)
+refunds.register(app)
 signing_key.register(app)
 audit.register(app)
 repair.register(app)

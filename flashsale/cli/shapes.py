@@ -11,7 +11,9 @@ from typing import Literal
 from msgspec import Struct
 
 from flashsale.audits import DriftFound, LastAudit
-from flashsale.model import Drop, Inspection, SkuStock
+from flashsale.model import Drop, Inspection, Reservation, SkuStock
+from flashsale.orders import Order
+from flashsale.refunds import Refund
 from flashsale.stock import StockChange
 
 
@@ -217,4 +219,73 @@ def picture_of(inspection: Inspection, oldest_unfinished_ms: int | None, orders:
         journal_oldest_unfinished_ms=oldest_unfinished_ms,
         orders=orders,
         audit=audit,
+    )
+
+
+class OrderShown(Struct, frozen=True):
+    """`order show --json`."""
+
+    order_id: str
+    drop_id: str
+    state: str | None
+    """of the order in Postgres; null while it is not recorded, or Postgres does not answer"""
+    reservation_state: str | None
+    """in the store; null when it does not know it, or does not answer"""
+    items: list[tuple[str, int]]
+    """(SKU, quantity)"""
+    amount_minor: int
+    currency: str
+    payment_reference: str | None
+    reason: str | None
+    reserved_at_ms: int
+    expires_at_ms: int
+    paid_at_ms: int | None
+    refunds: list[Refund]
+
+
+class OrderCancelled(Struct, frozen=True):
+    """`order cancel --json`."""
+
+    order_id: str
+    outcome: str
+    """released, cancelled, replayed or expired"""
+    state: str
+    """of the reservation afterwards"""
+
+
+def order_shown(order: Order | None, held: tuple[Reservation, Drop] | None, refunds: list[Refund]) -> OrderShown:
+    """What both stores know of one order; at least one of them knows it."""
+    reservation_state = None if held is None else held[0].state.name.lower()
+    if order is not None:
+        return OrderShown(
+            order_id=order.order_id,
+            drop_id=order.drop_id,
+            state=order.state,
+            reservation_state=reservation_state,
+            items=list(order.items),
+            amount_minor=order.amount_minor,
+            currency=order.currency,
+            payment_reference=order.payment_reference,
+            reason=order.reason or None,
+            reserved_at_ms=order.reserved_at_ms,
+            expires_at_ms=order.expires_at_ms,
+            paid_at_ms=order.paid_at_ms,
+            refunds=refunds,
+        )
+    assert held is not None
+    reservation, drop = held
+    return OrderShown(
+        order_id=reservation.reservation_id,
+        drop_id=drop.drop_id,
+        state=None,
+        reservation_state=reservation_state,
+        items=list(reservation.items),
+        amount_minor=reservation.amount_minor,
+        currency=drop.currency,
+        payment_reference=reservation.payment_reference or None,
+        reason=None,
+        reserved_at_ms=reservation.reserved_at_ms,
+        expires_at_ms=reservation.expires_at_ms,
+        paid_at_ms=None,
+        refunds=refunds,
     )

@@ -1,0 +1,128 @@
+"""`flashsale order` and `flashsale refunds` against running stores."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from flashsale.cli.environment import environment_of
+from flashsale.connections.database import Database
+from flashsale.refunds import RefundProgress, Refunds
+from flashsale.settings import Settings
+from reconciler.orders import Batch, OrderRecorder
+from tests.integration import reconciler_stage as stage
+from tests.integration.command_line import flashsale
+from tests.integration.http_client import Buyer, Service, in_own_task, make_drop, reconciling, with_signing_keys
+from tests.integration.test_refunds import driver
+
+NOBODY = f"sneaker-x.r{'A' * 22}"
+
+
+@pytest.fixture(autouse=True)
+def _environment(settings: Settings, store: Redis, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands find these stores by their environment, and nothing else."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in environment_of(settings).items():
+        monkeypatch.setenv(name, value)
+    for name in ("NO_COLOR", "FLASHSALE_DEBUG"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture
+async def service(settings: Settings, store: Redis, database: Database, tmp_path: Path) -> AsyncIterator[Service]:
+    async with in_own_task(with_signing_keys(settings, tmp_path), database) as running:
+        yield running
+
+
+async def reserved(service: Service) -> str:
+    drop = await service.open_drop(make_drop())
+    buyer = Buyer(service, drop.drop_id)
+    await buyer.enter()
+    return str((await buyer.reserve()).json["reservation_id"])
+
+
+async def paid(service: Service, settings: Settings, database: Database, tmp_path: Path) -> str:
+    """An order that is in Postgres."""
+    order_id = await reserved(service)
+    body = {"payment_reference": "pay-1", "amount_minor": 12_000}
+    async with reconciling(settings, database, service.services):
+        assert (await service.as_storefront(f"/v1/reservations/{order_id}/confirm", body)).status in {200, 202}
+        while await service.services.orders.wait_recorded(order_id, 10_000) is None:
+            pass
+    return order_id
+
+
+async def test_an_order_is_shown_and_taken_back(service: Service, settings: Settings, database: Database, tmp_path: Path) -> None:
+    order_id = await paid(service, settings, database, tmp_path)
+    shown = (await flashsale("order", "show", order_id, "--json")).json
+    assert (shown["state"], shown["reservation_state"], shown["items"], shown["refunds"]) == ("paid", "confirmed", [["black-42", 1]], [])
+    text = await flashsale("order", "show", order_id)
+    assert "120.00 EUR" in text.out
+    assert "pay-1" in text.out
+
+    cancelled = await flashsale("order", "cancel", order_id, "--reason", "unavailable", "--json")
+    assert cancelled.json == {"order_id": order_id, "outcome": "cancelled", "state": "cancelled"}
+    again = await flashsale("order", "cancel", order_id)
+    assert (again.code, again.out) == (0, "")
+    assert "due for refund" in again.err
+    async with reconciling(settings, database, service.services):
+        while not (refunds := await Refunds(database).unfinished()):
+            pass
+    shown = (await flashsale("order", "show", order_id, "--json")).json
+    assert (shown["state"], shown["reason"], shown["reservation_state"]) == ("refund_due", "merchant:unavailable", "cancelled")
+    assert shown["refunds"][0]["refund_id"] == refunds[0].refund_id
+    assert refunds[0].refund_id in (await flashsale("order", "show", order_id)).out
+    stock = (await service.services.drop_store.inspect("sneaker-x")).skus["black-42"]
+    assert (stock.available, stock.sold) == (100, 0)
+
+
+async def test_an_unpaid_reservation_is_ended(service: Service) -> None:
+    order_id = await reserved(service)
+    shown = (await flashsale("order", "show", order_id, "--json")).json
+    assert (shown["state"], shown["reservation_state"], shown["amount_minor"]) == (None, "reserved", 12_000)
+    ended = await flashsale("order", "cancel", order_id)
+    assert (ended.code, "not paid" in ended.err) == (0, True)
+    assert "released" in (await flashsale("order", "show", order_id)).out
+
+
+@pytest.mark.parametrize("words", [("show",), ("cancel",)])
+async def test_orders_there_are_none_of(service: Service, words: tuple[str, ...]) -> None:
+    await service.open_drop(make_drop())
+    for order_id in (NOBODY, f"another.r{'A' * 22}"):
+        refused = await flashsale("order", *words, order_id)
+        assert (refused.code, refused.out) == (4, "")
+        assert order_id in refused.err
+    assert (await flashsale("order", *words, "order-7")).code == 2
+
+
+async def test_a_reason_is_one_of_a_few(service: Service) -> None:
+    assert (await flashsale("order", "cancel", NOBODY, "--reason", "because")).code == 2
+
+
+async def test_refunds_are_listed_settled_and_sent(database: Database) -> None:
+    assert (await flashsale("refunds", "list")).err.strip() == "No payment waits to go back."
+    await stage.make_drop(database)
+    told = stage.typed(*(stage.transition("refund_due", number) for number in (1, 2)))
+    await OrderRecorder(database).record(Batch(stage.DROP, told))
+    listed = (await flashsale("refunds", "list", "--json")).json
+    assert {one["payment_reference"] for one in listed} == {"pay-1", "pay-2"}
+    assert (await flashsale("refunds", "list", "autumn", "--json")).json == []
+    first, second = (one["refund_id"] for one in listed)
+    text = (await flashsale("refunds", "list", stage.DROP)).out
+    assert first in text
+    assert "15.00 EUR" in text
+
+    assert (await flashsale("refunds", "done", first)).code == 0
+    assert (await flashsale("refunds", "send", second)).code == 0
+    await driver(database).drive()
+    assert [one["refund_id"] for one in (await flashsale("refunds", "list", "--json")).json] == [second]
+    assert await stage.states(database) == {"refunded": 1, "refund_due": 1}
+    settled = await Refunds(database).get(first)
+    assert settled is not None
+    assert settled.state is RefundProgress.DONE
+    for words in (("done", first), ("send", first), ("done", "rf_unknown")):
+        assert (await flashsale("refunds", *words)).code == 4
