@@ -19,6 +19,7 @@ from admission.receipts import ReceiptSigner
 from admission.tokens import SigningKeySet, TokenSigner
 from admission.waiting_room import WaitingRoom
 from flashsale.access import AccessKeys
+from flashsale.audits import Audits
 from flashsale.clock import Clock, SystemClock
 from flashsale.connections.database import Database, open_database
 from flashsale.connections.store import open_store
@@ -37,6 +38,7 @@ from flashsale.reservations import Reservations
 from flashsale.resources import resource_dir
 from flashsale.scripts import Scripts, read_scripts
 from flashsale.settings import Settings
+from flashsale.stock import StockLedger
 from flashsale.web.app import listen, serving
 from flashsale.web.cors import CrossOrigin
 from flashsale.web.request_ids import RequestIds
@@ -118,6 +120,8 @@ def _services(
         waiting_room=WaitingRoom(scripts, tokens, ReceiptSigner(keys)),
         reservations=reservations,
         drop_store=drop_store,
+        stock=StockLedger(database, drop_store),
+        audits=Audits(database),
         orders=orders,
         access=AccessKeys(database, clock),
         payments=_payments(settings, clock, keys),

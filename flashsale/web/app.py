@@ -15,6 +15,7 @@ from flashsale.web.clients import Clients
 from flashsale.web.connection import Connection, Connections
 from flashsale.web.cors import CrossOrigin
 from flashsale.web.directory import DropDirectory
+from flashsale.web.merchant import Merchant
 from flashsale.web.observer import Elsewhere, Observer
 from flashsale.web.operations import Operations
 from flashsale.web.page import Page
@@ -40,6 +41,7 @@ def routes_of(services: Services) -> list[Route]:
     shopper = Shopper(services, directory, clients)
     storefront = Storefront(services, directory, clients)
     test_provider = TestProvider(services, directory, clients)
+    merchant = Merchant(services, directory, clients)
     operations = Operations(services)
     page = Page(services, directory)
     return [
@@ -58,6 +60,8 @@ def routes_of(services: Services) -> list[Route]:
         Route("GET", "/v1/orders/{id}", storefront.order, "order"),
         Route("POST", "/v1/orders/{id}/refunds", storefront.refund, "refund"),
         Route("POST", TEST_PROVIDER_PATH, test_provider.pay, "test_payment"),
+        Route("POST", "/v1/merchant/drops/{drop}/stock", merchant.stock, "stock"),
+        Route("GET", "/v1/merchant/drops/{drop}/audit", merchant.audit, "audit"),
         Route("GET", "/healthz", operations.alive, "healthz"),
         Route("GET", "/readyz", operations.ready, "readyz"),
         Route("GET", "/metrics", operations.metrics, "metrics"),

@@ -52,6 +52,7 @@ class Code(StrEnum):
     TICKET_NOT_FOUND = "ticket_not_found"
     RESERVATION_NOT_FOUND = "reservation_not_found"
     ORDER_NOT_FOUND = "order_not_found"
+    SKU_NOT_FOUND = "sku_not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     BODY_TIMEOUT = "body_timeout"
     NOT_OPEN = "not_open"
@@ -65,6 +66,8 @@ class Code(StrEnum):
     EXTENSION_NOT_ALLOWED = "extension_not_allowed"
     ALREADY_EXTENDED = "already_extended"
     PAYMENT_CONFLICT = "payment_conflict"
+    TOO_FEW_UNITS = "too_few_units"
+    TOO_MANY_UNITS = "too_many_units"
     RESERVATION_EXPIRED = "reservation_expired"
     BODY_TOO_LARGE = "body_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
@@ -109,6 +112,7 @@ _KINDS: Mapping[Code, _Kind] = {
     Code.TICKET_NOT_FOUND: _Kind(404, "Ticket not found", "There is no such ticket."),
     Code.RESERVATION_NOT_FOUND: _Kind(404, "Reservation not found", "There is no such reservation."),
     Code.ORDER_NOT_FOUND: _Kind(404, "Order not found", "There is no such order."),
+    Code.SKU_NOT_FOUND: _Kind(404, "SKU not found", "The drop has no such SKU."),
     Code.METHOD_NOT_ALLOWED: _Kind(405, "Method not allowed", "This address does not answer that method."),
     Code.BODY_TIMEOUT: _Kind(408, "Body too slow", "The request's body did not arrive in time."),
     Code.NOT_OPEN: _Kind(409, "Not open", "The drop is not open yet."),
@@ -122,6 +126,8 @@ _KINDS: Mapping[Code, _Kind] = {
     Code.EXTENSION_NOT_ALLOWED: _Kind(409, "Extension not allowed", "Reservations of this drop cannot be extended."),
     Code.ALREADY_EXTENDED: _Kind(409, "Already extended", "The reservation was extended before; that is possible once."),
     Code.PAYMENT_CONFLICT: _Kind(409, "Payment conflict", "The reservation was settled with another payment."),
+    Code.TOO_FEW_UNITS: _Kind(409, "Too few units", "So many cannot be withdrawn. What is sold stays sold; what is reserved can drain."),
+    Code.TOO_MANY_UNITS: _Kind(409, "Too many units", "The SKU would have too many units, or the drop has had too many changes."),
     Code.RESERVATION_EXPIRED: _Kind(410, "Reservation expired", "The reservation has ended and its units are no longer held."),
     Code.BODY_TOO_LARGE: _Kind(413, "Body too large", "The request's body is larger than allowed."),
     Code.UNSUPPORTED_MEDIA_TYPE: _Kind(415, "Unsupported media type", "Send the body as application/json."),

@@ -9,6 +9,7 @@ from admission.inlet import Inlet
 from admission.tokens import TokenSigner
 from admission.waiting_room import WaitingRoom
 from flashsale.access import AccessKeys
+from flashsale.audits import Audits
 from flashsale.clock import Clock
 from flashsale.drops import DropStore
 from flashsale.metrics import Metrics
@@ -17,6 +18,7 @@ from flashsale.payments.registry import Payments
 from flashsale.refunds import Refunds
 from flashsale.reservations import Reservations
 from flashsale.settings import Settings
+from flashsale.stock import StockLedger
 from flashsale.web.serving import ServingDocuments
 
 Check = Callable[[], Awaitable[None]]
@@ -35,6 +37,8 @@ class Services:
     waiting_room: WaitingRoom
     reservations: Reservations
     drop_store: DropStore
+    stock: StockLedger
+    audits: Audits
     orders: Orders
     access: AccessKeys
     payments: Payments

@@ -15,11 +15,12 @@ from flashsale.payments.provider import Ignored, PaymentEvent, RefundEvent
 from flashsale.refunds import HoldReason
 from flashsale.reservations import Settlement
 from flashsale.web.answers import PERSONAL
+from flashsale.web.authority import Authority
 from flashsale.web.clients import Clients
 from flashsale.web.directory import DropDirectory
 from flashsale.web.observer import REQUEST_ID
 from flashsale.web.problems import Code, ProblemError, of_confirm, problem
-from flashsale.web.requests import ConfirmBody, RefundBody, bearer, idempotency_key, read_body, read_json
+from flashsale.web.requests import ConfirmBody, RefundBody, idempotency_key, read_body, read_json
 from flashsale.web.services import Services
 from flashsale.web.shopper import ItemView
 
@@ -83,13 +84,13 @@ class Storefront:
     def __init__(self, services: Services, directory: DropDirectory, clients: Clients) -> None:
         self._services = services
         self._directory = directory
-        self._clients = clients
+        self._authority = Authority(services.access, clients)
         self._body_timeout_s = services.settings.http.body_timeout_ms / 1000
         self._deadline_ms = services.settings.confirm.deadline_ms
 
     async def confirm(self, request: web.Request) -> web.Response:
         """POST /v1/reservations/{id}/confirm: sold; answered when the order is committed."""
-        principal = await self._authorize(request)
+        principal = await self._authority.of(request, Scope.STOREFRONT)
         reservation_id = request.match_info["id"]
         live = await self._directory.of_reservation(reservation_id)
         _must_own(principal, live, Code.RESERVATION_NOT_FOUND)
@@ -119,7 +120,7 @@ class Storefront:
         try:
             event = provider.verify_webhook({name.lower(): value for name, value in request.headers.items()}, body)
         except Exception:
-            self._charge(request)
+            self._authority.charge(request)
             raise
         match event:
             case PaymentEvent():
@@ -166,7 +167,7 @@ class Storefront:
 
     async def orders(self, request: web.Request) -> web.Response:
         """GET /v1/orders?drop=…&after=…&limit=…: a drop's orders, page by page."""
-        principal = await self._authorize(request)
+        principal = await self._authority.of(request, Scope.STOREFRONT)
         drop_id, after, limit = _page_of(request)
         live = await self._directory.find(drop_id)
         _must_own(principal, live, Code.DROP_NOT_FOUND)
@@ -176,7 +177,7 @@ class Storefront:
 
     async def order(self, request: web.Request) -> web.Response:
         """GET /v1/orders/{id}: the order; 202 while only the store knows it."""
-        principal = await self._authorize(request)
+        principal = await self._authority.of(request, Scope.STOREFRONT)
         order_id = request.match_info["id"]
         live = await self._directory.of_reservation(order_id, Code.ORDER_NOT_FOUND)
         _must_own(principal, live, Code.ORDER_NOT_FOUND)
@@ -191,7 +192,7 @@ class Storefront:
 
     async def refund(self, request: web.Request) -> web.Response:
         """POST /v1/orders/{id}/refunds: takes a paid order back; its units are on sale again and its money goes back."""
-        principal = await self._authorize(request)
+        principal = await self._authority.of(request, Scope.STOREFRONT)
         order_id = request.match_info["id"]
         live = await self._directory.of_reservation(order_id, Code.ORDER_NOT_FOUND)
         _must_own(principal, live, Code.ORDER_NOT_FOUND)
@@ -216,21 +217,6 @@ class Storefront:
             return await self._services.orders.get(order_id)
         except DatabaseUnavailable:
             return None
-
-    async def _authorize(self, request: web.Request) -> Principal:
-        """Who asks. Raises ProblemError without a valid key that has the scope."""
-        principal = await self._services.access.authenticate(bearer(request))
-        if principal is None:
-            self._charge(request)
-            raise ProblemError(problem(Code.UNAUTHORIZED))
-        if Scope.STOREFRONT not in principal.scopes:
-            raise ProblemError(problem(Code.FORBIDDEN))
-        return principal
-
-    def _charge(self, request: web.Request) -> None:
-        wait_s = self._clients.take(request)
-        if wait_s:
-            raise ProblemError(problem(Code.RATE_LIMITED, retry_after_s=wait_s))
 
 
 _PAID_ONCE = frozenset({ReservationState.CONFIRMED, ReservationState.REFUND_DUE, ReservationState.CANCELLED})

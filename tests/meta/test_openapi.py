@@ -14,7 +14,7 @@ import yaml
 from flashsale.clock import SystemClock
 from flashsale.payments.test import Behaviour
 from flashsale.settings import load_settings
-from flashsale.web import problems, requests, shopper, storefront, test_provider
+from flashsale.web import merchant, problems, requests, shopper, storefront, test_provider
 from flashsale.web.app import routes_of
 from flashsale.web.problems import Code
 
@@ -39,7 +39,7 @@ def test_the_served_file_is_generated_from_the_source() -> None:
 
 def test_every_route_is_described_and_every_description_has_a_route(description: dict[str, Any]) -> None:
     services: Any = SimpleNamespace(settings=load_settings(environment={}), clock=SystemClock())
-    for name in ("inlet", "drop_store", "waiting_room", "reservations", "tokens", "payments"):
+    for name in ("inlet", "drop_store", "waiting_room", "reservations", "tokens", "payments", "access"):
         setattr(services, name, None)
     routes = {(route.method, route.path, route.name) for route in routes_of(services)}
     described = {
@@ -105,11 +105,15 @@ def test_examples_of_problems_are_what_is_answered(description: dict[str, Any]) 
         ("TestPaymentSent", test_provider.TestPaymentView),
         ("Join", requests.JoinBody),
         ("Reserve", requests.ReserveBody),
+        ("Restore", requests.RestoreBody),
         ("Confirm", requests.ConfirmBody),
         ("Item", requests.Item),
         ("TestPayment", requests.TestPaymentBody),
         ("TestBehaviour", Behaviour),
         ("Refund", requests.RefundBody),
+        ("StockChange", merchant.StockBody),
+        ("Stock", merchant.StockView),
+        ("Audit", merchant.AuditView),
     ],
 )
 def test_members_of_bodies_are_those_described(description: dict[str, Any], schema: str, view: Any) -> None:
