@@ -10,7 +10,10 @@ from loadtest.asking import PAUSE_MAX_S, Asker, code_of
 from loadtest.diary import Diary
 from loadtest.history import Call, Kind
 
-CONFIRMED = frozenset({200, 202})
+RECORDING = 202
+CONFIRMED = frozenset({200, RECORDING})
+LOOKS_MAX = 3
+LOOK_AFTER_S = 1.0
 DELIVERIES_MAX = 20
 _UNREACHED = 0
 
@@ -79,7 +82,20 @@ class Payments:
         request = confirm_request(self._key, reservation)
         answer = await self._asker.ask("confirm", "POST", **request, call=_confirming(reservation, request))
         acknowledged = answer.status in CONFIRMED
+        if answer.status == RECORDING:
+            await self._look_for_order(str(reservation["reservation_id"]))
         return Paid(acknowledged, answer.status, "" if acknowledged else code_of(answer))
+
+    async def _look_for_order(self, reservation_id: str) -> None:
+        """The shop's backend looks a few times whether the order it was promised is recorded. Raises TimeUp."""
+        call = Call(Kind.READ_ORDER, drop=reservation_id.rpartition(".")[0], reservation_id=reservation_id)
+        for _ in range(LOOKS_MAX):
+            await self._asker.rest(LOOK_AFTER_S)
+            answer = await self._asker.ask(
+                "order", "GET", f"/v1/orders/{reservation_id}", headers={"Authorization": f"Bearer {self._key}"}, call=call
+            )
+            if answer.status != RECORDING:
+                return
 
     async def by_webhook(self, reservation: Mapping[str, Any]) -> Paid:
         """The test provider is paid and tells the service, again and again until that is answered, as providers do.

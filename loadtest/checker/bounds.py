@@ -43,10 +43,10 @@ def certain_spans(claim: Claim, timeline: Timeline, rules: Rules) -> list[Span]:
     From an acknowledgement until the first call that gave them back began, or until they can have expired; and from an
     acknowledged sale until the first call that undid it began. What the store lost nobody holds for certain.
     """
-    released_ns = min((operation.invoked_ns for operation in claim.of(Kind.RELEASE) if operation.possible), default=FOREVER_NS)
+    released_ns = min((operation.invoked_ns for operation in claim.releases if operation.possible), default=FOREVER_NS)
     cancelled_ns = min((operation.invoked_ns for operation in claim.of(Kind.CANCEL_ORDER) if operation.possible), default=FOREVER_NS)
     spans = [
-        (operation.ended_ns, min(released_ns, cancelled_ns, timeline.certainly_before(operation.told_expires_at_ms)))
+        (operation.ended_ns, min(released_ns, timeline.certainly_before(operation.told_expires_at_ms)))
         for operation in claim.of(Kind.RESERVE, Kind.EXTEND)
         if operation.ok and operation.told_expires_at_ms and operation.state in ("", "reserved")
     ]
@@ -82,9 +82,11 @@ def possible_span(claim: Claim, timeline: Timeline, *, records_complete: bool) -
 
 
 def _certainly_back(claim: Claim, timeline: Timeline) -> int:
+    if claim.record is not None and claim.record.state == "cancelled":
+        return min((operation.ended_ns for operation in claim.cancelled), default=FOREVER_NS)
     if claim.record is None or claim.record.state not in _UNSOLD_RECORDS or any(payment.sold for payment in claim.payments):
         return FOREVER_NS
-    back = [operation.ended_ns for operation in claim.of(Kind.RELEASE) if operation.ok]
+    back = [operation.ended_ns for operation in claim.releases if operation.ok]
     if claim.order is not None and claim.order.finished_at_ms and claim.order.state in ("expired", "cancelled"):
         back.append(timeline.certainly_after(claim.order.finished_at_ms))
     return min(back, default=FOREVER_NS)

@@ -18,7 +18,7 @@ from loadtest.checker.state import FinalState
 from loadtest.checker.violations import Name, Violation
 from loadtest.history import Items, Kind, Step
 
-CONFIGURATIONS_MAX = 200_000
+CONFIGURATIONS_MAX = 100_000
 
 ABSENT, RESERVED, SOLD, RELEASED, EXPIRED, REFUND_DUE, CANCELLED = range(7)
 _SEARCHED = frozenset({Kind.RESERVE, Kind.RELEASE, Kind.CONFIRM, Kind.WEBHOOK, Kind.CANCEL_ORDER})
@@ -108,6 +108,7 @@ _MOVES = {
     **{(Deed.RESERVE, status): (status, 0) for status in (RESERVED, SOLD, RELEASED, EXPIRED, REFUND_DUE, CANCELLED)},
     (Deed.RELEASE, RESERVED): (RELEASED, 1),
     (Deed.RELEASE, RELEASED): (RELEASED, 0),
+    (Deed.RELEASE, CANCELLED): (CANCELLED, 0),
     (Deed.EXPIRE, RESERVED): (EXPIRED, 1),
     (Deed.PAY, RESERVED): (SOLD, 0),
     (Deed.PAY, SOLD): (SOLD, 0),
@@ -116,6 +117,9 @@ _MOVES = {
     (Deed.PAY_TOO_LATE, RELEASED): (REFUND_DUE, 0),
     (Deed.PAY_TOO_LATE, EXPIRED): (REFUND_DUE, 0),
     (Deed.PAY_TOO_LATE, REFUND_DUE): (REFUND_DUE, 0),
+    (Deed.PAY_TOO_LATE, CANCELLED): (CANCELLED, 0),
+    (Deed.CANCEL, RESERVED): (RELEASED, 1),
+    (Deed.CANCEL, RELEASED): (RELEASED, 0),
     (Deed.CANCEL, SOLD): (CANCELLED, 1),
     (Deed.CANCEL, CANCELLED): (CANCELLED, 0),
 }
@@ -129,8 +133,8 @@ def _add(free: tuple[int, ...], units: tuple[int, ...]) -> tuple[int, ...]:
 # ------------------------------------------------------------------------------------------------------------- the search
 
 
-def search(turns: list[Turn], start: State) -> bool | None:
-    """Whether some order explains all turns; None when that could not be found out in `CONFIGURATIONS_MAX` configurations."""
+def search(turns: list[Turn], start: State, configurations_max: int = CONFIGURATIONS_MAX) -> bool | None:
+    """Whether some order explains all turns; None when that could not be found out in so many configurations."""
     required = sum(1 << index for index, turn in enumerate(turns) if turn.required)
     seen: set[tuple[int, State]] = set()
     stack = [(0, start)]
@@ -141,7 +145,7 @@ def search(turns: list[Turn], start: State) -> bool | None:
         if (done, state) in seen:
             continue
         seen.add((done, state))
-        if len(seen) > CONFIGURATIONS_MAX:
+        if len(seen) > configurations_max:
             return None
         stack += _next(turns, done, state)
     return False

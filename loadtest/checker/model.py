@@ -153,6 +153,18 @@ class Claim:
         return [operation for operation in self.of(Kind.RESERVE) if operation.ok]
 
     @property
+    def releases(self) -> list[Operation]:
+        """Calls that give it back while it is unpaid. Cancelling an order does, too, when there is no payment yet."""
+        return list(self.of(Kind.RELEASE, Kind.CANCEL_ORDER))
+
+    @property
+    def cancelled(self) -> list[Operation]:
+        """Calls that were acknowledged as having undone a sale."""
+        return [
+            operation for operation in self.of(Kind.CANCEL_ORDER) if operation.ok and "cancelled" in (operation.outcome, operation.state)
+        ]
+
+    @property
     def items(self) -> Items:
         """Its units: as acknowledged, else as the store has them, else as asked for."""
         asked = [operation.items for operation in self.acknowledged] or ([self.record.items] if self.record else [])

@@ -13,6 +13,9 @@ from loadtest.history import Items, Kind
 SETTLED = frozenset({"paid", *REFUND_WORDS})
 """states of an order that keep a payment; `cancelled` does, too, when the merchant undid a sale"""
 
+UNPAID = frozenset({"missing", "pending", "expired", "cancelled"})
+"""states of an order, as read, that acknowledge no payment"""
+
 
 def check_sets(history: History, state: FinalState, rules: Rules) -> Iterator[Violation]:
     """Everything wrong with single reservations, orders, tickets and payments."""
@@ -93,7 +96,7 @@ def _kept(claim: Claim, rules: Rules) -> Iterator[Violation]:
         if not over and not any(rules.lost_after(operation.ended_ms) for operation in acknowledged):
             yield _about(claim, Name.LOST_RESERVATION, "was acknowledged and is not in the store", acknowledged)
         return
-    if claim.record.state == "released" and not any(operation.possible for operation in claim.of(Kind.RELEASE)):
+    if claim.record.state == "released" and not any(operation.possible for operation in claim.releases):
         yield _about(claim, Name.LOST_RESERVATION, "was given back although nobody asked for that", acknowledged)
     if claim.order is None and claim.record.state != "confirmed":
         yield _about(claim, Name.STORES_DISAGREE, f"is {claim.record.state} in the store and not in Postgres", acknowledged)
@@ -102,12 +105,12 @@ def _kept(claim: Claim, rules: Rules) -> Iterator[Violation]:
 def _sold(claim: Claim, rules: Rules) -> Iterator[Violation]:
     """Every acknowledged sale, and every one the store knows of, is an order."""
     sold = [payment for payment in claim.payments if payment.sold]
-    taken = [payment for payment in claim.payments if payment.ok]
+    taken = [operation for operation in (*claim.payments, *claim.of(Kind.READ_ORDER)) if operation.ok and operation.state not in UNPAID]
     order = claim.order.state if claim.order else "missing"
     undone = _undone(claim)
     settled = order in SETTLED or (order == "cancelled" and undone)
     if taken and not settled:
-        yield _about(claim, Name.LOST_ORDER, f"was paid and acknowledged; its order in Postgres is {order}", taken)
+        yield _about(claim, Name.LOST_ORDER, f"was acknowledged as paid; its order in Postgres is {order}", taken)
     elif claim.record is not None and claim.record.state == "confirmed" and not settled:
         yield _about(claim, Name.LOST_ORDER, f"is sold in the store; its order in Postgres is {order}", claim.operations)
     record = claim.record.state if claim.record else "missing"
@@ -196,7 +199,8 @@ def _refunds(claim: Claim, refunds: dict[str, int], rules: Rules) -> Iterator[Vi
             due[payment.payment_reference] = "it was answered that the money goes back"
         if rules.second_payments_refunded and _surplus(payment):
             due[payment.payment_reference] = f"it was answered with {payment.outcome}"
-    if order is not None and order.payment_reference and any(operation.ok for operation in claim.of(Kind.CANCEL_ORDER)):
+    undone = claim.cancelled or (claim.record is not None and claim.record.state == "cancelled")
+    if order is not None and order.payment_reference and undone:
         due[order.payment_reference] = "its order was cancelled after the payment"
     for reference, why in due.items():
         if reference not in refunds:

@@ -48,6 +48,8 @@ class Shop:
         self.recorder = Recorder(path, wall_ms=lambda: self.world.scripts.clock_ms)
         self.lost = 0.0
         """share of answers that never arrive"""
+        self.unpaid: dict[str, Items] = {}
+        """reservations somebody may still pay for"""
 
     async def open(self, **changes: Any) -> None:
         """The drop is open in both stores, and everybody has a token."""

@@ -211,6 +211,14 @@ async def test_the_service_as_it_is_keeps_every_promise(shop: Callable[[], Shop]
     assert verdict.kept, verdict.examples
 
 
+@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 60))])
+async def test_the_service_keeps_every_promise_whatever_people_do(shop: Callable[[], Shop], seed: int) -> None:
+    running = shop()
+    await workloads.whatever(running, seed)
+    verdict = await running.verdict()
+    assert verdict.kept, verdict.examples
+
+
 @pytest.mark.parametrize("name", MUTATIONS)
 async def test_a_broken_script_is_caught_by_name(shop: Callable[[], Shop], lua: Path, name: str) -> None:
     mutation = MUTATIONS[name]

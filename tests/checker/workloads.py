@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 from flashsale.connections.database import Database
 from flashsale.errors import DatabaseUnavailable
 from flashsale.model import Sku
 from loadtest.checker.model import Rules, Window
+from loadtest.history import Items
 from reconciler.consumer import JournalConsumer
 from reconciler.journal import Journal
 from reconciler.orders import Batch, OrderRecorder, Recorded
@@ -56,6 +58,58 @@ async def _buy(shop: Shop, shopper: str) -> None:
     rid = await shop.reserve(shopper, s1=1)
     if rid:
         await shop.pay(rid, ONE)
+
+
+async def whatever(shop: Shop, seed: int) -> None:
+    """Shoppers and a merchant do what a seed says, side by side, in two crowds with an expiry between them."""
+    chance = random.Random(seed)
+    await shop.open()
+    shop.lost = chance.uniform(0, 0.5)
+    now_ms = 1_000
+    for crowd in (SHOPPERS[:7], SHOPPERS[7:]):
+        shop.at(now_ms)
+        people = [_wanderer(shop, shopper, random.Random(f"{seed} {shopper}")) for shopper in crowd]
+        await asyncio.gather(*people, *(_merchant(shop, number, random.Random(f"{seed} {now_ms}")) for number in range(2)))
+        shop.at(now_ms + RESERVATION_TTL_MS)
+        await shop.expire()
+        for rid, items in list(shop.unpaid.items()):
+            if chance.random() < 0.5:
+                await shop.pay(rid, items)
+        now_ms += RESERVATION_TTL_MS + EXTENSION_MS
+        shop.at(now_ms)
+        await shop.expire()
+    await shop.come_to_rest()
+
+
+async def _wanderer(shop: Shop, shopper: str, chance: random.Random) -> None:
+    for attempt in range(chance.randint(1, 3)):
+        items = chance.choice((ONE, ONE, BOTH, (("s1", 2),), (("s2", 1),)))
+        rid = await shop.reserve(shopper, attempt, **dict(items))
+        if rid is None:
+            continue
+        shop.unpaid[rid] = items
+        for deed in chance.choices(("pay", "pay", "pay again", "pay wrongly", "release", "extend", "cancel"), k=chance.randrange(4)):
+            await _do(shop, deed, rid, items)
+
+
+async def _do(shop: Shop, deed: str, rid: str, items: Items) -> None:
+    match deed:
+        case "pay":
+            await shop.pay(rid, items)
+        case "pay again":
+            await shop.pay(rid, items, reference=f"again-{rid}")
+        case "pay wrongly":
+            await shop.pay(rid, items, reference=f"wrong-{rid}", more=1)
+        case "release":
+            await shop.release(rid)
+        case "extend":
+            await shop.extend(rid)
+        case _:
+            await shop.cancel(rid)
+
+
+async def _merchant(shop: Shop, number: int, chance: random.Random) -> None:
+    await shop.adjust(f"change-{number}-{chance.random()}", chance.choice(("s1", "s2")), chance.choice((-1, 1, 2)))
 
 
 async def greedy_shopper(shop: Shop) -> None:

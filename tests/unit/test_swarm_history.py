@@ -16,6 +16,7 @@ from loadtest.client import Answer, Pool
 from loadtest.diary import Diary
 from loadtest.endings import ending_of
 from loadtest.history import Call, Kind, Recorder, Step, read_history
+from loadtest.payment import Payments
 from loadtest.shopper import reservation_id_of
 from loadtest.swarm import EXIT_NO_HISTORY, main
 
@@ -74,16 +75,17 @@ def test_shoppers_and_service_agree_on_a_reservations_name() -> None:
 
 
 @asynccontextmanager
-async def answering(*answers: bytes | None) -> AsyncIterator[str]:
-    """Where a server gives these answers in turn, None by hanging up."""
+async def serving(*answers: tuple[int, bytes] | None) -> AsyncIterator[str]:
+    """Where a server gives these statuses and bodies in turn, None by hanging up."""
     left = list(answers)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while left and await reader.read(65_536):
-            body = left.pop(0)
-            if body is None:
+            next_one = left.pop(0)
+            if next_one is None:
                 break
-            writer.write(b"HTTP/1.1 201 Created\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+            status, body = next_one
+            writer.write(b"HTTP/1.1 %d Answer\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body))
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
@@ -93,7 +95,7 @@ async def answering(*answers: bytes | None) -> AsyncIterator[str]:
 
 async def test_each_attempt_is_a_call_of_its_own_and_ends_once(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
-    async with answering(None, JOINED) as url:
+    async with serving(None, (201, JOINED)) as url:
         with Recorder(path) as recorder:
             pool = Pool(url)
             await Asker(pool, Diary(), time.monotonic() + 5, recorder).ask("join", "POST", "/x", body={"secret_hash": "HASH"}, call=JOIN)
@@ -143,7 +145,7 @@ async def test_a_call_whose_caller_went_home_is_unknown(tmp_path: Path) -> None:
 
 async def test_a_request_nobody_could_receive_had_no_effect(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
-    async with answering() as url:
+    async with serving() as url:
         pass
     with Recorder(path) as recorder:
         asker = Asker(Pool(url), Diary(), time.monotonic() + 0.2, recorder)
@@ -154,7 +156,7 @@ async def test_a_request_nobody_could_receive_had_no_effect(tmp_path: Path) -> N
 
 async def test_no_token_receipt_or_secret_is_in_a_history(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
-    async with answering(JOINED, b'{"admission_token":"TOKEN","expires_at_ms":9}') as url:
+    async with serving((201, JOINED), (200, b'{"admission_token":"TOKEN","expires_at_ms":9}')) as url:
         with Recorder(path) as recorder:
             pool = Pool(url)
             asker = Asker(pool, Diary(), time.monotonic() + 5, recorder)
@@ -170,3 +172,19 @@ def test_a_history_that_cannot_be_written_is_said_before_anybody_comes(tmp_path:
     code = main(["--url", "http://127.0.0.1:1", "--drop", "d", "--history", str(tmp_path / "nowhere" / "history.jsonl")])
     assert code == EXIT_NO_HISTORY
     assert "cannot be written" in capsys.readouterr().err
+
+
+async def test_an_order_that_was_only_promised_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loadtest.payment.LOOK_AFTER_S", 0.001)
+    path = tmp_path / "history.jsonl"
+    answers = [(202, b'{"order_id":"d.r1","state":"confirmed"}')] * 2 + [(200, b'{"order_id":"d.r1","state":"paid","amount_minor":300}')]
+    async with serving(*answers) as url:
+        with Recorder(path) as recorder:
+            pool = Pool(url)
+            asker = Asker(pool, Diary(), time.monotonic() + 5, recorder)
+            paid = await Payments(asker, Diary(), "KEY").confirm({"reservation_id": "d.r1", "amount_minor": 300})
+            pool.close()
+    assert (paid.acknowledged, paid.status) == (True, 202)
+    ends = [(event.step, event.outcome, event.state) for event in read_history(path) if event.step is not Step.INVOKE]
+    assert ends == [(Step.UNKNOWN, "recording", "confirmed")] * 2 + [(Step.OK, "done", "paid")]
+    assert "KEY" not in path.read_text()
