@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,6 +22,9 @@ from flashsale.settings import WaitingRoomSettings
 LOOK_AGAIN_S = 1.0
 DROPS_MAX = 1000
 EXPIRE_BATCH_MAX = 200
+RECORDED_EVERY_S = 10.0
+"""how often Postgres is asked which drops the store should hold; a drop's life does not depend on the answer"""
+RECORDED_TIMEOUT_S = 1.0
 BACKOFF_MAX_S = 0.5
 """While the store is away a beat costs nothing but a refusal, and the one that is let through finds out that it is back."""
 
@@ -34,6 +37,7 @@ class DropBeats(Protocol):
     async def ids(self) -> set[str]: ...  # noqa: D102 - see DropStore
     async def inspect(self, drop_id: str) -> Inspection: ...  # noqa: D102 - see DropStore
     async def advance(self, drop_id: str, beat_ms: int) -> tuple[bool, Snapshot]: ...  # noqa: D102 - see DropStore
+    async def fence_behind(self, drop_id: str) -> None: ...  # noqa: D102 - see DropStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,14 @@ class Inlet:
         room: WaitingRoomSettings,
         expire: Callable[[str, int], Awaitable[int]],
         on_change: Callable[[LiveDrop], None],
+        recorded: Callable[[], Awaitable[Mapping[str, Drop]]] | None = None,
     ) -> None:
+        """Put it together; see the class.
+
+        Args:
+            recorded: the drops the store should hold, as Postgres has them, by id. A worker started after a loss knows by it
+                that a drop is recovering and not made up. Never asked for a shopper's request.
+        """
         self._drops = drops
         self._room = room
         self._expire = expire
@@ -67,6 +78,11 @@ class Inlet:
         self._live: dict[str, LiveDrop] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._looked = asyncio.Event()
+        self._recorded = recorded
+        self._should_be: Mapping[str, Drop] = {}
+        self._ask_recorded_at = 0.0
+        self._told: set[str] = set()
+        """drops it was said of that they are recovering"""
         self._log = structlog.get_logger("inlet")
         self.ready = asyncio.Event()
         """set after the first complete look at the store"""
@@ -79,12 +95,17 @@ class Inlet:
         """All drops known to this worker."""
         return list(self._live.values())
 
+    def lost(self, drop_id: str) -> bool:
+        """Whether the store should hold the drop and this worker has not seen it there."""
+        return drop_id not in self._live and drop_id in self._should_be
+
     async def run(self) -> None:
         """Looks for drops and beats for each, until cancelled."""
         pause_s = LOOK_AGAIN_S
         async with asyncio.TaskGroup() as group:
             while True:
                 try:
+                    await self._ask_recorded()
                     await self._look(group)
                     pause_s = LOOK_AGAIN_S
                 except FlashsaleError as error:
@@ -98,17 +119,32 @@ class Inlet:
         """Returns after the next look at which drops there are."""
         await self._looked.wait()
 
+    async def _ask_recorded(self) -> None:
+        """Now and then; when Postgres does not answer, what it said last stays true."""
+        now = asyncio.get_running_loop().time()
+        if self._recorded is None or now < self._ask_recorded_at:
+            return
+        self._ask_recorded_at = now + RECORDED_EVERY_S
+        try:
+            async with asyncio.timeout(RECORDED_TIMEOUT_S):
+                self._should_be = await self._recorded()
+        except (FlashsaleError, TimeoutError) as error:
+            self._log.warning("recorded_drops_not_read", error=str(error) or "it took too long")
+
     async def _look(self, group: asyncio.TaskGroup) -> None:
-        ids = await self._drops.ids()
+        ids = await self._drops.ids() | self._should_be.keys()
         for drop_id in sorted(ids - self._tasks.keys())[: DROPS_MAX - len(self._tasks)]:
             try:
                 await self._meet(drop_id)
             except Recovering:
-                self._log.warning("drop_recovering", drop=drop_id)
+                if drop_id not in self._told:
+                    self._log.error("drop_recovering", drop=drop_id, todo=f"Look at the store, then run 'flashsale recover {drop_id}'.")
+                self._told.add(drop_id)
                 continue
             except ScriptError as error:  # spoilt data of one drop; the others go on
                 self._log.error("drop_unreadable", drop=drop_id, error=str(error))
                 continue
+            self._told.discard(drop_id)
             self._tasks[drop_id] = group.create_task(self._beat_for(drop_id), name=f"inlet:{drop_id}")
         self.ready.set()
 
@@ -136,13 +172,23 @@ class Inlet:
                 if snapshot.overdue:
                     await self._expire(drop_id, EXPIRE_BATCH_MAX)
             except Recovering:
-                self._see(live.definition, live.snapshot, recovering=True)
                 failures += 1
+                self._see(live.definition, live.snapshot, recovering=True)
+                if failures == 1:
+                    self._log.error("drop_recovering", drop=drop_id, todo=f"Look at the store, then run 'flashsale recover {drop_id}'.")
+                    await self._fence(drop_id)
             except FlashsaleError as error:
                 failures += 1
                 if failures == 1:
                     self._log.warning("beat_failed", drop=drop_id, error=str(error))
             await asyncio.sleep(self._pause_s(self._live[drop_id].snapshot, failures))
+
+    async def _fence(self, drop_id: str) -> None:
+        """What this worker has seen and the store has not must be heard by those who have not seen it."""
+        try:
+            await self._drops.fence_behind(drop_id)
+        except FlashsaleError as error:
+            self._log.warning("drop_not_fenced", drop=drop_id, error=str(error))
 
     def _pause_s(self, snapshot: Snapshot, failures: int) -> float:
         beat_s = self._room.beat_ms / 1000

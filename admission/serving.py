@@ -7,6 +7,8 @@ import msgspec
 from flashsale.model import Snapshot
 from flashsale.settings import WaitingRoomSettings
 
+RECOVERING_NOTICE = "We are putting things back in order. Your place is kept; this page goes on by itself."
+
 
 class PollAdvice(msgspec.Struct, frozen=True):
     """How often to look again: clamp(floor, ceiling, wait / divisor), give or take 30 %."""
@@ -39,7 +41,7 @@ class ServingDocument(msgspec.Struct, frozen=True):
 
 
 def serving_document(snapshot: Snapshot, room: WaitingRoomSettings, *, recovering: bool = False) -> ServingDocument:
-    """The document for a snapshot. `entries` counts on until the opening fixes it."""
+    """The document for a snapshot. `entries` counts on until the opening fixes it; a drop that recovers is not sold out."""
     return ServingDocument(
         drop=snapshot.drop_id,
         epoch=snapshot.epoch,
@@ -54,10 +56,10 @@ def serving_document(snapshot: Snapshot, room: WaitingRoomSettings, *, recoverin
         rate_per_min=snapshot.rate_per_min,
         available={sku: stock.available for sku, stock in snapshot.skus.items()},
         reserved={sku: stock.reserved for sku, stock in snapshot.skus.items()},
-        sold_out=snapshot.sold_out,
+        sold_out=snapshot.sold_out and not recovering,
         cut_line=None,
         poll=PollAdvice(room.poll_floor_ms, room.poll_ceiling_ms, room.poll_divisor),
-        notice=snapshot.notice or None,
+        notice=snapshot.notice or (RECOVERING_NOTICE if recovering else None),
     )
 
 

@@ -12,7 +12,7 @@ import hashlib
 import secrets
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
@@ -132,6 +132,16 @@ def make_token_id() -> str:
     return secrets.token_urlsafe(16)
 
 
+class Permission(NamedTuple):
+    """What a genuine token permits, by its own words; the store has the last one."""
+
+    drop_id: str
+    ticket_id: str
+    token_id: str
+    epoch: int
+    """tokens of an earlier epoch than the drop's have ended"""
+
+
 class _Claims(msgspec.Struct):
     iss: str
     aud: str
@@ -170,7 +180,7 @@ class TokenSigner:
         self._public: dict[str, Ed25519PublicKey] = {key.kid: key.private().public_key() for key in keys.keys if key.purpose == "admission"}
         self._issuer = issuer
         self._audience = audience
-        self._verified: OrderedDict[bytes, tuple[str, str, str]] = OrderedDict()
+        self._verified: OrderedDict[bytes, Permission] = OrderedDict()
 
     def sign(self, admission: Admission) -> str:
         """The compact token. The same admission always gives the same token (Ed25519 is deterministic)."""
@@ -188,11 +198,11 @@ class TokenSigner:
         )
         signed = self._header + b64encode(msgspec.json.encode(claims)).encode()
         token = signed + b"." + b64encode(self._private.sign(signed)).encode()
-        self._remember(token, (admission.drop_id, admission.ticket_id, admission.token_id))
+        self._remember(token, Permission(admission.drop_id, admission.ticket_id, admission.token_id, admission.epoch))
         return token.decode()
 
-    def read(self, token: str) -> tuple[str, str, str] | None:
-        """(drop, ticket id, token id) of a token we signed, or None. Its expiry is not looked at."""
+    def read(self, token: str) -> Permission | None:
+        """What a token we signed permits, or None. Its expiry is not looked at."""
         if len(token) > TOKEN_LENGTH_MAX or not token.isascii():
             return None
         raw = token.encode()
@@ -204,7 +214,7 @@ class TokenSigner:
             self._remember(raw, found)
         return found
 
-    def _verify(self, token: bytes) -> tuple[str, str, str] | None:
+    def _verify(self, token: bytes) -> Permission | None:
         parts = token.split(b".")
         if len(parts) != 3:
             return None
@@ -219,9 +229,9 @@ class TokenSigner:
             return None  # RecursionError: brackets nested a thousand deep, in a header anyone can send
         if claims.iss != self._issuer or claims.aud != self._audience:
             return None
-        return claims.drop, claims.sub, claims.jti
+        return Permission(claims.drop, claims.sub, claims.jti, claims.epoch)
 
-    def _remember(self, token: bytes, what: tuple[str, str, str]) -> None:
+    def _remember(self, token: bytes, what: Permission) -> None:
         self._verified[hashlib.sha256(token).digest()] = what
         if len(self._verified) > VERIFIED_TOKENS_MAX:
             self._verified.popitem(last=False)

@@ -14,6 +14,7 @@ from flashsale.scripts import Batcher, Scripts
 BATCHERS_MAX = 1024
 POLL_AGAIN_MS = 1000
 
+_PLACED = frozenset({"joined", "replayed", "restored"})
 _REFUSED_AT = {"not_open": "opens_at_ms", "closed": "closed_at_ms", "sold_out": "at_ms", "paused": "at_ms", "room_full": "at_ms"}
 
 
@@ -37,8 +38,11 @@ class WaitingRoom:
         self._joins: OrderedDict[str, Batcher[Any, Any]] = OrderedDict()
         self._admissions: OrderedDict[str, Batcher[Any, Any]] = OrderedDict()
 
-    async def join(self, drop_id: str, secret_hash: str) -> Place | Refused:
+    async def join(self, drop_id: str, secret_hash: str, before: ReceiptPayload | None = None) -> Place | Refused:
         """The shopper's place, new or, for a secret hash seen before, the one it already has.
+
+        Args:
+            before: of the shopper's genuine receipt; a place that a loss has swallowed is given back, when nobody has it.
 
         Raises:
             Recovering, StoreUnavailable, StoreUnknown, Busy: see `Scripts.call`.
@@ -46,7 +50,7 @@ class WaitingRoom:
         batcher = self._joins.get(drop_id)
         if batcher is None:
             batcher = _keep(self._joins, drop_id, self._scripts.batcher("join", drop_id, self._decode_joins))
-        result: Place | Refused = await batcher.submit((ticket_id_of(drop_id, secret_hash), secret_hash))
+        result: Place | Refused = await batcher.submit((ticket_id_of(drop_id, secret_hash), secret_hash, *_claim(before)))
         return result
 
     def _decode_joins(self, requests: list[Any], results: list[Any], _now_ms: int) -> list[Any]:
@@ -55,9 +59,11 @@ class WaitingRoom:
         placed: list[int] = []
         payloads: list[ReceiptPayload] = []
         for i, (request, result) in enumerate(zip(requests, results, strict=True)):
-            if result[0] in ("joined", "replayed"):
+            if result[0] in _PLACED:
+                drop_id = request[0].rpartition(".")[0]
+                epoch, _ = self._scripts.seen(drop_id)
                 placed.append(i)
-                payloads.append(ReceiptPayload(request[0].rpartition(".")[0], result[1], request[1], result[3], bool(result[2])))
+                payloads.append(ReceiptPayload(drop_id, result[1], request[1], result[3], bool(result[2]), epoch))
             else:
                 decoded[i] = _refused(JoinOutcome(result[0]), result)
         if placed:
@@ -67,7 +73,7 @@ class WaitingRoom:
                     number=payload.entry_number,
                     late=payload.late,
                     joined_at_ms=payload.at_ms,
-                    replayed=results[i][0] == "replayed",
+                    replayed=results[i][0] != "joined",
                     receipt=receipt,
                 )
         return decoded
@@ -95,6 +101,10 @@ class WaitingRoom:
             detail = {"serving_number": result[1], "queue_number": result[2], "poll_after_ms": POLL_AGAIN_MS}
             return Refused(AdmitOutcome.NOT_YET, detail)
         return _refused(AdmitOutcome(word), result)
+
+
+def _claim(before: ReceiptPayload | None) -> tuple[tuple[int, int, int, int], ...]:
+    return () if before is None else ((before.entry_number, int(before.late), before.at_ms, before.epoch),)
 
 
 def _raw(_requests: list[Any], results: list[Any], _now_ms: int) -> list[Any]:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from flashsale.settings import Settings
 
 FIRST_EPOCH = 1
+ROLLED_BACK = "rolled_back"
+"""Reason of a fence: the store has gone back in time."""
 
 
 class DropExists(FlashsaleError):
@@ -218,6 +220,12 @@ class DropStore:
         """
         word, _, _ = msgpack.unpackb(await self._scripts.run("fence", drop_id, msgpack.packb((epoch, sequence, reason))))
         return FenceOutcome(word)
+
+    async def fence_behind(self, drop_id: str) -> None:
+        """Closes a drop whose store has not come as far as this process has seen. Raises as `fence` does."""
+        epoch, sequence = self._scripts.seen(drop_id)
+        if epoch and sequence:
+            await self.fence(drop_id, epoch, ROLLED_BACK, sequence)
 
     async def close(self, drop_id: str) -> CloseDropOutcome:
         """Ends the drop. Raises as `inspect` does."""

@@ -495,11 +495,15 @@ class Reservation:
     expires_at_ms: int
     payment_reference: str = ""
     replayed: bool = False
+    number: int = 0
+    """queue number of the ticket"""
+    receipt: str = ""
+    """signed proof of the reservation, see `admission.receipts`; only with the answer to reserving"""
 
     @classmethod
     def from_wire(cls, reservation_id: str, wire: list[Any]) -> Reservation:
         """The record in the order `lua/include/ledger.lua` packs it."""
-        state, ticket_id, _, items, amount_minor, reserved_at_ms, expires_at_ms, payment_reference, *_ = wire
+        state, ticket_id, number, items, amount_minor, reserved_at_ms, expires_at_ms, payment_reference, *_ = wire
         return cls(
             reservation_id=reservation_id,
             drop_id=reservation_id.rpartition(".")[0],
@@ -510,6 +514,7 @@ class Reservation:
             reserved_at_ms=reserved_at_ms,
             expires_at_ms=expires_at_ms,
             payment_reference=payment_reference,
+            number=number,
         )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from flashsale.model import (
@@ -15,6 +16,7 @@ from flashsale.model import (
     Reservation,
     ReservationState,
     ReserveOutcome,
+    RestoreOutcome,
     reservation_id_of,
 )
 from flashsale.scripts import Batcher, Scripts
@@ -22,6 +24,8 @@ from flashsale.scripts import Batcher, Scripts
 BATCHERS_MAX = 1024
 
 Items = tuple[tuple[str, int], ...]
+Sign = Callable[[int, Sequence[Reservation]], list[str]]
+"""Makes a receipt of an epoch for each reservation of a call."""
 
 _REFUSED_AT = {"not_open": "opens_at_ms", "closed": "closed_at_ms", "paused": "at_ms", "token_expired": "expired_at_ms"}
 
@@ -42,8 +46,10 @@ class Settlement:
 class Reservations:
     """The reservations of all drops."""
 
-    def __init__(self, scripts: Scripts) -> None:
+    def __init__(self, scripts: Scripts, sign: Sign | None = None) -> None:
+        """Over `scripts`; `sign` makes receipts, without it there are none."""
         self._scripts = scripts
+        self._sign = sign
         self._batchers: dict[tuple[str, str], Batcher[Any, Any]] = {}
 
     async def reserve(
@@ -58,22 +64,40 @@ class Reservations:
             Recovering, StoreUnavailable, StoreUnknown, Busy: see `Scripts.call`. After StoreUnknown the same key tells.
         """
         reservation_id = reservation_id_of(ticket_id, idempotency_key)
-        result = await self._batcher("reserve", drop_id).submit((reservation_id, ticket_id, token_id, request_id, items))
-        word = result[0]
-        if word in ("reserved", "replayed"):
-            _, state, amount_minor, reserved_at_ms, expires_at_ms, *_ = result
-            return Reservation(
-                reservation_id=reservation_id,
-                drop_id=drop_id,
-                ticket_id=ticket_id,
-                state=ReservationState(state),
-                items=items,
-                amount_minor=amount_minor,
-                reserved_at_ms=reserved_at_ms,
-                expires_at_ms=expires_at_ms,
-                replayed=word == "replayed",
-            )
-        return _refused(result)
+        request = (reservation_id, ticket_id, token_id, request_id, items)
+        result: Reservation | Refused = await self._batcher("reserve", drop_id).submit(request)
+        return result
+
+    def _decode_reserved(self, drop_id: str, requests: list[Any], results: list[Any], _now_ms: int) -> list[Any]:
+        """Reservations and refusals, with one signature for all receipts of the call."""
+        decoded = [_reserved(drop_id, request, result) for request, result in zip(requests, results, strict=True)]
+        made = [one for one in decoded if isinstance(one, Reservation)]
+        if not made or self._sign is None:
+            return decoded
+        epoch, _ = self._scripts.seen(drop_id)
+        receipts = iter(self._sign(epoch, made))
+        return [replace(one, receipt=next(receipts)) if isinstance(one, Reservation) else one for one in decoded]
+
+    async def restore(self, lost: Reservation, epoch: int, request_id: str) -> Reservation | Refused:
+        """Brings a reservation back that a loss has swallowed, as its genuine receipt of `epoch` tells it.
+
+        One that is there is given as it is, whatever its state. Raises as `reserve` does.
+        """
+        times = (lost.reserved_at_ms, lost.expires_at_ms)
+        request = (lost.reservation_id, lost.ticket_id, request_id, epoch, lost.number, lost.items, lost.amount_minor, *times)
+        word, *rest = await self._batcher("restore", lost.drop_id).submit(request)
+        if word not in ("restored", "replayed"):
+            return Refused(RestoreOutcome(word))
+        state, amount_minor, reserved_at_ms, expires_at_ms, number = rest
+        return replace(
+            lost,
+            state=ReservationState(state),
+            amount_minor=amount_minor,
+            reserved_at_ms=reserved_at_ms,
+            expires_at_ms=expires_at_ms,
+            number=number,
+            replayed=word == "replayed",
+        )
 
     async def confirm(
         self, reservation_id: str, payment_reference: str, amount_minor: int, request_id: str, idempotency_key: str = ""
@@ -120,8 +144,27 @@ class Reservations:
             if len(self._batchers) >= BATCHERS_MAX:
                 # The oldest goes on until it is idle; a new one of its drop may run beside it.
                 self._batchers.pop(next(iter(self._batchers)))
-            batcher = self._batchers[name, drop_id] = self._scripts.batcher(name, drop_id, _as_they_are)
+            decode = partial(self._decode_reserved, drop_id) if name == "reserve" else _as_they_are
+            batcher = self._batchers[name, drop_id] = self._scripts.batcher(name, drop_id, decode)
         return batcher
+
+
+def _reserved(drop_id: str, request: Any, result: list[Any]) -> Reservation | Refused:
+    if result[0] not in ("reserved", "replayed"):
+        return _refused(result)
+    word, state, amount_minor, reserved_at_ms, expires_at_ms, number = result
+    return Reservation(
+        reservation_id=request[0],
+        drop_id=drop_id,
+        ticket_id=request[1],
+        state=ReservationState(state),
+        items=request[4],
+        amount_minor=amount_minor,
+        reserved_at_ms=reserved_at_ms,
+        expires_at_ms=expires_at_ms,
+        replayed=word == "replayed",
+        number=number,
+    )
 
 
 def _as_they_are(_requests: list[Any], results: list[Any], _now_ms: int) -> list[Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from flashsale.drops import ROLLED_BACK
 from flashsale.errors import FlashsaleError, Recovering
 from flashsale.recorded import RecordedDrop, recorded_drops
 from reconciler.agents import repeat
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from reconciler.metrics import ReconcilerMetrics
 
 DROPS_AT_ONCE_MAX = 8
-ROLLED_BACK = "rolled_back"
 
 _log = structlog.get_logger("reconciler")
 

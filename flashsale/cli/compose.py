@@ -15,7 +15,7 @@ import structlog
 import uvloop
 
 from admission.inlet import Inlet
-from admission.receipts import ReceiptSigner
+from admission.receipts import ReceiptSigner, ReceiptVerifier, ReservationSigner
 from admission.tokens import SigningKeySet, TokenSigner
 from admission.waiting_room import WaitingRoom
 from flashsale.access import AccessKeys
@@ -25,14 +25,17 @@ from flashsale.connections.database import Database, open_database
 from flashsale.connections.store import open_store
 from flashsale.drops import DropStore
 from flashsale.errors import ConfigurationError
+from flashsale.expiry import Expiry
 from flashsale.log import configure_logging
 from flashsale.metrics import Metrics
+from flashsale.model import Drop
 from flashsale.orders import Orders
 from flashsale.payments.provider import PaymentProvider
 from flashsale.payments.registry import Payments
 from flashsale.payments.standard import STANDARD_PROVIDER, StandardWebhooks, secret_of
 from flashsale.payments.stripe import STRIPE_PROVIDER, StripeWebhooks
 from flashsale.payments.test import TEST_PROVIDER
+from flashsale.recorded import recorded_drops
 from flashsale.refunds import Refunds
 from flashsale.reservations import Reservations
 from flashsale.resources import resource_dir
@@ -101,9 +104,13 @@ def _services(
     settings: Settings, clock: Clock, keys: SigningKeySet, scripts: Scripts, database: Database, orders: Orders, metrics: Metrics
 ) -> Services:
     drop_store = DropStore(scripts, settings)
-    reservations = Reservations(scripts)
+    reservations = Reservations(scripts, ReservationSigner(keys).sign)
+    expiry = Expiry(drop_store, reservations.expire, clock=clock)
     tokens = TokenSigner(keys, issuer=settings.tokens.issuer, audience=settings.tokens.audience)
     documents = ServingDocuments(CrossOrigin(settings.http.cors_origins), RequestIds(), metrics)
+
+    async def recorded() -> dict[str, Drop]:
+        return {drop_id: one.drop for drop_id, one in (await recorded_drops(database)).items()}
 
     async def store_answers() -> None:
         await drop_store.ids()
@@ -115,7 +122,7 @@ def _services(
     return Services(
         settings=settings,
         clock=clock,
-        inlet=Inlet(drop_store, settings.waiting_room, reservations.expire, documents.see),
+        inlet=Inlet(drop_store, settings.waiting_room, expiry.end_overdue, documents.see, recorded),
         documents=documents,
         waiting_room=WaitingRoom(scripts, tokens, ReceiptSigner(keys)),
         reservations=reservations,
@@ -127,6 +134,7 @@ def _services(
         payments=_payments(settings, clock, keys),
         refunds=Refunds(database),
         tokens=tokens,
+        receipts=ReceiptVerifier.of(keys),
         jwks=msgspec.json.encode(keys.jwks()),
         metrics=metrics,
         checks={"store": store_answers, "postgres": postgres_answers},

@@ -54,6 +54,7 @@ def routes_of(services: Services) -> list[Route]:
         Route("GET", "/v1/reservations/{id}", shopper.reservation, "reservation", hot=True),
         Route("DELETE", "/v1/reservations/{id}", shopper.release, "release"),
         Route("POST", "/v1/reservations/{id}/extend", shopper.extend, "extend"),
+        Route("POST", "/v1/reservations/{id}/restore", shopper.restore, "restore"),
         Route("POST", "/v1/reservations/{id}/confirm", storefront.confirm, "confirm"),
         Route("POST", "/v1/payments/webhook/{provider}", storefront.webhook, "webhook"),
         Route("GET", "/v1/orders", storefront.orders, "orders"),

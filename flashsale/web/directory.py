@@ -7,7 +7,7 @@ import asyncio
 from admission.inlet import Inlet, LiveDrop
 from flashsale.clock import Clock
 from flashsale.drops import DropStore
-from flashsale.errors import DropNotFound
+from flashsale.errors import DropNotFound, Recovering
 from flashsale.model import DROP_ID_RE, RESERVATION_ID_RE, TICKET_ID_RE
 from flashsale.web.problems import Code, ProblemError, problem
 
@@ -36,22 +36,26 @@ class DropDirectory:
 
         Raises:
             DropNotFound: there is none.
+            Recovering: the store should hold it and does not.
             StoreUnavailable: this worker does not know it and cannot ask.
         """
         live = self._inlet.get(drop_id)
         if live is not None:
             return live
+        if self._inlet.lost(drop_id):
+            raise _recovering(drop_id)
         if DROP_ID_RE.fullmatch(drop_id) is None or self._looking >= LOOKING_MAX:
             raise _not_found()
         self._looking += 1
         try:
-            if drop_id in await self._known_ids():
-                live = await self._wait_for(drop_id)
+            listed = drop_id in await self._known_ids()
+            live = await self._wait_for(drop_id) if listed else None
         finally:
             self._looking -= 1
-        if live is None:
-            raise _not_found()
-        return live
+        if live is not None:
+            return live
+        # The store has been given a drop of that name, and this worker cannot see it there.
+        raise _recovering(drop_id) if listed else _not_found()
 
     async def of_ticket(self, ticket_id: str) -> LiveDrop:
         """The drop a ticket belongs to.
@@ -99,6 +103,10 @@ class DropDirectory:
         except TimeoutError:
             pass
         return self._inlet.get(drop_id)
+
+
+def _recovering(drop_id: str) -> Recovering:
+    return Recovering(what=f"The drop {drop_id} is being recovered.", todo="Try again in a moment.")
 
 
 def _not_found() -> DropNotFound:

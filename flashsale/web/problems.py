@@ -30,6 +30,7 @@ from flashsale.model import (
     ReleaseOutcome,
     ReservationState,
     ReserveOutcome,
+    RestoreOutcome,
 )
 from flashsale.payments.provider import ProviderUnknown, WebhookRefused
 from flashsale.reservations import Settlement
@@ -74,6 +75,7 @@ class Code(StrEnum):
     EXPECTATION_FAILED = "expectation_failed"
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
     AMOUNT_MISMATCH = "amount_mismatch"
+    RECEIPT_INVALID = "receipt_invalid"
     RATE_LIMITED = "rate_limited"
     INTERNAL = "internal"
     BUSY = "busy"
@@ -134,6 +136,7 @@ _KINDS: Mapping[Code, _Kind] = {
     Code.EXPECTATION_FAILED: _Kind(417, "Expectation failed", "The only expectation met is 100-continue."),
     Code.IDEMPOTENCY_KEY_REUSED: _Kind(422, "Idempotency key reused", "This Idempotency-Key was used with another body."),
     Code.AMOUNT_MISMATCH: _Kind(422, "Amount mismatch", "The amount is not the reservation's."),
+    Code.RECEIPT_INVALID: _Kind(422, "Receipt invalid", "The receipt is not genuine, or not of this drop, secret or reservation."),
     Code.RATE_LIMITED: _Kind(429, "Too many requests", "Too many requests came from this address.", retry=True),
     Code.INTERNAL: _Kind(500, "Internal error", "Something failed here. The request id finds it in the log."),
     Code.BUSY: _Kind(503, "Busy", "The service cannot take this right now; nothing has changed.", retry=True),
@@ -300,6 +303,23 @@ def of_extend(settlement: Settlement) -> Problem | None:
             return problem(Code.RESERVATION_NOT_FOUND)
         case ExtendOutcome.RECOVERING:
             return problem(Code.RECOVERING)
+        case _:
+            assert_never(outcome)
+
+
+def of_restore(refused: Refused) -> Problem:
+    """The answer for a receipt that brought nothing back."""
+    outcome = refused.outcome
+    assert isinstance(outcome, RestoreOutcome)
+    match outcome:
+        case RestoreOutcome.RESTORED | RestoreOutcome.REPLAYED:
+            raise AssertionError("a reservation is not a problem")
+        case RestoreOutcome.NOT_FOUND:
+            return problem(Code.RESERVATION_NOT_FOUND)
+        case RestoreOutcome.EXPIRED:
+            return problem(Code.RESERVATION_EXPIRED)
+        case RestoreOutcome.SOLD_OUT | RestoreOutcome.LIMIT_REACHED | RestoreOutcome.RECOVERING:
+            return problem(Code(outcome.value))
         case _:
             assert_never(outcome)
 

@@ -8,8 +8,9 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 from aiohttp import web
-from msgspec import UNSET, Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
+from admission.receipts import RECEIPT_LENGTH_MAX
 from flashsale.errors import BadInput
 from flashsale.model import (
     IDEMPOTENCY_KEY_LENGTH_MAX,
@@ -44,6 +45,8 @@ class JoinBody(Struct, frozen=True, forbid_unknown_fields=True):
     identity: Any = UNSET
     code: Any = UNSET
     challenge: Any = UNSET
+    receipt: Annotated[str, Meta(min_length=1, max_length=RECEIPT_LENGTH_MAX)] | UnsetType = UNSET
+    """of the place this secret had; after a loss it is given back"""
 
 
 class Item(Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,6 +71,12 @@ class ReserveBody(Struct, frozen=True, forbid_unknown_fields=True):
         if len(items) > 1 and len({sku for sku, _ in items}) < len(items):
             raise BadInput(what="Each SKU may be named once.", field="items")
         return items
+
+
+class RestoreBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """POST restore."""
+
+    receipt: Annotated[str, Meta(min_length=1, max_length=RECEIPT_LENGTH_MAX)]
 
 
 class ConfirmBody(Struct, frozen=True, forbid_unknown_fields=True):

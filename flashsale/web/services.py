@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from admission.inlet import Inlet
+from admission.receipts import ReceiptVerifier
 from admission.tokens import TokenSigner
 from admission.waiting_room import WaitingRoom
 from flashsale.access import AccessKeys
@@ -44,6 +45,8 @@ class Services:
     payments: Payments
     refunds: Refunds
     tokens: TokenSigner
+    receipts: ReceiptVerifier
+    """of receipts that shoppers show after a loss"""
     jwks: bytes
     metrics: Metrics
     checks: Mapping[str, Check]

@@ -11,16 +11,18 @@ from msgspec import UNSET, Struct, UnsetType
 
 from admission.estimate import position, wait_range_ms
 from admission.inlet import LiveDrop
+from admission.receipts import ReceiptPayload, ReservationReceipt
 from flashsale.errors import BadInput, Busy, DatabaseUnavailable
-from flashsale.model import Drop, DropState, Refused, Reservation, Ticket
+from flashsale.model import Drop, DropState, Refused, Reservation, ReservationState, ReserveOutcome, Ticket
 from flashsale.web.answers import JsonAnswer
 from flashsale.web.clients import Clients
 from flashsale.web.directory import DropDirectory
 from flashsale.web.observer import REQUEST_ID
-from flashsale.web.problems import Code, Problem, ProblemError, of_extend, of_refusal, of_release, problem
+from flashsale.web.problems import Code, Problem, ProblemError, of_extend, of_refusal, of_release, of_restore, problem
 from flashsale.web.requests import (
     JoinBody,
     ReserveBody,
+    RestoreBody,
     bearer,
     etag_matches,
     idempotency_key,
@@ -33,8 +35,12 @@ from flashsale.web.serving import etag_of, serving_response
 ORDER_TIMEOUT_S = 0.3
 """how long a reservation's answer waits for Postgres to tell the order's state"""
 
+ENDED_TOKEN = "of-an-earlier-epoch"  # noqa: S105 - no token's id
+
 _join_body = msgspec.json.Decoder(JoinBody)
 _reserve_body = msgspec.json.Decoder(ReserveBody)
+_restore_body = msgspec.json.Decoder(RestoreBody)
+_HELD = frozenset({ReservationState.RESERVED, ReservationState.CONFIRMED})
 _encode = msgspec.json.Encoder().encode
 
 
@@ -142,6 +148,8 @@ class ReservationView(Struct, frozen=True):
     expires_at_ms: int
     durability: str
     order: OrderStateView | UnsetType = UNSET
+    receipt: str | UnsetType = UNSET
+    """signed proof, with the answer to reserving: after a loss it brings the reservation back"""
 
 
 class Shopper:
@@ -188,7 +196,7 @@ class Shopper:
             if getattr(body, name) is not UNSET:
                 raise BadInput(what=f"'{name}' is not enabled for this drop.", field=name)
         drop_id = live.definition.drop_id
-        place = await self._room.join(drop_id, body.secret_hash)
+        place = await self._room.join(drop_id, body.secret_hash, self._place_before(body, drop_id))
         if isinstance(place, Refused):
             return of_refusal(place)
         snapshot = live.snapshot
@@ -248,14 +256,17 @@ class Shopper:
         live = await self._live(request)
         drop = live.definition
         permission = self._tokens.read(bearer(request))
-        if permission is None or permission[0] != drop.drop_id:
+        if permission is None or permission.drop_id != drop.drop_id:
             return problem(Code.TOKEN_INVALID)
         key = idempotency_key(request)
         items = (await read_json(request, _reserve_body, self._body_timeout_s)).sorted_items()
-        _, ticket_id, token_id = permission
-        reservation = await self._reservations.reserve(drop.drop_id, ticket_id, token_id, key, items, request[REQUEST_ID])
+        # A token of an earlier epoch has ended; who repeats a request with it still finds what it did.
+        ended = permission.epoch < live.snapshot.epoch
+        token_id = ENDED_TOKEN if ended else permission.token_id
+        reservation = await self._reservations.reserve(drop.drop_id, permission.ticket_id, token_id, key, items, request[REQUEST_ID])
         if isinstance(reservation, Refused):
-            return of_refusal(reservation)
+            ended = ended and reservation.outcome is ReserveOutcome.TOKEN_INVALID
+            return problem(Code.TOKEN_EXPIRED) if ended else of_refusal(reservation)
         return JsonAnswer(_encode(_reservation_view(reservation, drop)), 200 if reservation.replayed else 201)
 
     async def reservation(self, request: web.Request) -> web.StreamResponse:
@@ -295,11 +306,43 @@ class Shopper:
         assert settlement.state is not None
         return self._shown(replace(found, state=settlement.state, expires_at_ms=settlement.expires_at_ms), drop)
 
+    async def restore(self, request: web.Request) -> web.StreamResponse:
+        """POST /v1/reservations/{id}/restore: a reservation that a loss has swallowed, brought back by its receipt."""
+        if limited := self._limited(request):
+            return limited
+        reservation_id = request.match_info["id"]
+        drop = (await self._directory.of_reservation(reservation_id)).definition
+        body = await read_json(request, _restore_body, self._body_timeout_s)
+        try:
+            receipt = self._services.receipts.read_reservation(body.receipt)
+        except ValueError:
+            return problem(Code.RECEIPT_INVALID)
+        if (receipt.reservation_id, receipt.drop) != (reservation_id, drop.drop_id):
+            return problem(Code.RECEIPT_INVALID)
+        found = await self._reservations.restore(_as_it_was(receipt), receipt.epoch, request[REQUEST_ID])
+        if isinstance(found, Refused):
+            return of_restore(found)
+        if found.state not in _HELD:
+            return problem(Code.RESERVATION_EXPIRED)
+        return self._shown(found, drop)
+
+    def _place_before(self, body: JoinBody, drop_id: str) -> ReceiptPayload | None:
+        """What the shopper's receipt proves, when one is shown. Raises ProblemError when it is not theirs."""
+        if body.receipt is UNSET:
+            return None
+        try:
+            receipt = self._services.receipts.read(body.receipt)
+        except ValueError:
+            receipt = None
+        if receipt is None or (receipt.drop, receipt.secret_hash) != (drop_id, body.secret_hash):
+            raise ProblemError(problem(Code.RECEIPT_INVALID))
+        return receipt
+
     def _check_shopper(self, request: web.Request, reservation: Reservation) -> None:
         """The id cannot be guessed and is permission enough; a token, when sent, must be of the same shopper. Raises ProblemError."""
         if "Authorization" in request.headers:
             permission = self._tokens.read(bearer(request))
-            if permission is None or permission[1] != reservation.ticket_id:
+            if permission is None or permission.ticket_id != reservation.ticket_id:
                 raise ProblemError(problem(Code.TOKEN_INVALID))
 
     def _limited(self, request: web.Request) -> Problem | None:
@@ -330,6 +373,20 @@ class Shopper:
     @staticmethod
     def _shown(reservation: Reservation, drop: Drop, order: OrderStateView | UnsetType = UNSET) -> JsonAnswer:
         return JsonAnswer(_encode(_reservation_view(reservation, drop, order)))
+
+
+def _as_it_was(receipt: ReservationReceipt) -> Reservation:
+    return Reservation(
+        reservation_id=receipt.reservation_id,
+        drop_id=receipt.drop,
+        ticket_id=receipt.ticket_id,
+        state=ReservationState.RESERVED,
+        items=receipt.items,
+        amount_minor=receipt.amount_minor,
+        reserved_at_ms=receipt.reserved_at_ms,
+        expires_at_ms=receipt.expires_at_ms,
+        number=receipt.number,
+    )
 
 
 def _state(live: LiveDrop) -> str:
@@ -379,4 +436,5 @@ def _reservation_view(reservation: Reservation, drop: Drop, order: OrderStateVie
         reservation.expires_at_ms,
         drop.durability,
         order,
+        reservation.receipt or UNSET,
     )

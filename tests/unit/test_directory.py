@@ -10,7 +10,7 @@ import pytest
 from admission.inlet import Inlet
 from flashsale.clock import SystemClock
 from flashsale.drops import DropStore
-from flashsale.errors import DropNotFound
+from flashsale.errors import DropNotFound, Recovering
 from flashsale.web.directory import DropDirectory
 
 
@@ -20,6 +20,7 @@ class Drops:
     def __init__(self) -> None:
         self.made: set[str] = set()
         self.met: dict[str, str] = {}
+        self.lost_ids: set[str] = set()
         self.readings = 0
 
     async def ids(self) -> set[str]:
@@ -28,6 +29,9 @@ class Drops:
 
     def get(self, drop_id: str) -> Any:
         return self.met.get(drop_id)
+
+    def lost(self, drop_id: str) -> bool:
+        return drop_id in self.lost_ids
 
     async def next_look(self) -> None:
         """The first look has read the ids before the drop was made; the second meets it."""
@@ -57,3 +61,17 @@ async def test_many_unknown_ids_at_once_cost_one_reading(drops: Drops, directory
     answers = await asyncio.gather(*(directory.find(f"made-up-{n}") for n in range(100)), return_exceptions=True)
     assert all(isinstance(answer, DropNotFound) for answer in answers)
     assert drops.readings == 1
+
+
+async def test_a_drop_the_store_has_lost_is_recovering_and_costs_no_reading(drops: Drops, directory: DropDirectory) -> None:
+    drops.lost_ids.add("sneaker-x")
+    with pytest.raises(Recovering):
+        await directory.find("sneaker-x")
+    assert drops.readings == 0
+
+
+async def test_a_drop_that_is_listed_and_cannot_be_seen_is_recovering(drops: Drops, directory: DropDirectory) -> None:
+    drops.made.add("sneaker-x")
+    drops.readings = -10
+    with pytest.raises(Recovering):
+        await directory.find("sneaker-x")

@@ -13,6 +13,7 @@ import pytest
 from redis.asyncio import Redis
 
 from admission.inlet import Inlet, LiveDrop
+from admission.serving import RECOVERING_NOTICE
 from flashsale.drops import DropStore
 from flashsale.errors import StoreUnavailable
 from flashsale.model import Drop, DropState, Inspection, Sku, Snapshot
@@ -75,6 +76,9 @@ class Switch:
         found: Inspection = await self._there(self._drops.inspect(drop_id))
         return found
 
+    async def fence_behind(self, drop_id: str) -> None:
+        await self._there(self._drops.fence_behind(drop_id))
+
     async def advance(self, drop_id: str, beat_ms: int) -> tuple[bool, Snapshot]:
         found: tuple[bool, Snapshot] = await self._there(self._drops.advance(drop_id, beat_ms))
         return found
@@ -90,7 +94,11 @@ class Stage:
         self.switch = Switch(self.drops)
         self.watcher = Watcher()
         self.expired: asyncio.Queue[tuple[str, int]] = asyncio.Queue()
-        self.inlet = Inlet(self.switch, ROOM, self._expire, self.watcher.on_change)
+        self.recorded: dict[str, Drop] = {}
+        self.inlet = Inlet(self.switch, ROOM, self._expire, self.watcher.on_change, self._recorded)
+
+    async def _recorded(self) -> dict[str, Drop]:
+        return dict(self.recorded)
 
     async def _expire(self, drop_id: str, batch_size_max: int) -> int:
         self.expired.put_nowait((drop_id, batch_size_max))
@@ -221,3 +229,38 @@ async def test_overdue_reservations_are_ended_although_nobody_else_does(stage: S
         drop_id, batch_size_max = await stage.expired.get()
     assert drop_id == "d"
     assert 1 <= batch_size_max <= 1_000
+
+
+async def test_a_worker_started_after_a_loss_knows_what_is_missing(stage: Stage) -> None:
+    stage.recorded["d"] = drop("d")
+    async with stage.running(), asyncio.timeout(10):
+        await stage.inlet.ready.wait()
+        assert stage.inlet.lost("d")
+        assert not stage.inlet.lost("made-up")
+        await stage.drops.open(drop("d"), epoch=2)
+        await stage.watcher.until("d", lambda _: True)
+        assert not stage.inlet.lost("d")
+
+
+async def test_a_drop_is_found_although_the_list_of_drops_is_lost(stage: Stage) -> None:
+    await stage.drops.open(drop("d"))
+    await stage.store.delete("fs:drops")
+    stage.recorded["d"] = drop("d")
+    async with stage.running():
+        await stage.watcher.until("d", lambda live: live.snapshot.state is DropState.OPEN)
+
+
+async def test_a_store_that_went_back_is_fenced_for_everybody(stage: Stage) -> None:
+    await stage.drops.open(drop("d"))
+    keys = await stage.store.keys("fs:*")
+    older: dict[Any, Any] = {key: await stage.store.dump(key) for key in keys}
+    await stage.scripts.call("join", "d", msgspec.msgpack.encode([["d.tann", "secret"]]))
+    async with stage.running():
+        await stage.watcher.until("d", lambda live: live.snapshot.joined == 1 and live.snapshot.state is DropState.OPEN)
+        for key, value in older.items():
+            await stage.store.restore(key, 0, value, replace=True)
+        lost = await stage.watcher.until("d", lambda live: live.recovering)
+        assert msgspec.json.decode(lost.document)["notice"] == RECOVERING_NOTICE
+        async with asyncio.timeout(10):
+            while await stage.store.hget("fs:{d}:drop", "fenced") != b"rolled_back":
+                await stage.inlet.next_look()

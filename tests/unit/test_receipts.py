@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import msgspec
 import pytest
 
 from admission.receipts import (
@@ -11,6 +12,7 @@ from admission.receipts import (
     ReceiptPayload,
     ReceiptSigner,
     ReceiptVerifier,
+    ReservationSigner,
     audit_path,
     leaf_hash,
     merkle_levels,
@@ -18,6 +20,7 @@ from admission.receipts import (
     root_from_path,
 )
 from admission.tokens import SigningKeySet, b64decode, b64encode, make_signing_keys, rotate_signing_keys
+from flashsale.model import Reservation, ReservationState
 
 NOW_MS = 1_800_000_000_000
 KEYS = make_signing_keys(NOW_MS)
@@ -134,3 +137,52 @@ def test_receipts_outlive_a_rotation() -> None:
 def test_what_is_not_a_receipt_is_told_so(receipt: str) -> None:
     with pytest.raises(ValueError, match=r"receipt|part|signature"):
         verifier().read(receipt)
+
+
+def reservation(number: int) -> Reservation:
+    state, items = ReservationState.RESERVED, (("s1", 1), ("s2", 2))
+    return Reservation(f"d.r{number}", "d", f"d.t{number}", state, items, 1_500, NOW_MS, NOW_MS + 60_000, number=number)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 256])
+def test_a_receipt_of_a_reservation_tells_all_of_it(count: int) -> None:
+    made = [reservation(number) for number in range(count)]
+    receipts = ReservationSigner(KEYS).sign(3, made)
+    for one, receipt in zip(made, receipts, strict=True):
+        assert len(receipt) < RECEIPT_LENGTH_MAX
+        read = ReceiptVerifier.of(KEYS).read_reservation(receipt)
+        assert (read.reservation_id, read.drop, read.epoch, read.ticket_id, read.number) == (
+            one.reservation_id,
+            "d",
+            3,
+            one.ticket_id,
+            one.number,
+        )
+        assert (read.items, read.amount_minor, read.reserved_at_ms, read.expires_at_ms) == (one.items, 1_500, NOW_MS, NOW_MS + 60_000)
+
+
+def test_a_receipt_of_one_kind_is_none_of_the_other() -> None:
+    [place], [held] = SIGNER.sign(payloads(1)), ReservationSigner(KEYS).sign(1, [reservation(0)])
+    with pytest.raises(ValueError, match="read"):
+        verifier().read(held)
+    with pytest.raises(ValueError, match="read"):
+        verifier().read_reservation(place)
+    header, payload, proof = held.split(".")
+    with pytest.raises(ValueError, match=r"read|key"):
+        verifier().read(".".join((place.split(".")[0], payload, proof)))
+    with pytest.raises(ValueError, match=r"key|read"):
+        verifier().read_reservation(".".join((place.split(".")[0], payload, proof)))
+    assert header != place.split(".")[0]
+
+
+def test_a_receipt_from_before_epochs_is_still_read() -> None:
+    [receipt] = SIGNER.sign([_Old("d", 7, "secret", NOW_MS, late=False)])
+    assert verifier().read(receipt) == ReceiptPayload("d", 7, "secret", NOW_MS, late=False, epoch=0)
+
+
+class _Old(msgspec.Struct):
+    drop: str
+    entry_number: int
+    secret_hash: str
+    at_ms: int
+    late: bool

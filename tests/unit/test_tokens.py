@@ -17,6 +17,7 @@ from admission.tokens import (
     TOKEN_LENGTH_MAX,
     TOKEN_TYPE,
     Admission,
+    Permission,
     SigningKey,
     SigningKeySet,
     TokenSigner,
@@ -31,7 +32,7 @@ from admission.tokens import (
 NOW_MS = 1_800_000_000_000
 KEYS = make_signing_keys(NOW_MS)
 ADMISSION = Admission("d", 3, "d.tAAAAAAAAAAAAAAAAAAAAAA", "BBBBBBBBBBBBBBBBBBBBBB", NOW_MS + 999, NOW_MS + 60_999)
-OURS = ("d", ADMISSION.ticket_id, ADMISSION.token_id)
+OURS = Permission("d", ADMISSION.ticket_id, ADMISSION.token_id, epoch=3)
 
 # RFC 8037, appendix A.1 to A.3.
 RFC8037_D = "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"
