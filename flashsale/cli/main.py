@@ -12,7 +12,23 @@ from typing import Annotated
 import typer
 
 from flashsale import __version__
-from flashsale.cli import audit, doctor, drop, drop_stock, key, migrate, order, reconcile, refunds, repair, serve, signing_key, up, watch
+from flashsale.cli import (
+    audit,
+    doctor,
+    drop,
+    drop_stock,
+    key,
+    migrate,
+    order,
+    reconcile,
+    recover,
+    refunds,
+    repair,
+    serve,
+    signing_key,
+    up,
+    watch,
+)
 from flashsale.cli.commands import CONTEXT_SETTINGS, command, help_of
 from flashsale.cli.exits import Exit, exit_code_of
 from flashsale.cli.output import message_console, print_error, say
@@ -78,6 +94,7 @@ signing_key.register(app)
 audit.register(app)
 repair.register(app)
 doctor.register(app)
+recover.register(app)
 
 
 def _register_optional(name: str, *examples: str) -> None:
