@@ -42,9 +42,16 @@ from flashsale.model import Drop, Inspection
 from flashsale.resources import resource_dir
 from flashsale.scripts import Script, read_scripts
 from flashsale.settings import Settings, load_settings
+from loadtest.checker.model import Rules, Window
+from loadtest.checker.stores import read_final_state
+from loadtest.checker.verdict import Verdict, check
+from loadtest.diary import RETRY_LATER
+from loadtest.history import read_history
 
 HOST = "127.0.0.1"
 PATIENCE_S = 30.0
+HEALED_LATE_MS = 3_000
+"""a healed service finds its feet: processes start, connections come back"""
 _LOOK_S = 0.03
 
 LAB_SETTINGS: Mapping[str, Mapping[str, Any]] = {
@@ -142,7 +149,8 @@ class Lab:
         """
         drop = replace(make_drop(new_drop_id(), scenario, int(time.time() * 1000)), **changes)
         await self.open_drop(drop)
-        async with crowd(self.url, drop.drop_id, scenario, self.storefront_key, self.folder) as shoppers:
+        history, began_ms = self.folder / f"{drop.drop_id}.history.jsonl", int(time.time() * 1000)
+        async with crowd(self.url, drop.drop_id, scenario, self.storefront_key, self.folder, history) as shoppers:
             disturbing = asyncio.create_task(disturb(drop))
             try:
                 seen = await shoppers.finished()
@@ -151,7 +159,14 @@ class Lab:
                 disturbing.cancel()
         if mend is not None:
             await mend()
-        return await self.judge(drop, seen)
+        played = await self.judge(drop, seen)
+        verdict = await self.checked(drop, history, (Window(began_ms, int(time.time() * 1000) + HEALED_LATE_MS),))
+        return replace(played, wrong=(*played.wrong, *_rude_answers(shoppers.result_file), *_violations(verdict)))
+
+    async def checked(self, drop: Drop, history: Path, faults: tuple[Window, ...]) -> Verdict:
+        """What a crowd's history proves, held against a drop at rest. In the windows of `faults` an expiry may come late."""
+        state = await read_final_state(self.parts.store, self.parts.database, self.parts.drops, drop.drop_id)
+        return await asyncio.to_thread(check, read_history(history), state, Rules(faults=faults))
 
     async def judge(self, drop: Drop, seen: Crowd | None = None, within_s: float = PATIENCE_S) -> Rehearsal:
         """Waits until a drop is at rest and holds every invariant against it. Raises NotAtRest."""
@@ -270,6 +285,23 @@ def _wrong(report: Mapping[str, Any], seen: Crowd) -> list[str]:
     rude = seen.http_5xx - sum(seen.retry_later.values())
     wrong = verdict({**report, "http_5xx": rude})
     return [*wrong, *seen.broken_promises_examples]
+
+
+def _rude_answers(result_file: Path) -> list[str]:
+    """Every 5xx that did not ask for a repetition, by what was asked."""
+    answers: dict[str, dict[str, int]] = msgspec.json.decode(result_file.read_bytes())["answers"]
+    return [
+        f"{operation} was answered {answer}, {count} times"
+        for operation, counts in answers.items()
+        for answer, count in counts.items()
+        if answer.startswith("5") and answer.partition(" ")[2] not in RETRY_LATER
+    ]
+
+
+def _violations(verdict: Verdict) -> list[str]:
+    """The broken promises that a history proves, with an example of each."""
+    examples = {example["name"]: example["sentence"] for example in reversed(verdict.examples)}
+    return [f"{name}, {count} times: {examples.get(name, '')}" for name, count in verdict.violations.items()]
 
 
 async def until(question: Callable[[], Awaitable[bool]], within_s: float = PATIENCE_S) -> None:

@@ -8,18 +8,14 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from chaos.faults import FAULTS, Blow, strike
-from chaos.lab import Lab, until
+from chaos.lab import HEALED_LATE_MS, Lab, until
 from flashsale.cli.rehearsal import NotAtRest, crowd, make_drop
-from loadtest.checker.model import Rules, Window
-from loadtest.checker.stores import read_final_state
-from loadtest.checker.verdict import Verdict, check
-from loadtest.history import read_history
+from loadtest.checker.model import Window
 from reconciler.journal import Journal
 
 if TYPE_CHECKING:
@@ -29,8 +25,6 @@ if TYPE_CHECKING:
 
 REST_WITHIN_S = 60.0
 """longer than that after the last fault has healed, and something is lost for good"""
-HEALED_LATE_MS = 3_000
-"""a healed service finds its feet: processes start, connections come back"""
 
 Tell = Callable[[str], None]
 
@@ -108,7 +102,7 @@ class Soak:
         await lab.heal()
         faults = (Window(started_ms, int(time.time() * 1000) + HEALED_LATE_MS),) if struck else ()
         wrong, sold = await self._judge(drop, seen)
-        verdict = await self._checked(drop, history, faults)
+        verdict = await lab.checked(drop, history, faults)
         played = Played(
             number=planned.number,
             drop=drop.drop_id,
@@ -168,11 +162,6 @@ class Soak:
         except NotAtRest as error:
             return (f"{error.what} {error.why}",), 0
         return rehearsal.wrong, rehearsal.report["sold_units"]
-
-    async def _checked(self, drop: Drop, history: Path, faults: tuple[Window, ...]) -> Verdict:
-        parts = self.lab.parts
-        state = await read_final_state(parts.store, parts.database, parts.drops, drop.drop_id)
-        return await asyncio.to_thread(check, read_history(history), state, Rules(faults=faults))
 
 
 def told(played: Played) -> str:

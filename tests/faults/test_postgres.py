@@ -1,20 +1,27 @@
-"""Rows about Postgres: restarted, and with too few connections."""
+"""Rows about Postgres: restarted, away, locked, and with too few connections."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.faults.stage import events_twice, orders, probe_for, require_sound, selling_from
+from chaos.lab import until
+from tests.faults.stage import events_twice, orders, probe_for, require_sound, selling_from, units
 
 if TYPE_CHECKING:
     from chaos.lab import Lab
+    from chaos.process import LabProcess, Line
     from flashsale.model import Drop
+    from tests.faults.conftest import Bustle
     from tests.faults.stage import RowRecord
 
 pytestmark = pytest.mark.faults
 
+STATE_EVENTS_MAX = 3
+"""entries that tell a drop's state"""
 CONNECTIONS = 5
 """of which the reconcilers alone would like four and the workers sixteen"""
 
@@ -66,3 +73,83 @@ async def test_row_38_too_few_connections(lab: Lab, row: RowRecord) -> None:
     require_sound(played)
     await lab.retire(played.drop)
     row.saw(f"With {CONNECTIONS} connections for four processes the sale went on and {played.report['sold_units']} units were sold.")
+
+
+async def test_row_32_postgres_away_longer_than_reservations_live(lab: Lab, row: RowRecord, bustle: Bustle) -> None:
+    worker = lab.workers[0]
+    async with bustle():
+        probe = await probe_for(lab, row, reservation_ttl_ms=1_500)
+        await lab.stores.postgres.stop()
+        paid, forgotten = [(await probe.reserve(worker, key=key)).json() for key in ("pay", "forget")]
+        assert (await probe.confirm(worker, paid)).status == 202
+        await lab.until(probe.drop, lambda inspection: inspection.reservations_live == 0)
+        assert await units(lab, probe.drop) == (4, 0, 1), "what was paid stays, what was not has expired"
+        transitions = 4  # reserved twice, confirmed, expired
+        entries = (await lab.inspect(probe.drop)).journal_length
+        assert entries <= transitions + STATE_EVENTS_MAX
+        await lab.stores.postgres.start()
+        judged = await lab.judge(probe.drop, probe.seen)
+        assert judged.wrong == ()
+        assert await orders(lab, probe.drop) == {paid["reservation_id"]: "paid", forgotten["reservation_id"]: "expired"}
+        await lab.retire(probe.drop)
+    row.saw(f"The paid reservation stayed, the other expired; {entries} entries waited in the journal and all arrived.")
+
+
+async def test_row_34_deadlock(lab: Lab, row: RowRecord, bustle: Bustle) -> None:
+    async with bustle():
+        probe = await probe_for(lab, row)
+        reserved = (await probe.reserve(lab.workers[0])).json()
+        await until(partial(_has, lab, probe.drop, {reserved["reservation_id"]: "pending"}))
+        async with lab.parts.database.transaction() as somebody:
+            # The victim is whoever looks first after deadlock_timeout; this session never looks.
+            await somebody.connection.execute("SET LOCAL deadlock_timeout = '60s'; SET LOCAL lock_timeout = '30s'")
+            await somebody.connection.execute("SELECT 1 FROM drop_skus WHERE drop_id = $1 FOR UPDATE", probe.drop.drop_id)
+            confirming = asyncio.create_task(probe.confirm(lab.workers[0], reserved))
+            await until(partial(_somebody_waits_for_a_lock, lab))
+            await somebody.connection.execute("SELECT 1 FROM orders WHERE drop_id = $1 FOR UPDATE", probe.drop.drop_id)
+        assert (await confirming).status in {200, 202}
+        judged = await lab.judge(probe.drop, probe.seen)
+        assert judged.wrong == ()
+        assert await orders(lab, probe.drop) == {reserved["reservation_id"]: "paid"}
+        said = [line["error"] for process in lab.reconcilers for line in process.lines if line.get("event") == "database_held_up"]
+        assert any("deadlock" in error for error in said), said
+        await lab.retire(probe.drop)
+    row.saw("The reconciler was chosen as the deadlock's victim, repeated the batch, and there is one order.")
+
+
+async def test_row_37_lock_held_by_a_migration(lab: Lab, row: RowRecord, bustle: Bustle) -> None:
+    worker = lab.workers[0]
+    async with bustle():
+        probe = await probe_for(lab, row)
+        async with lab.parts.database.transaction() as migration:
+            await migration.connection.execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
+            reserved = await probe.reserve(worker)
+            assert reserved.status == 201, reserved.body
+            assert (await probe.confirm(worker, reserved.json())).status == 202
+            line = await _first_to_say(lab.reconcilers, "database_held_up", drop=probe.drop.drop_id)
+            assert "lock timeout" in line["error"]
+        judged = await lab.judge(probe.drop, probe.seen)
+        assert judged.wrong == ()
+        assert await orders(lab, probe.drop) == {reserved.json()["reservation_id"]: "paid"}
+        await lab.retire(probe.drop)
+    row.saw("Reserving went on, the confirm was answered 202, the reconciler gave up on the lock again and again, then wrote the order.")
+
+
+async def _has(lab: Lab, drop: Drop, expected: dict[str, str]) -> bool:
+    return await orders(lab, drop) == expected
+
+
+async def _somebody_waits_for_a_lock(lab: Lab) -> bool:
+    return bool(await lab.sql("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"))
+
+
+async def _first_to_say(processes: list[LabProcess], event: str, **fields: Any) -> Line:
+    """The line of whichever process says it first."""
+    asked = [asyncio.create_task(process.says(event, **fields)) for process in processes]
+    try:
+        done, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        return done.pop().result()
+    finally:
+        for task in asked:
+            task.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
