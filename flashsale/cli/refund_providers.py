@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from aiohttp import ClientSession
 
 from flashsale.clock import SystemClock
+from flashsale.errors import ConfigurationError
 from flashsale.payments.provider import RefundProvider
 from flashsale.payments.registry import RefundProviders
 from flashsale.payments.standard import StandardRefunds, StandardWebhooks
@@ -36,6 +37,11 @@ def _providers(settings: PaymentSettings, client: ClientSession) -> list[RefundP
     if settings.stripe_api_key:
         found.append(StripeRefunds(client, settings.stripe_api_url, settings.stripe_api_key, timeout_ms=timeout_ms))
     if settings.refund_url:
+        if not settings.webhook_secret:
+            raise ConfigurationError(
+                what="payments.refund_url is set and there is no secret to sign its requests with.",
+                todo="Set payments.webhook_secret (FLASHSALE_PAYMENTS_WEBHOOK_SECRET_FILE).",
+            )
         signer = StandardWebhooks(settings.webhook_secret, tolerance_ms=settings.webhook_tolerance_ms, clock=SystemClock())
         found.append(StandardRefunds(client, settings.refund_url, signer, timeout_ms=timeout_ms))
     return found

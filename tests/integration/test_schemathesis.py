@@ -37,7 +37,7 @@ include-operation-id = "ticket"
 parameters = {{ "path.ticket_id" = "{ticket}" }}
 
 [[operations]]
-include-operation-id = ["reservation", "confirm", "order"]
+include-operation-id = ["reservation", "extend", "confirm", "order", "refund"]
 parameters = {{ "path.id" = "{reservation}" }}
 
 [[operations]]
@@ -45,7 +45,7 @@ include-operation-id = "reserve"
 headers = {{ Authorization = "Bearer {token}" }}
 
 [[operations]]
-include-operation-id = ["orders", "order", "confirm"]
+include-operation-id = ["orders", "order", "confirm", "refund"]
 headers = {{ Authorization = "Bearer {key}" }}
 """
 
@@ -64,7 +64,7 @@ async def service(settings: Settings, store: Redis, database: Database, tmp_path
 @pytest.mark.slow
 @pytest.mark.parametrize("aimed", [True, False], ids=["at what exists", "at anything"])
 async def test_every_answer_is_described(service: Service, tmp_path: Path, aimed: bool) -> None:  # noqa: FBT001
-    drop = await service.open_drop(make_drop(limit_per_shopper=1000))
+    drop = await service.open_drop(make_drop(limit_per_shopper=1000, extension_ms=60_000))
     buyer = Buyer(service, drop.drop_id)
     await buyer.enter()
     reservation = await buyer.reserve()
