@@ -70,7 +70,7 @@ async def world(store: Redis, database: Database) -> World:
     return made
 
 
-async def told(store: Redis) -> list[ReservationTransition]:
+async def told(store: Any) -> list[ReservationTransition]:
     """Every transition of the journal."""
     entries = [read_entry(entry_id.decode(), fields) for entry_id, fields in await store.xrange(drop_keys(w.DROP_ID).journal)]
     assert all(isinstance(entry, Entry) for entry in entries)
