@@ -132,6 +132,7 @@ class Inlet:
             self._log.warning("recorded_drops_not_read", error=str(error) or "it took too long")
 
     async def _look(self, group: asyncio.TaskGroup) -> None:
+        unseen: list[FlashsaleError] = []
         ids = await self._drops.ids() | self._should_be.keys()
         for drop_id in sorted(ids - self._tasks.keys())[: DROPS_MAX - len(self._tasks)]:
             try:
@@ -144,8 +145,15 @@ class Inlet:
             except ScriptError as error:  # spoilt data of one drop; the others go on
                 self._log.error("drop_unreadable", drop=drop_id, error=str(error))
                 continue
+            except FlashsaleError as error:  # in a Cluster the others may be on nodes that answer
+                unseen.append(error)
+                continue
             self._told.discard(drop_id)
             self._tasks[drop_id] = group.create_task(self._beat_for(drop_id), name=f"inlet:{drop_id}")
+        if unseen and not self._tasks:
+            raise unseen[0]
+        if unseen:
+            self._log.warning("some_drops_not_seen", drops=len(unseen), error=str(unseen[0]))
         self.ready.set()
 
     async def _meet(self, drop_id: str) -> None:
