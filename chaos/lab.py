@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -166,7 +167,9 @@ class Lab:
     async def checked(self, drop: Drop, history: Path, faults: tuple[Window, ...]) -> Verdict:
         """What a crowd's history proves, held against a drop at rest. In the windows of `faults` an expiry may come late."""
         state = await read_final_state(self.parts.store, self.parts.database, self.parts.drops, drop.drop_id)
-        return await asyncio.to_thread(check, read_history(history), state, Rules(faults=faults))
+        # Each process writes its lines when it has enough of them, so those of several are not in order.
+        events = sorted(read_history(history), key=attrgetter("at_ns"))
+        return await asyncio.to_thread(check, events, state, Rules(faults=faults))
 
     async def judge(self, drop: Drop, seen: Crowd | None = None, within_s: float = PATIENCE_S) -> Rehearsal:
         """Waits until a drop is at rest and holds every invariant against it. Raises NotAtRest."""

@@ -134,7 +134,7 @@ ROWS: tuple[Row, ...] = (
         "retries by schedule; others are not delayed; 410 disables it",
         untested="Outgoing webhooks are not built yet; the outbox they will be sent from is checked in rows 6, 7 and 33.",
     ),
-    Row(48, "the merchant changes the stock during the drop", "totals add up with the adjustments; below what is held is refused", NOT_YET),
+    Row(48, "the merchant changes the stock during the drop", "totals add up with the adjustments; below what is held is refused"),
     Row(49, "confirm, release and expire in the same millisecond", "exactly one wins; the others get a definite answer"),
     Row(50, "SIGTERM, as a deployment sends it", "no new requests, those in flight are finished within 10 s, exit code 0"),
 )

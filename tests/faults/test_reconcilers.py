@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 RECORD = "INSERT INTO orders AS o"
 """of the statement that records a batch"""
-RECORDED_AGAIN_WITHIN_S = 10.0
 SOME_ENTRY_BYTES = 60
 """a reply of XREADGROUP with an entry is longer, an empty one shorter"""
 
@@ -319,29 +318,6 @@ async def test_row_42_poison_entry(lab: Lab, row: RowRecord, bustle: Bustle) -> 
 
 async def _dead(lab: Lab, drop: Drop, letters: int) -> bool:
     return bool(await lab.parts.store.xlen(drop_keys(drop.drop_id).dead) == letters)
-
-
-@pytest.mark.faults
-@pytest.mark.xfail(strict=True, reason="Nothing records a paid reservation again once its journal entry is gone; the audit only says so.")
-async def test_row_43_journal_trimmed(lab: Lab, row: RowRecord) -> None:
-    probe = await probe_for(lab, row)
-    await followed_by_all(lab, probe.drop)
-    for reconciler in lab.reconcilers:
-        await reconciler.kill()
-    reserved = (await probe.reserve(lab.workers[0])).json()
-    assert (await probe.confirm(lab.workers[0], reserved)).status == 202
-    await lab.parts.store.xtrim(drop_keys(probe.drop.drop_id).journal, maxlen=0, approximate=False)
-    for reconciler in lab.reconcilers:
-        await reconciler.start()
-    try:
-        await until(lambda: _is_paid(lab, probe.drop, reserved["reservation_id"]), within_s=RECORDED_AGAIN_WITHIN_S)
-    finally:
-        await lab.retire(probe.drop)
-    row.saw("The order was found missing and recorded from the store.")
-
-
-async def _is_paid(lab: Lab, drop: Drop, reservation_id: str) -> bool:
-    return await orders(lab, drop) == {reservation_id: "paid"}
 
 
 @pytest.mark.faults
