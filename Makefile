@@ -47,6 +47,10 @@ lint: $(VENV)/dev.stamp ## Style, types and layers.
 faults: $(VENV)/dev.stamp ## Break every part in turn, fifty ways; writes faults.json and faults.html.
 	@$(BIN)/python -m pytest tests/faults --every-fault --fault-report . $(ARGS)
 
+.PHONY: replication
+replication: $(VENV)/dev.stamp ## Fail over and cut off real stores of several servers; some five minutes.
+	@$(BIN)/python -m pytest tests/replication tests/faults/test_rows_replication.py --every-fault $(ARGS)
+
 .PHONY: bench
 bench: $(VENV)/dev.stamp ## Measure against the baselines; prints a table and writes bench.json.
 	@$(BIN)/flashsale bench $(ARGS)

@@ -217,8 +217,12 @@ class SentinelStores(_Topology):
 
     async def hand_over(self) -> Node:
         """Kill the primary at a moment when the replica has everything; returns the next primary once it is one."""
-        await _kill_in_step(self.primary, self.replica)
+        await self.kill_in_step()
         return await self.next_primary()
+
+    async def kill_in_step(self) -> None:
+        """Kill the primary at a moment when the replica has everything."""
+        await _kill_in_step(self.primary, self.replica)
 
     async def _knows_everybody(self, server: Node) -> bool:
         words = [word.decode() for word in await server.command("SENTINEL", "MASTER", MASTER_NAME)]

@@ -1,4 +1,7 @@
-"""Stores of several servers. A topology that a test breaks for good is that test's own; the others are shared by a module."""
+"""Stores of several servers. One that a test breaks is that test's own.
+
+Tests with the marker `faults` are left out of `make test`; `make replication` runs them all.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 async def cluster(topology_folders: Iterator[Path]) -> AsyncIterator[ClusterStores]:
     """Three nodes that share the slots. Leave them running; slots may be moved."""
     async with ClusterStores(next(topology_folders)) as running:

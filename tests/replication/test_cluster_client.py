@@ -178,6 +178,7 @@ async def test_a_cluster_that_stops_as_a_whole_is_warned_about(cluster: ClusterS
         await cluster.nodes[0].command("CONFIG", "SET", "cluster-require-full-coverage", "no")
 
 
+@pytest.mark.faults
 async def test_a_node_that_is_gone_stops_its_own_slots_only(topology_folders: Iterator[Path]) -> None:
     async with ClusterStores(next(topology_folders)) as cluster, opened(cluster.url) as client:
         keys = {node: f"{{{tag_on(cluster, node)}}}x" for node in cluster.nodes}
@@ -195,6 +196,7 @@ async def test_a_node_that_is_gone_stops_its_own_slots_only(topology_folders: It
         assert await client.incr(keys[gone]) == 2
 
 
+@pytest.mark.faults
 async def test_a_replica_takes_over_its_primarys_slots(topology_folders: Iterator[Path]) -> None:
     async with ClusterStores(next(topology_folders), replicas=1) as cluster, opened(cluster.url) as client:
         gone = cluster.primaries[0]

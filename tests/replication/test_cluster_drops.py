@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from redis.crc import key_slot
 
 from admission.inlet import Inlet
@@ -55,6 +56,7 @@ async def test_a_slot_moves_while_everybody_reserves(cluster: ClusterStores, dat
         assert (await buyers.stock()).reserved == UNITS
 
 
+@pytest.mark.faults
 async def test_a_worker_that_starts_while_a_node_is_gone_serves_the_others(topology_folders: Iterator[Path], database_url: str) -> None:
     async with ClusterStores(next(topology_folders)) as stores, selling(stores.url, database_url, deadline_ms=300, timeout_ms=100) as parts:
         lister = await stores.owner(key_slot(DROPS.encode()))

@@ -53,6 +53,7 @@ async def opened(url: str) -> AsyncIterator[Any]:
         await found.aclose()
 
 
+@pytest.mark.faults
 async def test_a_client_that_slept_through_the_failover_asks_first(sentinel: SentinelStores, client: Any) -> None:
     """The old primary is back and still thinks it is one; whoever has a connection to it must not use it."""
     await client.set("before", "1")
@@ -65,6 +66,7 @@ async def test_a_client_that_slept_through_the_failover_asks_first(sentinel: Sen
     assert await _value(sentinel.replica, "after") == b"1"
 
 
+@pytest.mark.faults
 async def test_an_answer_of_a_former_primary_does_not_count(sentinel: SentinelStores, client: Any) -> None:
     """Somebody who was waiting there when it froze is still waiting when it thaws, and hears what happens there."""
     waiting = asyncio.create_task(client.blpop("list", timeout=0))
@@ -94,6 +96,7 @@ async def test_calls_beyond_the_connections_wait_for_one(sentinel: SentinelStore
     assert sorted(await asyncio.gather(*(client.incr("count") for _ in range(64)))) == list(range(1, 65))
 
 
+@pytest.mark.faults
 async def test_two_of_three_sentinels_are_enough(topology_folders: Iterator[Path]) -> None:
     async with SentinelStores(next(topology_folders), sentinels=3) as stores, opened(stores.url) as client:
         stores.sentinels[0].freeze()
