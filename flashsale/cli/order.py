@@ -134,7 +134,7 @@ def cancel(
 _WORDS = {
     "released": "Ended. It was not paid.",
     "expired": "It had expired before; there is nothing to give back.",
-    "cancelled": "Taken back. Its units are on sale again, its payment is due for refund.",
+    "cancelled": "Taken back. Its units are on sale again, its payment goes back.",
     "refund_due": "It never got its units; its payment is due for refund already.",
 }
 

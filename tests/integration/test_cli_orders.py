@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,9 +16,10 @@ from flashsale.refunds import RefundProgress, Refunds
 from flashsale.settings import Settings
 from reconciler.orders import Batch, OrderRecorder
 from tests.integration import reconciler_stage as stage
-from tests.integration.command_line import flashsale
-from tests.integration.http_client import Buyer, Service, in_own_task, make_drop, reconciling, with_signing_keys
-from tests.integration.test_refunds import driver
+from tests.integration.command_line import Running, flashsale
+from tests.integration.http_client import Buyer, Service, in_own_task, make_drop, reconciling, with_settings, with_signing_keys
+from tests.integration.refund_stage import Answer, Asked, Ledger, elsewhere
+from tests.integration.test_refunds import SECRET, driver
 
 NOBODY = f"sneaker-x.r{'A' * 22}"
 
@@ -68,7 +71,7 @@ async def test_an_order_is_shown_and_taken_back(service: Service, settings: Sett
     assert cancelled.json == {"order_id": order_id, "outcome": "cancelled", "state": "cancelled"}
     again = await flashsale("order", "cancel", order_id)
     assert (again.code, again.out) == (0, "")
-    assert "due for refund" in again.err
+    assert "its payment goes back" in again.err
     async with reconciling(settings, database, service.services):
         while not (refunds := await Refunds(database).unfinished()):
             pass
@@ -126,3 +129,32 @@ async def test_refunds_are_listed_settled_and_sent(database: Database) -> None:
     assert settled.state is RefundProgress.DONE
     for words in (("done", first), ("send", first), ("done", "rf_unknown")):
         assert (await flashsale("refunds", *words)).code == 4
+
+
+async def test_a_reconciler_killed_after_it_asked_is_followed_by_another(settings: Settings, database: Database, tmp_path: Path) -> None:
+    """The shop gave the money back and its answer met nobody: the next process asks again, with the same key."""
+    await stage.make_drop(database)
+    await OrderRecorder(database).record(Batch(stage.DROP, stage.typed(stage.transition("refund_due", 1))))
+    ledger, arrived, answering = Ledger(), asyncio.Event(), asyncio.Event()
+
+    async def answer(asked: Asked) -> Answer:
+        ledger.give(asked.headers["idempotency-key"], 1500)
+        arrived.set()
+        await answering.wait()
+        return 200, {"state": "done"}
+
+    async with elsewhere(answer) as shop:
+        payments = {"webhook_secret": SECRET, "refund_url": f"{shop.url}/refunds", "refund_interval_ms": 50}
+        environment = environment_of(with_settings(settings, payments=payments))
+        with Running("reconcile-worker", environment=environment, folder=tmp_path) as first:
+            async with asyncio.timeout(60):
+                await arrived.wait()
+            first.end(signal.SIGKILL)
+        answering.set()
+        await stage.query(database, "UPDATE refunds SET next_attempt_at = now()")
+        with Running("reconcile-worker", environment=environment, folder=tmp_path):
+            async with asyncio.timeout(60):
+                while await stage.states(database) != {"refunded": 1}:  # noqa: ASYNC110 - another process does it
+                    await asyncio.sleep(0.05)
+    assert len(shop.asked) == 2
+    assert len(ledger.given) == 1
