@@ -25,6 +25,8 @@ Reply = TypeVar("Reply")
 REPEAT_PAUSE_S = 0.02
 REPEAT_PAUSE_MAX_S = 0.2
 PROBE_TIMEOUT_S = 0.3
+CIRCUITS_MAX = 2_048
+"""More than drops that are watched; keys of drops that do not exist come and go."""
 
 _LOST: Final = (StoreConnectionError, StoreTimeoutError, OSError)
 _PASSING: Final = frozenset({"READONLY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "LOADING", "UNBLOCKED"})
@@ -85,8 +87,16 @@ class StoreCalls:
 
     def _circuit(self, key: str) -> Circuit:
         place = key if self._circuit_per_key else ""
+        if len(self._circuits) >= CIRCUITS_MAX:
+            self._forget_one()
         circuit = self._circuits[place] = Circuit(asyncio.get_running_loop().time, self._on_circuit)
         return circuit
+
+    def _forget_one(self) -> None:
+        """The oldest closed one, or the oldest; its key is asked for anew."""
+        oldest = next(iter(self._circuits))
+        found = next((place for place, circuit in self._circuits.items() if not circuit.is_open), oldest)
+        self._circuits.pop(found).heard()
 
     async def _find_out(self, circuit: Circuit, key: str) -> None:
         """Returns when the store answers again. Raises StoreUnavailable."""

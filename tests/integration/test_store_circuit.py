@@ -18,6 +18,7 @@ from redis.exceptions import TimeoutError as StoreTimeoutError
 from chaos.proxy import Proxy
 from chaos.topologies import Node, free_ports
 from chaos.wire import Side
+from flashsale.connections import calls as calls_module
 from flashsale.connections.calls import StoreCalls
 from flashsale.connections.durability import together
 from flashsale.connections.pools import NotSent
@@ -233,6 +234,22 @@ async def test_only_a_store_that_answers_nothing_opens_the_circuit(ends: tuple[E
     with pytest.raises((StoreUnavailable, StoreUnknown, ResponseError)):
         await calls.call("key", Attempts(*ends).send)
     assert told == [True] * opens
+
+
+async def test_a_cluster_has_a_circuit_for_each_key_and_not_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of drops come from outside, so what is remembered of them has a limit."""
+    monkeypatch.setattr(calls_module, "CIRCUITS_MAX", 3)
+    told: list[bool] = []
+    store = msgspec.structs.replace(store_at(1, deadline_ms=TIMEOUT_MS), url="redis+cluster://127.0.0.1:1")
+    client = open_store(store)
+    calls = StoreCalls(client, store, told.append)
+    for number in range(5):
+        with pytest.raises(StoreUnavailable):
+            await calls.call(f"gone-{number}", Attempts(UNREACHED).send)
+        assert await calls.call(f"fine-{number}", Attempts("reply").send) == "reply"
+    assert len(calls._circuits) == 3
+    assert told.count(True) - told.count(False) == sum(circuit.is_open for circuit in calls._circuits.values())
+    await client.aclose()
 
 
 # ------------------------------------------------------------------------------------------- nobody gets another's answer
