@@ -10,13 +10,15 @@
 -- KEYS[6] slots zset: queue numbers that count as active
 -- KEYS[7] restored hash: queue number to the ticket that has it back
 -- KEYS[8] adjustments hash: id of a stock adjustment to its record
--- KEYS[9] journal stream: what the reconciler reads
+-- KEYS[9] served stream: one entry per raise of the serving number
+-- KEYS[10] journal stream: what the reconciler reads
 -- ARGV[1] step msgpack: {attempt id, clock_ms, word, …}. {"begin", epoch looked at or 0, fields (name to text), skus}, each
 --         SKU {sku, allotment, units sold that no loaded order stands for, price_minor, limit_per_shopper}; {"load",
 --         shoppers, adjustments}, each shopper {ticket_id, number, orders}, each adjustment {id, sku, delta, at_ms}, each
 --         order {reservation_id, state, items, amount_minor, reserved_at_ms, expires_at_ms, payment_reference, request_id,
---         reason (empty, or why a live one cannot come back)}; {"finish", epoch, state, skus, reservations, live}, each SKU
---         {sku, reserved, sold, draining}
+--         reason (empty, or why a live one cannot come back)}; {"finish", epoch, state, skus, reservations, live,
+--         {queue number from which nobody knows when it was served, ms of the last raise before}}, each SKU {sku, reserved,
+--         sold, draining}
 -- RETURNS msgpack {outcome, now_ms, what does not add up or ""}
 -- OUTCOMES begun loaded finished replayed superseded unbalanced
 -- COST O(orders in the chunk), at most 1000; begin and finish O(SKUs)
@@ -25,10 +27,10 @@
 local ORDERS_MAX = 1000
 local FIELDS_MAX = 64
 
-local step = unpack_array(ARGV[1], 8, "step")
+local step = unpack_array(ARGV[1], 9, "step")
 local attempt, clock_ms, word = text(step[1], 64, "attempt"), whole(step[2], 0, 2 ^ 53, "clock_ms"), text(step[3], 16, "word")
 
-local held = redis.call("HMGET", KEYS[1], "epoch", "fenced", "rebuild", "sequence", "skus", "clock", "entries")
+local held = redis.call("HMGET", KEYS[1], "epoch", "fenced", "rebuild", "sequence", "skus", "clock", "entries", "serving_number")
 local reservations_held, live_held = redis.call("HLEN", KEYS[4]), redis.call("ZCARD", KEYS[5])
 redis.call("HLEN", KEYS[2])
 redis.call("HLEN", KEYS[3])
@@ -36,6 +38,7 @@ redis.call("HLEN", KEYS[7])
 redis.call("HLEN", KEYS[8])
 redis.call("ZCARD", KEYS[6])
 redis.call("XLEN", KEYS[9])
+redis.call("XLEN", KEYS[10])
 local epoch, fenced, attempt_held = tonumber(held[1] or ""), held[2] or "", held[3] or ""
 local now = (held[6] == "injected" and clock_ms > 0) and clock_ms or store_time_ms()
 
@@ -85,7 +88,7 @@ end
 
 local all_keys = {
   drop = KEYS[1], stock = KEYS[2], tickets = KEYS[3], reservations = KEYS[4], expiries = KEYS[5], slots = KEYS[6],
-  journal = KEYS[9],
+  journal = KEYS[10],
 }
 
 local function check_shoppers(shoppers, ledger)
@@ -157,9 +160,10 @@ local function load()
   local numbers, fresh = {}, 0
   for i = 1, #shoppers do
     local ticket_id, number, orders = ticket_ids[i], shoppers[i][2], shoppers[i][3]
+    -- Nobody knows any more when they joined; they were admitted before they reserved.
     local first_ms = orders[1][5]
     local late = (ledger.drop.entries and number >= ledger.drop.entries) and 1 or 0
-    local ticket = ledger.tickets[ticket_id] or {number, late, "", first_ms, "", 0, 0, first_ms, 0, 0, 0, {}}
+    local ticket = ledger.tickets[ticket_id] or {number, late, "", 0, "", 0, 0, first_ms, 0, 0, 0, {}}
     number = ticket[TICKET_NUMBER]
     ticket[TICKET_RESERVATIONS], ticket[TICKET_LIVE], ticket[TICKET_UNITS], ticket[TICKET_HELD] = 0, 0, 0, {}
     for j = 1, #orders do
@@ -202,7 +206,8 @@ end
 local function finish()
   local next_epoch, state, skus = whole(step[4], 1, 2 ^ 53, "epoch"), text(step[5], 16, "state"), step[6]
   local reservations, live = whole(step[7], 0, 2 ^ 53, "reservations"), whole(step[8], 0, 2 ^ 53, "live")
-  if type(skus) ~= "table" then bad_argument("skus must be an array") end
+  if type(skus) ~= "table" or type(step[9]) ~= "table" then bad_argument("skus and served must be arrays") end
+  local from, at_ms = whole(step[9][1], 0, 2 ^ 53, "served"), whole(step[9][2], 0, 2 ^ 53, "served_at_ms")
   if attempt_held == attempt and fenced == "" and epoch == next_epoch then return reply("replayed") end
   local ledger = open_ledger()
   if not ledger then return reply("superseded") end
@@ -214,9 +219,12 @@ local function finish()
     if draining > 0 then ledger.stock_changed[skus[i][1]] = true end
   end
   ledger_write(ledger, all_keys)
-  local sequence = next_sequence(ledger.drop)
+  local sequence, serving_number = next_sequence(ledger.drop), tonumber(held[8])
   redis.call("HSET", KEYS[1], "fenced", "", "epoch", next_epoch, "sequence", sequence, "state", state, "state_at_ms", now)
-  redis.call("XADD", KEYS[9], "*", "v", "1", "s", sequence, "d", cmsgpack.pack({state, now}))
+  redis.call("XADD", KEYS[10], "*", "v", "1", "s", sequence, "d", cmsgpack.pack({state, now}))
+  if from < serving_number then
+    redis.call("XADD", KEYS[9], "*", "at_ms", string.format("%d", at_ms), "from", from, "to", serving_number)
+  end
   return reply("finished")
 end
 

@@ -51,7 +51,7 @@ local function ticket_of(ticket_id, number, receipt_epoch)
     number, late = drop.joined, 1
     drop.joined, places.raised = drop.joined + 1, true
   end
-  return {number, late, "", drop.now, "", 0, 0, drop.now, 0, 0, 0, {}}
+  return {number, late, "", 0, "", 0, 0, drop.now, 0, 0, 0, {}}
 end
 
 -- Why `items` cannot be taken again, or nil.

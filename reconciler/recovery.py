@@ -106,6 +106,8 @@ class Finding:
     """the drop's hash in the store"""
     draining: Mapping[str, tuple[int, int]]
     """by SKU: units that were to be withdrawn, and the allotment at that time"""
+    served: tuple[int, int]
+    """queue numbers below the first were served by the time of the second (ms), as the store still tells"""
 
     @property
     def changes_behind(self) -> int:
@@ -213,6 +215,7 @@ class Recovery:
         with store_errors():
             fields = {name.decode(): _text(value) for name, value in (await self._store.hgetall(keys.drop)).items()}
             stock = {name.decode(): value for name, value in (await self._store.hgetall(keys.stock)).items()}
+            raises = await self._store.xrevrange(keys.served, count=1)
         epoch, sequence = _number(fields.get("epoch")), _number(fields.get("sequence"))
         found = Finding(
             condition=Condition.SOUND,
@@ -222,6 +225,7 @@ class Recovery:
             fenced=fields.get("fenced", ""),
             fields=fields,
             draining=_draining(recorded, stock),
+            served=(int(raises[0][1][b"to"]), int(raises[0][1][b"at_ms"])) if raises else (0, 0),
         )
         return replace(found, condition=await self._condition(drop_id, found))
 
@@ -321,7 +325,7 @@ class Recovery:
                     told(done, plan.orders)
             # Postgres first: should the store be replaced by a copy of the old epoch right now, that is noticed.
             await session.fetchval("drop_epoch_raise", drop_id, epoch)
-        await self._step(drop_id, attempt, "finish", epoch, plan.state.value, _accounted(plan), plan.orders, plan.live)
+        await self._step(drop_id, attempt, "finish", epoch, plan.state.value, _accounted(plan), plan.orders, plan.live, _served(plan))
         await self._scripts.add_drop_id(drop_id)
         self._scripts.learn_epoch(drop_id, epoch)
         return plan, epoch
@@ -516,6 +520,12 @@ def _units(plan: Plan) -> list[tuple[Any, ...]]:
 
 def _accounted(plan: Plan) -> list[tuple[Any, ...]]:
     return [(sku.sku, sku.reserved, sku.sold, min(sku.draining, sku.available + sku.reserved)) for sku in plan.skus]
+
+
+def _served(plan: Plan) -> tuple[int, int]:
+    """From which number on nobody knows when it was served; it was after the last raise that is known, and the opening."""
+    number, at_ms = plan.finding.served
+    return number, max(at_ms, _picture_or_drop(plan.finding, "opens_at_ms"))
 
 
 def _order(row: Any, refused: frozenset[str]) -> tuple[Any, ...]:

@@ -254,9 +254,9 @@ def overtakes(tickets: Sequence[Ticket], raises: Sequence[Raise]) -> int:
 
     Counted: a number given to somebody who joined later than the owner of the next one, or twice; a late place before an
     early one; a raise of the serving number that goes back in time, or leaves numbers out, or serves them again; an
-    admission before its number was served.
+    admission before its number was served. When a ticket's owner joined is not known after a loss; it is left out.
     """
-    by_number = sorted(tickets, key=lambda ticket: ticket.number)
+    by_number = sorted((ticket for ticket in tickets if ticket.joined_at_ms), key=lambda ticket: ticket.number)
     count = sum(
         1
         for one, following in itertools.pairwise(by_number)

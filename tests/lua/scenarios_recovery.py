@@ -41,7 +41,7 @@ LOADING = step(
     [["a1", "s1", 2, t(500)]],
 )
 ACCOUNTED = [["s1", 1, 2, 0], ["s2", 1, 0, 0]]
-FINISHING = step("finish", NEXT_EPOCH, "open", ACCOUNTED, 4, 1)
+FINISHING = step("finish", NEXT_EPOCH, "open", ACCOUNTED, 4, 1, [1, t(100)])
 BEGUN_STOCK = {**FRESH_STOCK, "available:s1": 4, "sold:s1": 1}
 BEGUN_DROP = {**FIELDS, "skus": ["s1", "s2"], "fenced": "rebuilding", "rebuild": ATTEMPT}
 
@@ -90,7 +90,7 @@ def claiming(name: str, number: int, epoch: int = 1) -> list[Any]:
 
 def back(name: str, number: int, **fields: Any) -> dict[str, Any]:
     """A ticket made anew, without its secret."""
-    first = {"secret_hash": "", "joined_at_ms": t(1_000), "admitted_at_ms": t(1_000)}
+    first = {"secret_hash": "", "joined_at_ms": 0, "admitted_at_ms": t(1_000)}
     return ticket(number, name, **first | fields)
 
 
@@ -142,23 +142,23 @@ REBUILD = [
     Scenario(
         "rebuild", "finished", loaded, (FINISHING,), ["finished", t(5_000), ""], replay="replayed",
         changes={
-            "drop": {"fenced": "", "epoch": "2", "state_at_ms": str(t(5_000))}, "journal": [{"drop": ["open", t(5_000)]}],
+            "drop": {"fenced": "", "epoch": "2", "state_at_ms": str(t(5_000))}, "journal": [{"drop": ["open", t(5_000)]}], "served": [{"at_ms": t(100), "from": 1, "to": 4}],
         },
     ),
     Scenario(
-        "rebuild", "unbalanced", loaded, (step("finish", 2, "open", [["s1", 1, 1, 0], ["s2", 1, 0, 0]], 4, 1),),
+        "rebuild", "unbalanced", loaded, (step("finish", 2, "open", [["s1", 1, 1, 0], ["s2", 1, 0, 0]], 4, 1, [0, 0]),),
         ["unbalanced", t(5_000), "units of s1"], when="because a unit is missing",
     ),
     Scenario(
-        "rebuild", "unbalanced", loaded, (step("finish", 2, "open", ACCOUNTED, 5, 1),), ["unbalanced", t(5_000), "reservations"],
+        "rebuild", "unbalanced", loaded, (step("finish", 2, "open", ACCOUNTED, 5, 1, [0, 0]),), ["unbalanced", t(5_000), "reservations"],
         when="because a reservation is missing",
     ),
     Scenario(
-        "rebuild", "unbalanced", loaded, (step("finish", 2, "open", ACCOUNTED, 4, 2),), ["unbalanced", t(5_000), "live reservations"],
+        "rebuild", "unbalanced", loaded, (step("finish", 2, "open", ACCOUNTED, 4, 2, [0, 0]),), ["unbalanced", t(5_000), "live reservations"],
         when="because a live one is missing",
     ),
     Scenario(
-        "rebuild", "unbalanced", loaded, (step("finish", 2, "open", ACCOUNTED[:1], 4, 1),), ["unbalanced", t(5_000), "SKUs"],
+        "rebuild", "unbalanced", loaded, (step("finish", 2, "open", ACCOUNTED[:1], 4, 1, [0, 0]),), ["unbalanced", t(5_000), "SKUs"],
         when="because a SKU is missing",
     ),
     Scenario("rebuild", "superseded", finished, (LOADING,), None, when="because the drop is open again"),
@@ -190,7 +190,7 @@ JOIN = [
         changes={"drop": {"joined": "3"}, "tickets": {"carl": ticket(2, "carl", late=1, joined_at_ms=t(200))}},
     ),
     Scenario(
-        "join", "replayed", finished, ([["ann", "whatever the id is made of"]],), ["replayed", 0, 0, t(1_000)],
+        "join", "replayed", finished, ([["ann", "whatever the id is made of"]],), ["replayed", 0, 0, 0],
         when="for a ticket that came back without its secret",
     ),
 ]  # fmt: skip
@@ -202,7 +202,7 @@ RESTORE = [
         changes={
             "stock": {"available:s1": 1, "reserved:s1": 2},
             "tickets": {
-                "dora": back("dora", 4, late=1, joined_at_ms=t(5_000), admitted_at_ms=t(5_000), reservations=1, live=1, units=1,
+                "dora": back("dora", 4, late=1, admitted_at_ms=t(5_000), reservations=1, live=1, units=1,
                              held={"s1": 1})
             },
             "reservations": {
@@ -225,7 +225,7 @@ RESTORE = [
         changes={
             "drop": {"joined": "6"}, "stock": {"available:s1": 1, "reserved:s1": 2},
             "tickets": {
-                "dora": back("dora", 5, late=1, joined_at_ms=t(9_000), admitted_at_ms=t(9_000), reservations=1, live=1, units=1,
+                "dora": back("dora", 5, late=1, admitted_at_ms=t(9_000), reservations=1, live=1, units=1,
                              held={"s1": 1})
             },
             "reservations": {
