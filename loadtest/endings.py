@@ -21,6 +21,8 @@ _DONE = {
     Kind.RESERVE: {201: "reserved", 200: "replayed"},
     Kind.RELEASE: {200: "given_back"},
     Kind.EXTEND: {200: "extended"},
+    Kind.RESTORE: {200: "restored"},
+    Kind.CANCEL_ORDER: {200: "cancelled"},
 }
 """The service's word for each success. A release does not tell whether it was a repetition."""
 

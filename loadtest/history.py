@@ -37,6 +37,8 @@ class Kind(StrEnum):
     RESERVE = "reserve"
     RELEASE = "release"
     EXTEND = "extend"
+    RESTORE = "restore"
+    """a reservation that a loss has swallowed is brought back by its receipt"""
     CONFIRM = "confirm"
     WEBHOOK = "webhook"
     """a payment told by its provider"""
@@ -129,7 +131,7 @@ def _wall_ms() -> int:
 class Recorder:
     """Writes a history. What is noted is in the file at the latest when the recorder is closed.
 
-    Lines are gathered in memory and written when there are enough of them, so noting a call costs about two microseconds.
+    Lines are gathered in memory and written when there are enough of them, so noting an event costs about a microsecond.
     Whatever happens to the service, its stores or its machine's other processes, the history of this process is whole.
     """
 

@@ -18,16 +18,17 @@ DELIVERIES_MAX = 20
 _UNREACHED = 0
 
 
-def confirm_request(storefront_key: str, reservation: Mapping[str, Any]) -> dict[str, Any]:
+def confirm_request(storefront_key: str, reservation: Mapping[str, Any], payment: str = "pay") -> dict[str, Any]:
     """Path, headers and body with which the shop's backend says that a reservation is paid.
 
-    One payment for one reservation, however often it is reported.
+    One payment of that name for one reservation, however often it is reported.
     """
     reservation_id = reservation["reservation_id"]
+    reference = f"{payment}-{reservation_id.rpartition('.')[2]}"
     return {
         "path": f"/v1/reservations/{reservation_id}/confirm",
-        "headers": {"Authorization": f"Bearer {storefront_key}", "Idempotency-Key": f"confirm-{reservation_id.rpartition('.')[2]}"},
-        "body": {"payment_reference": f"pay-{reservation_id.rpartition('.')[2]}", "amount_minor": reservation["amount_minor"]},
+        "headers": {"Authorization": f"Bearer {storefront_key}", "Idempotency-Key": f"confirm-{reference}"},
+        "body": {"payment_reference": reference, "amount_minor": reservation["amount_minor"]},
     }
 
 
@@ -85,6 +86,26 @@ class Payments:
         if answer.status == RECORDING:
             await self._look_for_order(str(reservation["reservation_id"]))
         return Paid(acknowledged, answer.status, "" if acknowledged else code_of(answer))
+
+    async def again(self, reservation: Mapping[str, Any]) -> None:
+        """A second payment of a paid reservation, which must be refused. Raises TimeUp."""
+        request = confirm_request(self._key, reservation, "again")
+        answer = await self._asker.ask("confirm_again", "POST", **request, call=_confirming(reservation, request))
+        if answer.status in CONFIRMED:
+            self._diary.promise_broken(f"a second payment was answered {answer.status}")
+
+    async def take_back(self, reservation: Mapping[str, Any]) -> None:
+        """The shop takes a paid order back. Raises TimeUp."""
+        reservation_id = str(reservation["reservation_id"])
+        key = f"take-back-{reservation_id.rpartition('.')[2]}"
+        await self._asker.ask(
+            "refund",
+            "POST",
+            f"/v1/orders/{reservation_id}/refunds",
+            headers={"Authorization": f"Bearer {self._key}", "Idempotency-Key": key},
+            body={},
+            call=Call(Kind.CANCEL_ORDER, drop=reservation_id.rpartition(".")[0], key=key, reservation_id=reservation_id),
+        )
 
     async def _look_for_order(self, reservation_id: str) -> None:
         """The shop's backend looks a few times whether the order it was promised is recorded. Raises TimeUp."""

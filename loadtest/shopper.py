@@ -59,6 +59,12 @@ class Habits:
     pay_late: float = 0.01
     webhook: float = 0.25
     """of the others, pay through the provider's webhook"""
+    extends: float = 0.0
+    """ask for more time before they go on"""
+    pays_twice: float = 0.0
+    """pay a second time, by another payment; needs the storefront's key, as the next does"""
+    regrets: float = 0.0
+    """have the paid order taken back"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,9 @@ class Plan:
     """between admission and reserving"""
     paying_s: float
     """between reserving and what follows"""
+    extends: bool
+    pays_twice: bool
+    regrets: bool
 
     @property
     def secret_hash(self) -> str:
@@ -143,6 +152,9 @@ def plan_shopper(seed: int, number: int, wares: Sequence[Ware], limit: int, habi
         intent=_intent(chance, habits),
         choosing_s=chance.uniform(0.1, 1.0),
         paying_s=chance.uniform(0.2, 1.5),
+        extends=chance.random() < habits.extends,
+        pays_twice=chance.random() < habits.pays_twice,
+        regrets=chance.random() < habits.regrets,
     )
 
 

@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,8 @@ async def run_crowd(options: argparse.Namespace, diary: Diary, recorder: Recorde
             raise NoDrop(f"GET /v1/drops/{options.drop} was answered {answer.status}: {answer.body[:200]!r}")
         sale, limit = read_sale(answer.json(), time.time(), options.late_span_s)
         payments = Payments(asker, diary, _key_of(options.storefront_key_file))
-        habits = Habits() if payments.can_confirm else Habits(webhook=1.0)
+        usual = Habits() if payments.can_confirm else Habits(webhook=1.0)
+        habits = replace(usual, **dict(options.habit))
         async with asyncio.TaskGroup() as visits:
             for number in range(options.shoppers):
                 plan = plan_shopper(options.seed, number, sale.wares, limit, habits)
@@ -145,12 +147,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--shoppers", type=_bounded(1, SHOPPERS_MAX), default=500)
     parser.add_argument("--seed", type=int, default=1, help="the same seed, the same people")
     parser.add_argument("--storefront-key-file", type=Path, help="file with an API key that may confirm; without it all pay by webhook")
+    parser.add_argument("--habit", type=_habit, action="append", default=[], help="NAME=SHARE, as in pays_twice=0.1; several may be given")
     parser.add_argument("--connections", type=_bounded(1, CONNECTIONS_LIMIT), default=CONNECTIONS_MAX)
     parser.add_argument("--late-span-s", type=float, default=LATE_SPAN_S, help="late shoppers come within this time after the opening")
     parser.add_argument("--deadline-s", type=float, default=DEADLINE_S, help="after this, everybody goes home")
     parser.add_argument("--history", type=Path, help="file for the history of all calls (JSON Lines), added to what is there")
     parser.add_argument("--result", type=Path, help="file for the result (JSON); stdout without it")
     return parser
+
+
+def _habit(text: str) -> tuple[str, float]:
+    name, _, share = text.partition("=")
+    if name not in Habits.__dataclass_fields__ or not 0 <= float(share) <= 1:
+        raise argparse.ArgumentTypeError(f"must be one of {', '.join(Habits.__dataclass_fields__)} with a share from 0 to 1")
+    return name, float(share)
 
 
 def _bounded(low: int, high: int) -> Any:

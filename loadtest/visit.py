@@ -92,6 +92,8 @@ class Visit:
         reservation, items = await self._reserve()
         if self._plan.over_limit:
             await self._try_over_limit(reservation, items)
+        if self._plan.extends:
+            reservation = await self._ask_for_more_time(reservation)
         await self._finish(reservation)
 
     # ------------------------------------------------------------------------------------------------------- the line
@@ -269,9 +271,25 @@ class Visit:
         paid = await pay(reservation)
         if paid.acknowledged:
             self._diary.confirmed[reservation_id] = paid.status
+            await self._trouble_the_shop(reservation)
             raise Leaves("paid_late" if intent is Intent.PAY_LATE else "paid")
         self._diary.payments_refused[f"{paid.status} {paid.code}"] += 1
         raise Leaves("payment_refused")
+
+    async def _ask_for_more_time(self, reservation: dict[str, Any]) -> dict[str, Any]:
+        """The reservation, with more time where the drop gives it."""
+        reservation_id, key = str(reservation["reservation_id"]), f"extend-{self._plan.number}"
+        call = self._call(Kind.EXTEND, key=key, reservation_id=reservation_id)
+        headers = {**self._bearer, "Idempotency-Key": key}
+        answer = await self._asker.ask("extend", "POST", f"/v1/reservations/{reservation_id}/extend", headers=headers, call=call)
+        extended: dict[str, Any] = answer.json() if answer.status == 200 else reservation
+        return extended
+
+    async def _trouble_the_shop(self, reservation: Mapping[str, Any]) -> None:
+        if self._plan.pays_twice and self._payments.can_confirm:
+            await self._payments.again(reservation)
+        if self._plan.regrets and self._payments.can_confirm:
+            await self._payments.take_back(reservation)
 
     def _intent(self) -> Intent:
         """What was planned; but whoever waited for a unit to come back wants it, and pays at once."""

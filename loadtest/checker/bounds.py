@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from loadtest.checker.model import FOREVER_NS, Claim, History, Operation, Rules, Timeline
+from loadtest.checker.model import FOREVER_NS, PROMISES, Claim, History, Operation, Rules, Timeline
 from loadtest.checker.state import FIRST_EPOCH, FinalState
 from loadtest.checker.violations import Name, Violation
 from loadtest.history import Kind
@@ -47,7 +47,7 @@ def certain_spans(claim: Claim, timeline: Timeline, rules: Rules) -> list[Span]:
     cancelled_ns = min((operation.invoked_ns for operation in claim.of(Kind.CANCEL_ORDER) if operation.possible), default=FOREVER_NS)
     spans = [
         (operation.ended_ns, min(released_ns, timeline.certainly_before(operation.told_expires_at_ms)))
-        for operation in claim.of(Kind.RESERVE, Kind.EXTEND)
+        for operation in claim.of(*PROMISES)
         if operation.ok and operation.told_expires_at_ms and operation.state in ("", "reserved")
     ]
     spans += [(payment.ended_ns, cancelled_ns) for payment in claim.payments if payment.sold]

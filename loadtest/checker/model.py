@@ -20,6 +20,10 @@ EXISTING_WORDS = frozenset({"sold_out", "limit_reached", "not_open", "paused", "
 """refusals nobody may get whose reservation exists: a repetition is looked for before any of them is decided"""
 
 
+PROMISES = (Kind.RESERVE, Kind.EXTEND, Kind.RESTORE)
+"""calls whose answer promises units until an expiry"""
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """A span of wall time, ms since the epoch."""
@@ -173,7 +177,7 @@ class Claim:
     @property
     def told_expires_at_ms(self) -> int:
         """The latest expiry the shopper was promised; 0 for none."""
-        return max((operation.told_expires_at_ms for operation in self.of(Kind.RESERVE, Kind.EXTEND) if operation.ok), default=0)
+        return max((operation.told_expires_at_ms for operation in self.of(*PROMISES) if operation.ok), default=0)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -50,10 +51,11 @@ async def test_a_crowd_that_lives_through_kills_was_promised_nothing_in_vain(ser
     await until(lambda: _every_worker_knows(stack.http_url, key))
     key_file, history, kept_state = tmp_path / "key", tmp_path / "history.jsonl", tmp_path / "state.json"
     key_file.write_text(key)
-    drop = make_drop(new_drop_id(), SCENARIO, int(time.time() * 1000))
+    drop = replace(make_drop(new_drop_id(), SCENARIO, int(time.time() * 1000)), extension_ms=2_000)
     await parts.catalog.create(drop)
     crowd = await run(
         *("loadtest.swarm", "--url", stack.http_url, "--drop", drop.drop_id, "--shoppers", str(SCENARIO.shoppers)),
+        *("--habit", "extends=0.4", "--habit", "pays_twice=0.4", "--habit", "regrets=0.3"),
         *("--storefront-key-file", key_file, "--history", history, "--result", tmp_path / "result.json"),
     )
     for part in ("worker-1", "valkey", "reconciler"):
@@ -65,7 +67,7 @@ async def test_a_crowd_that_lives_through_kills_was_promised_nothing_in_vain(ser
     verdict = check(read_history(history), await read_final_state(parts.store, parts.database, parts.drops, drop.drop_id))
     assert verdict.kept, verdict.examples
     kinds = {event.kind for event in read_history(history)}
-    assert {Kind.JOIN, Kind.ADMIT, Kind.RESERVE, Kind.CONFIRM, Kind.WEBHOOK} <= kinds
+    assert {Kind.JOIN, Kind.ADMIT, Kind.RESERVE, Kind.EXTEND, Kind.CONFIRM, Kind.WEBHOOK, Kind.CANCEL_ORDER} <= kinds
     assert key not in history.read_text()
 
     urls = {"FLASHSALE_STORE_URL": stack.settings.store.url, "FLASHSALE_POSTGRES_URL": stack.settings.postgres.url}

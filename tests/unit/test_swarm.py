@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections import Counter
 from typing import Any, ClassVar
 
@@ -9,7 +10,7 @@ import pytest
 
 from loadtest.diary import Diary, Times
 from loadtest.shopper import Habits, Intent, Ware, plan_shopper, poll_after_s, position, secret_hash_of, settle_for, wait_ms
-from loadtest.swarm import read_sale
+from loadtest.swarm import _habit, read_sale
 
 WARES = (Ware("a", 2), Ware("b", 2))
 DOCUMENT: dict[str, Any] = {
@@ -45,6 +46,13 @@ class TestPlans:
             assert dict(plan.wanted).get("a", 0) <= 1
             assert list(plan.wanted) == sorted(plan.wanted)
         assert {(("a", 1), ("b", 1)), (("a", 1),), (("b", 2),)} <= {plan.wanted for plan in crowd}
+
+    def test_nobody_is_a_trouble_unless_asked_to_be(self) -> None:
+        usual = [plan_shopper(7, number, WARES, 2) for number in range(300)]
+        assert not [plan for plan in usual if plan.extends or plan.pays_twice or plan.regrets]
+        troubling = [plan_shopper(7, number, WARES, 2, Habits(extends=1, pays_twice=1, regrets=1)) for number in range(300)]
+        assert all(plan.extends and plan.pays_twice and plan.regrets for plan in troubling)
+        assert [plan.wanted for plan in troubling] == [plan.wanted for plan in usual]
 
     def test_without_a_key_everybody_pays_by_webhook(self) -> None:
         crowd = [plan_shopper(1, number, WARES, 2, Habits(webhook=1.0)) for number in range(300)]
@@ -84,6 +92,16 @@ class TestArithmetic:
 )
 def test_people_take_what_is_left(wanted: Any, available: Any, taken: Any) -> None:
     assert settle_for(wanted, available) == taken
+
+
+class TestHabitsAsOptions:
+    def test_a_habit_has_a_name_and_a_share(self) -> None:
+        assert _habit("pays_twice=0.25") == ("pays_twice", 0.25)
+
+    @pytest.mark.parametrize("text", ["flies=0.1", "regrets=1.5", "regrets"])
+    def test_another_is_refused(self, text: str) -> None:
+        with pytest.raises((argparse.ArgumentTypeError, ValueError)):
+            _habit(text)
 
 
 class TestSale:
