@@ -228,9 +228,13 @@ class Lab:
     async def restart_postgres_with(self, **values: str | int) -> None:
         """Restarts Postgres with settings over its own; without any, with its own."""
         await self.stores.postgres.stop()
-        text = "".join(f"{name} = {value}\n" for name, value in values.items())
-        (self.stores.postgres.folder / "data" / "postgresql.auto.conf").write_text(text, encoding="ascii")
+        self._postgres_values.write_text("".join(f"{name} = {value}\n" for name, value in values.items()), encoding="ascii")
         await self.stores.postgres.start()
+
+    @property
+    def _postgres_values(self) -> Path:
+        """Where Postgres looks for settings over its own (ALTER SYSTEM writes there, too)."""
+        return self.stores.postgres.folder / "data" / "postgresql.auto.conf"
 
     @property
     def append_only_files(self) -> list[Path]:
@@ -262,7 +266,10 @@ class Lab:
                 await server.start()
             except ProcessLookupError:
                 await server.restart()
+        if any(not line.startswith("#") for line in self._postgres_values.read_text(encoding="ascii").splitlines()):
+            await self.restart_postgres_with()
         await self.parts.store.config_set("maxmemory", 0, "appendfsync", "always")
+        await self.parts.store.execute_command("DEBUG", "AOF-FLUSH-SLEEP", 0)
 
     async def knows_key(self) -> None:
         """Returns when every worker lets the storefront's key in."""

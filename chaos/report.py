@@ -11,7 +11,7 @@ import msgspec
 
 from chaos.rows import ROWS
 
-HELD, BROKEN, KNOWN, UNTESTED = "held", "broken", "known gap", "not tested"
+HELD, BROKEN, KNOWN, NOT_RUN, UNTESTED = "held", "broken", "known gap", "not run", "not tested"
 _WORST_FIRST = (BROKEN, KNOWN, HELD)
 
 
@@ -24,7 +24,7 @@ class Finding(msgspec.Struct, frozen=True):
     seen: str
     seed: int
     verdict: str
-    """`held`, `broken`, `known gap` (it fails as is known) or `not tested`"""
+    """`held`, `broken`, `known gap` (it fails as is known), `not run` this time, or `not tested` at all"""
     seconds: float = 0.0
 
 
@@ -34,7 +34,7 @@ def one_each(found: Sequence[Finding]) -> list[Finding]:
     for row in ROWS:
         own = [finding for finding in found if finding.row == row.number]
         if not own:
-            rows.append(Finding(row.number, row.fault, row.expected, row.untested or "not run this time", 0, UNTESTED))
+            rows.append(Finding(row.number, row.fault, row.expected, row.untested, 0, UNTESTED if row.untested else NOT_RUN))
             continue
         rows.append(
             Finding(
@@ -51,7 +51,8 @@ def one_each(found: Sequence[Finding]) -> list[Finding]:
 
 
 def write_report(folder: Path, found: Sequence[Finding]) -> None:
-    """Writes `faults.json` and `faults.html` into `folder`."""
+    """Writes `faults.json` and `faults.html` into `folder`, which is made when missing."""
+    folder.mkdir(parents=True, exist_ok=True)
     rows = one_each(found)
     (folder / "faults.json").write_bytes(msgspec.json.format(msgspec.json.encode(rows), indent=2) + b"\n")
     (folder / "faults.html").write_text(page(rows), encoding="utf-8")
@@ -59,7 +60,7 @@ def write_report(folder: Path, found: Sequence[Finding]) -> None:
 
 def page(rows: Sequence[Finding]) -> str:
     """One page that needs nothing else."""
-    counts = {verdict: sum(1 for row in rows if row.verdict == verdict) for verdict in (HELD, KNOWN, BROKEN, UNTESTED)}
+    counts = {verdict: sum(1 for row in rows if row.verdict == verdict) for verdict in (HELD, KNOWN, BROKEN, NOT_RUN, UNTESTED)}
     badges = "".join(f'<span class="{_css(verdict)}"><b>{count}</b> {verdict}</span>' for verdict, count in counts.items() if count)
     return _PAGE.substitute(badges=badges, rows="\n".join(_line(row) for row in rows))
 
@@ -102,9 +103,10 @@ body { margin: 0 auto; max-width: 82rem; padding: 3rem 1.5rem; background: var(-
   font: 15px/1.5 system-ui, sans-serif }
 h1 { margin: 0 0 .3rem; font-size: 1.9rem; letter-spacing: -.02em }
 p { margin: 0 0 1.4rem; max-width: 46rem; color: var(--quiet) }
+.badges span, td span { border: 1px solid currentColor; border-radius: 99px; padding: .05rem .6rem; white-space: nowrap }
+.held { color: var(--held) } .known-gap { color: var(--gap) } .broken { color: var(--broken) }
+.not-run, .not-tested { color: var(--untested) }
 .badges span { display: inline-block; margin: 0 .5rem 1.6rem 0; padding: .3rem .8rem }
-.held, .known-gap, .broken, .not-tested { border: 1px solid currentColor; border-radius: 99px; padding: .05rem .6rem; white-space: nowrap }
-.held { color: var(--held) } .known-gap { color: var(--gap) } .broken { color: var(--broken) } .not-tested { color: var(--untested) }
 .scroll { overflow-x: auto }
 table { width: 100%; min-width: 50rem; border-collapse: collapse; background: var(--row); border: 1px solid var(--line) }
 th, td { padding: .7rem .9rem; text-align: left; vertical-align: top; border-top: 1px solid var(--line) }

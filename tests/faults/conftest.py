@@ -82,7 +82,7 @@ def bustle(lab: Lab, row: RowRecord, request: pytest.FixtureRequest) -> Bustle:
             playing.cancel()
         await lab.retire(played.drop)
         require_sound(played)
-        row.saw(f"Beside it {played.report['joined']} shoppers bought {played.report['sold_units']} units.")
+        row.beside = f"Beside it {played.report['joined']} shoppers bought {played.report['sold_units']} units."
 
     return crowded
 
@@ -111,7 +111,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
                 row=record.number,
                 fault=known.fault,
                 expected=known.expected,
-                seen=" ".join([*record.seen, *_reasons(report)]),
+                seen=" ".join([*record.seen, record.beside, *_reasons(report)]).strip(),
                 seed=record.seed,
                 verdict=HELD if report.outcome == "passed" else KNOWN if report.outcome == "skipped" else BROKEN,
                 seconds=call.duration,

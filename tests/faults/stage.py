@@ -16,6 +16,8 @@ class RowRecord:
 
     number: int
     seen: list[str] = field(default_factory=list)
+    beside: str = ""
+    """what a crowd did at another drop meanwhile"""
 
     @property
     def seed(self) -> int:

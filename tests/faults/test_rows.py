@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.report import BROKEN, HELD, UNTESTED, Finding, one_each, write_report
+from chaos.report import BROKEN, HELD, NOT_RUN, Finding, one_each, write_report
 from chaos.rows import BY_NUMBER, ROWS
 
 FOLDER = Path(__file__).parent
@@ -42,7 +42,7 @@ def test_the_report_has_every_row_once_and_takes_the_worst_of_its_tests(tmp_path
     assert rows[2] | {"fault": "", "expected": ""} == {
         "row": 3, "fault": "", "expected": "", "seen": "once <b> twice", "seed": 1003, "verdict": BROKEN, "seconds": 3.0,
     }  # fmt: skip
-    assert rows[0]["verdict"] == UNTESTED
+    assert rows[0]["verdict"] == NOT_RUN
     page = (tmp_path / "faults.html").read_text(encoding="utf-8")
     assert "once &lt;b&gt; twice" in page
     assert not re.search(r"(src|href)=|url\(|@import|<script", page), "the page stands alone"
