@@ -421,3 +421,25 @@ async def test_the_test_provider_loses_the_answers_to_a_refund(recorded: Service
 async def test_the_test_provider_knows_its_limits(service: Service, behaviour: dict[str, Any]) -> None:
     _, reservation_id = await reserve(service)
     assert (await pay(service, reservation_id, **behaviour)).code == "bad_request"
+
+
+# ------------------------------------------------------------------------------------------------------- Postgres is away
+
+
+@pytest.fixture
+async def lonely(payment_settings: Settings, store: Redis, database: Database) -> AsyncIterator[Service]:
+    """A worker whose Postgres does not answer."""
+    away = with_settings(payment_settings, postgres={"url": "postgresql://nobody@127.0.0.1:1/nothing"})
+    async with in_own_task(away, database) as running:
+        yield running
+
+
+async def test_without_postgres_payments_are_taken_and_what_cannot_be_kept_is_sent_again(lonely: Service) -> None:
+    buyer, reservation_id = await reserve(lonely)
+    assert (await send(lonely, payment(reservation_id))).json["state"] == "confirmed"
+    assert (await send(lonely, payment(reservation_id, "pay-2"))).json["state"] == "surplus"
+    for event in (payment(f"{buyer.drop_id}.r{'A' * 22}"), payment(reservation_id, "pay-3", currency="USD")):
+        answer = await send(lonely, event)
+        assert (answer.status, answer.code) == (503, "database_unavailable")
+    refund = {"type": "refund.succeeded", "data": {"payment_reference": "pay-2", "amount_minor": 12_000}}
+    assert (await send(lonely, refund)).code == "database_unavailable"
