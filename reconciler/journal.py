@@ -15,6 +15,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
+from flashsale.connections.wording import reason_of
 from flashsale.errors import StoreUnavailable
 from flashsale.keys import DROPS, drop_keys
 
@@ -322,4 +323,4 @@ def store_errors() -> Iterator[None]:
     try:
         yield
     except (RedisError, OSError) as error:
-        raise StoreUnavailable(what="The journal cannot be reached:", why=f"{str(error) or type(error).__name__}.") from error
+        raise StoreUnavailable(what="The journal cannot be reached:", why=f"{reason_of(error)}.") from error
