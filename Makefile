@@ -21,7 +21,7 @@ CODE := flashsale admission reconciler loadtest chaos tests
 
 .PHONY: help
 help: ## Print these targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo '  ARGS="…" is passed on: make demo ARGS="--headless", make test ARGS="-k reserve"'
 
 .PHONY: demo
