@@ -7,7 +7,8 @@ since they were recorded, so both sides must agree on them.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -37,11 +38,12 @@ from reconciler.records import Records
 
 if TYPE_CHECKING:
     from flashsale.connections.database import Database, Session
-    from reconciler.journal import Store
+    from reconciler.journal import RawEntry, Store
 
-WINDOW_ENTRIES_MAX = 20_000
+WINDOW_ENTRIES_MAX = 5_000
+"""An entry may tell of some hundred reservations."""
 RECORDS_MAX = 1_000_000
-PAGE_ORDERS = 5_000
+PAGE_ORDERS = 1_000
 READER = "audit"
 """The journal is only looked at, so this name never joins the consumer group."""
 
@@ -113,14 +115,14 @@ class Evidence:
         """The second look: every reservation, in bounded pages. Raises as `counters` does."""
         first = await self._journal.unrecorded_from()
         records = await self._all_records()
-        live = [reservation_id for reservation_id, record in records.items() if record.state is ReservationState.RESERVED]
-        never_expiring = await self._records.never_expiring(live)
+        # What takes long for a large drop is done beside the event loop, which has orders to record meanwhile.
+        never_expiring = await self._records.never_expiring(await asyncio.to_thread(_live, records))
         misfits = Misfits()
         async with self._snapshot() as session:
             counters = await self._counters(session, first)
             touched = counters.window.touched
             records.update(touched)
-            held = tally((record.state, record.items) for record in records.values())
+            held = await asyncio.to_thread(_units_of, records)
             for reservation_id in touched:
                 records.pop(reservation_id)
             for reservation_id in never_expiring:
@@ -160,7 +162,6 @@ class Evidence:
         return Counters(store, PostgresLook(totals, orders, touched, frozenset(row["change_id"] for row in told)), window)
 
     async def _window(self, first: str, last: str) -> Window:
-        window = Window()
         entries = await self._journal.between(first, last, WINDOW_ENTRIES_MAX) if last else []
         if entries is None:
             raise NotComparable(
@@ -168,18 +169,7 @@ class Evidence:
                 why="Is a reconciler running, and does Postgres answer?",
                 todo="Try again when the journal has been recorded.",
             )
-        for raw in entries:
-            entry = read_entry(raw.entry_id, raw.fields)
-            if not isinstance(entry, Entry):
-                raise NotComparable(
-                    what=f"The journal entry {entry.entry_id} cannot be read, so nobody can tell which orders it is about:",
-                    why=f"{entry.why}.",
-                    todo="Run a version that knows it, or wait until it is set aside as a dead letter.",
-                )
-            for transition in entry.transitions:
-                window.note(transition.kind, transition.reservation_id, transition.items)
-            window.changes.update((change.change_id, (change.sku, change.delta)) for change in entry.stock_changes)
-        return window
+        return await asyncio.to_thread(_window_of, entries)
 
     async def _orders(self, session: Session) -> AsyncIterator[tuple[str, OrderLook]]:
         last = ""
@@ -191,6 +181,30 @@ class Evidence:
             if len(rows) < PAGE_ORDERS:
                 return
             last = rows[-1]["reservation_id"]
+
+
+def _window_of(entries: Iterable[RawEntry]) -> Window:
+    window = Window()
+    for raw in entries:
+        entry = read_entry(raw.entry_id, raw.fields)
+        if not isinstance(entry, Entry):
+            raise NotComparable(
+                what=f"The journal entry {entry.entry_id} cannot be read, so nobody can tell which orders it is about:",
+                why=f"{entry.why}.",
+                todo="Run a version that knows it, or wait until it is set aside as a dead letter.",
+            )
+        for transition in entry.transitions:
+            window.note(transition.kind, transition.reservation_id, transition.items)
+        window.changes.update((change.change_id, (change.sku, change.delta)) for change in entry.stock_changes)
+    return window
+
+
+def _live(records: Mapping[str, RecordLook]) -> list[str]:
+    return [reservation_id for reservation_id, record in records.items() if record.state is ReservationState.RESERVED]
+
+
+def _units_of(records: Mapping[str, RecordLook]) -> dict[tuple[str, ReservationState | None], int]:
+    return tally((record.state, record.items) for record in records.values())
 
 
 def _note(misfits: Misfits, reservation_id: str, record: RecordLook | None, order: OrderLook | None) -> None:

@@ -128,7 +128,7 @@ def _refusal(drop_id: str, sku: str, delta: int, adjustment: StockAdjustment) ->
             return Refused(
                 what=f"{-delta:,} units of {sku} cannot be withdrawn:",
                 why=f"{free:,} are free and {max(0, held):,} are in reservations; the others are sold or on their way out.",
-                todo=f"Withdraw {free:,}, or up to {free + max(0, held):,} with --drain." if free + held > 0 else look,
+                todo=_possible(free, max(0, held)) or look,
             )
         case "unknown_sku":
             return Refused(what=f"{drop_id} has no SKU {sku}.", todo=look)
@@ -138,6 +138,12 @@ def _refusal(drop_id: str, sku: str, delta: int, adjustment: StockAdjustment) ->
             return Refused(what="Another change was made under this id; nothing was changed.", todo="Choose another --id.")
         case _:
             return Refused(what=f"{drop_id} cannot take this change: there would be too many units, or changes.", todo=look)
+
+
+def _possible(free: int, held: int) -> str:
+    """How many units can be withdrawn, and how; empty when none."""
+    words = [f"at most {free:,}" if free else "", f"up to {free + held:,} with --drain" if held else ""]
+    return f"Withdraw {', or '.join(filter(None, words))}." if free + held else ""
 
 
 def _tell(changed: StockChanged, delta: int) -> None:
