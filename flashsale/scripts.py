@@ -351,13 +351,20 @@ class Batcher(Generic[Request, Result]):
         except BaseException as error:
             for _, future in batch:
                 if not future.done():
-                    future.set_exception(error if isinstance(error, Exception) else Busy(what="The service is stopping."))
+                    future.set_exception(error if isinstance(error, Exception) else _stopped_unanswered())
             if not isinstance(error, Exception):
                 raise
             return
         for (_, future), result in zip(batch, results, strict=True):
             if not future.done():
                 future.set_result(result)
+
+
+def _stopped_unanswered() -> StoreUnknown:
+    return StoreUnknown(
+        what="The service is stopping before the store has answered; the request may or may not have taken effect.",
+        todo="Repeat it with the same key to get the one true outcome.",
+    )
 
 
 def _one_each(requests: Sequence[object], results: list[Result]) -> list[Result]:

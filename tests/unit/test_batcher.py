@@ -231,6 +231,6 @@ async def test_callers_hear_it_when_the_service_stops(held: Store) -> None:
     await held.next_call()
     [call] = group._calls
     call.cancel()
-    with pytest.raises(Busy, match="stopping"):
+    with pytest.raises(StoreUnknown, match="stopping"):
         await answer
     assert call.cancelled() or await asyncio.wait([call])
