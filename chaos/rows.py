@@ -66,14 +66,10 @@ ROWS: tuple[Row, ...] = (
         13,
         "kill -9 of Valkey without AOF",
         "the drop is found missing and stays recovering; it never starts again with full stock",
-        untested="There is no such tier: a store without AOF is refused at the start (tests/integration/test_connections.py), and a store "
-        "that has lost its data is row 16.",
     ),
-    Row(
-        14, "power loss, AOF every second: its tail is gone", "at most 2 s of reservations are lost, no half script; totals add up", NOT_YET
-    ),
-    Row(15, "a byte in the middle of the AOF is wrong", "the store refuses to start; the drop stays as it is", NOT_YET),
-    Row(16, "Valkey comes back empty", "every request is answered 503 recovering; nothing is taken for zero or for full", NOT_YET),
+    Row(14, "power loss, AOF every second: its tail is gone", "at most 2 s of reservations are lost, no half script; totals add up"),
+    Row(15, "a byte in the middle of the AOF is wrong", "the store refuses to start; the drop stays as it is"),
+    Row(16, "Valkey comes back empty", "every request is answered 503 recovering; nothing is taken for zero or for full"),
     Row(17, "failover to a replica that is up to date", "errors for 1 to 3 s, all of them repeated; nothing is lost"),
     Row(18, "failover to a replica that is behind", "no unit is sold twice; with tier replica nothing acknowledged is lost"),
     Row(
@@ -96,7 +92,7 @@ ROWS: tuple[Row, ...] = (
         "Valkey's memory is full",
         "joining and reserving are refused with 503 before anything is written; confirm and release work",
     ),
-    Row(27, "a slow disk", "answers take longer; nothing is lost, nobody repeats in a stampede", NOT_YET),
+    Row(27, "a slow disk", "answers take longer; nothing is lost, nobody repeats in a stampede"),
     Row(28, "a full disk", "writes are refused with 503; what was acknowledged is kept", NOT_YET),
     Row(
         29,
