@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 WINDOW_ENTRIES_MAX = 5_000
 """An entry may tell of some hundred reservations."""
 RECORDS_MAX = 1_000_000
-PAGE_ORDERS = 1_000
+PAGE_ORDERS = 500
 READER = "audit"
 """The journal is only looked at, so this name never joins the consumer group."""
 

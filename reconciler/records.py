@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,13 +12,16 @@ from flashsale.errors import Recovering
 from flashsale.keys import drop_keys
 from flashsale.model import ReservationState, SkuStock
 from reconciler.journal import store_errors
-from reconciler.laws import RecordLook, StoreLook
+from reconciler.laws import Items, RecordLook, StoreLook
 
 if TYPE_CHECKING:
     from reconciler.journal import Store
 
 PAGE_RECORDS = 500
 """About as many records a command; a page takes the store well under a millisecond."""
+
+LOOKS_SHARED_MAX = 4_096
+"""Most reservations hold the same few things; sharing what says so keeps a large drop small in memory."""
 
 _unpack = msgspec.msgpack.decode
 _SKUS = msgspec.msgpack.Decoder(list[str])
@@ -116,4 +120,9 @@ class Records:
 
 def _record(packed: bytes) -> RecordLook:
     state, _, _, items, *_ = _unpack(packed)
-    return RecordLook(ReservationState(state), tuple((sku, quantity) for sku, quantity in items))
+    return _look(state, tuple(map(tuple, items)))
+
+
+@lru_cache(LOOKS_SHARED_MAX)
+def _look(state: int, items: Items) -> RecordLook:
+    return RecordLook(ReservationState(state), items)
