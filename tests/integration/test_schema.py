@@ -392,6 +392,27 @@ async def test_the_reconciler_role_records_orders(with_drop: Database) -> None:
     assert (row["written"], row["paid"]) == (3, 1)
 
 
+async def test_the_roles_drive_and_steer_refunds(with_drop: Database) -> None:
+    await OrderRecorder(with_drop).record(Batch(DROP, typed(transition("refund_due", 1))))
+    refund_id = (await with_drop.fetch("refunds_of_order", reservation_id(1)))[0]["refund_id"]
+    async with with_drop.transaction() as session:
+        await session.connection.execute("SET LOCAL ROLE flashsale_reconciler")
+        await session.fetch("refunds_owe", DROP, [reservation_id(1)], [1], ["pay-2"], ["paid_twice"])
+        assert len(await session.fetch("refunds_claim", 10, 60.0)) == 2
+        assert await session.fetchval("refund_request", refund_id, "stripe") == 1
+        await session.execute("refund_retry_later", refund_id, 1.0, "no answer", "re_1")
+        await session.execute("refund_fail", refund_id, "no")
+        await session.fetch("refunds_backlog")
+        await session.connection.execute("SET LOCAL ROLE flashsale_service")
+        await session.execute("refund_hold", "unknown", "", 1, "", "pay-3", "unmatched", "standard")
+        assert len(await session.fetch("refunds_open", None, 10)) == 3
+        assert await session.fetchval("refund_release", refund_id) == refund_id
+        assert await session.fetchval("refund_settle", refund_id, "re_1") == refund_id
+        await session.connection.execute("SET LOCAL ROLE flashsale_reconciler")
+        assert await session.fetchval("refund_done", refund_id, "") == reservation_id(1)
+        assert await session.fetchval("refund_done", refund_id, "") is None
+
+
 async def run_as(database: Database, role: str, statement: str) -> None:
     async with database.transaction() as session:
         await session.connection.execute(f"SET LOCAL ROLE {role}")
