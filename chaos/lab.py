@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
@@ -218,6 +219,20 @@ class Lab:
     def thaw_valkey(self) -> None:
         """SIGCONT."""
         os.kill(self.stores.valkey.pid, signal.SIGCONT)
+
+    async def restart_valkey_with_room(self, left_bytes: int) -> None:
+        """Restarts Valkey with room for `left_bytes` more in its log; `stores.valkey.restart()` gives it all the room again.
+
+        A limit on the size of its files does what a full disk does: the write fails (EFBIG, as ENOSPC would).
+        """
+        await self.stores.valkey.stop()
+        size = self.append_only_files[-1].stat().st_size
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + left_bytes, hard))  # a child inherits it
+        try:
+            await self.stores.valkey.start()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     async def stop_postgres_at_once(self) -> None:
         """Postgres's "immediate" shutdown: no checkpoint, the next start recovers. It stays away until `stores.postgres.start()`."""

@@ -21,7 +21,7 @@ _ASK_AGAIN_S = 0.05
 _ADMITTED_WITHIN_S = 20.0
 
 
-def probe_drop(name: str, *, units: int = 5, reservation_ttl_ms: int = 60_000, limit: int = 5) -> Drop:
+def probe_drop(name: str, *, units: int = 5, reservation_ttl_ms: int = 60_000, limit: int = 5, durability: str = "disk") -> Drop:
     """A drop of one SKU that is open and lets everybody in at once."""
     now_ms = time.time_ns() // 1_000_000
     return Drop(
@@ -37,6 +37,7 @@ def probe_drop(name: str, *, units: int = 5, reservation_ttl_ms: int = 60_000, l
         claim_window_ms=30_000,
         reservation_ttl_ms=reservation_ttl_ms,
         limit_per_shopper=limit,
+        durability=durability,
     )
 
 

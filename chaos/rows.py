@@ -93,7 +93,12 @@ ROWS: tuple[Row, ...] = (
         "joining and reserving are refused with 503 before anything is written; confirm and release work",
     ),
     Row(27, "a slow disk", "answers take longer; nothing is lost, nobody repeats in a stampede"),
-    Row(28, "a full disk", "writes are refused with 503; what was acknowledged is kept", NOT_YET),
+    Row(
+        28,
+        "Valkey's disk is full",
+        "AOF every second: writes are refused with 503, reading goes on, at most one acknowledged write is lost, and that is noticed; "
+        "AOF always: the server ends itself, and nothing acknowledged is lost",
+    ),
     Row(
         29,
         "Valkey is frozen for 10 s",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from chaos.lab import Lab, Rehearsal
 from chaos.probe import SKU, Probe, probe_drop
@@ -39,7 +40,7 @@ def require_sound(played: Rehearsal) -> None:
     assert played.report["sold_units"] > 0
 
 
-async def probe_for(lab: Lab, row: RowRecord, worker: str = "worker-1", **changes: int) -> Probe:
+async def probe_for(lab: Lab, row: RowRecord, worker: str = "worker-1", **changes: Any) -> Probe:
     """A shopper let in to a drop of its own. `changes` are those of `probe_drop`."""
     probe = Probe(await lab.open_drop(probe_drop(f"row-{row.number:02}", **changes)), lab.storefront_key)
     await probe.enter(lab.process(worker))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chaos.probe import Probe
+from flashsale.cli.recover import recovery_of
 from tests.faults.stage import events_twice, probe_for, require_sound, selling_from, units
 
 if TYPE_CHECKING:
@@ -20,6 +21,14 @@ pytestmark = pytest.mark.faults
 
 FROZEN_S = 10.0
 PAUSED_MS = 400
+ROOM_BYTES = 2_000
+"""enough for a reservation or two"""
+RESERVATIONS_MAX = 15
+AT_RISK = 1
+"""acknowledged writes a full disk may cost at this tier"""
+SLOW_FLUSH_US = 500_000
+SLOW_S = 5.0
+CALLS_ON_THE_WAY = 100
 
 
 def polite(played: Rehearsal) -> str:
@@ -117,3 +126,75 @@ async def test_row_30_clients_paused_and_killed(lab: Lab, row: RowRecord) -> Non
     assert played.seen.http_5xx == 0, played.seen.retry_later
     await lab.retire(played.drop)
     row.saw(f"Three pauses of {PAUSED_MS} ms and {killed} connections killed: every call was repeated, no shopper saw an error.")
+
+
+async def test_row_27_slow_disk(lab: Lab, row: RowRecord) -> None:
+    calls: list[int] = []
+
+    async def disturb(drop: Drop) -> None:
+        await selling_from(lab, drop, 10)
+        before = await _script_calls(lab)
+        await lab.parts.store.execute_command("DEBUG", "AOF-FLUSH-SLEEP", SLOW_FLUSH_US)
+        await asyncio.sleep(SLOW_S)
+        await lab.parts.store.execute_command("DEBUG", "AOF-FLUSH-SLEEP", 0)
+        calls.append(await _script_calls(lab) - before)
+
+    played = await lab.rehearse(row.scenario(), disturb)
+    require_sound(played)
+    longest_ms = max(times["max"] for times in played.report["answer_ms"].values())
+    assert longest_ms >= SLOW_FLUSH_US / 1000, "the disk was not slow"
+    # At most one call is served per flush, and a call that nobody waits for any more is not sent again and again.
+    assert calls[0] <= 2 * SLOW_S * 1_000_000 / SLOW_FLUSH_US + CALLS_ON_THE_WAY
+    await lab.retire(played.drop)
+    row.saw(f"A flush took {SLOW_FLUSH_US // 1000} ms for {SLOW_S:g} s: the longest answer took {longest_ms:.0f} ms, {polite(played)}.")
+
+
+async def _script_calls(lab: Lab) -> int:
+    """Calls of scripts the store has served."""
+    stats = await lab.parts.store.info("commandstats")
+    return int(stats.get("cmdstat_evalsha", {}).get("calls", 0))
+
+
+async def test_row_28_full_disk_everysec(lab: Lab, row: RowRecord) -> None:
+    worker = lab.workers[0]
+    await lab.parts.store.config_set("appendfsync", "everysec")
+    probe = await probe_for(lab, row, units=RESERVATIONS_MAX, limit=RESERVATIONS_MAX, durability="second", reservation_ttl_ms=5_000)
+    await lab.restart_valkey_with_room(ROOM_BYTES)
+    try:
+        await lab.parts.store.config_set("appendfsync", "everysec")
+        answers = [await probe.reserve(worker, key=f"key-{number}") for number in range(RESERVATIONS_MAX)]
+        refused = [answer for answer in answers if answer.status != 201]
+        assert refused, "the disk was not full"
+        assert {answer.status for answer in refused} == {503}, refused[0].body
+        assert all("retry-after" in answer.headers for answer in refused)
+        assert await worker.answers(f"/v1/drops/{probe.drop.drop_id}/serving", 200), "reading goes on"
+    finally:
+        await lab.stores.valkey.restart()
+    acknowledged = tuple(probe.reservations)
+    held = (await lab.parts.drops.inspect(probe.drop.drop_id, reservations=acknowledged)).reservations
+    lost = [reservation_id for reservation_id, found in zip(acknowledged, held, strict=True) if found is None]
+    assert len(lost) <= AT_RISK
+    for reservation_id in lost:
+        del probe.reservations[reservation_id]
+    # What was lost had been acknowledged, so a worker knows that the store has gone back, and the drop waits for its recovery.
+    recovered = await recovery_of(lab.parts).recover(probe.drop.drop_id)
+    judged = await lab.judge(probe.drop, probe.seen)
+    assert judged.wrong == ()
+    await lab.retire(probe.drop)
+    noticed = ", which was noticed: the drop waited for its recovery" if recovered else ""
+    row.saw(f"Every second: {len(refused)} refused with 503, reading went on; {len(lost)} of {len(held)} acknowledged was lost{noticed}.")
+
+
+async def test_row_28_full_disk_always(lab: Lab, row: RowRecord) -> None:
+    async def disturb(drop: Drop) -> None:
+        await selling_from(lab, drop, 15)
+        await lab.restart_valkey_with_room(ROOM_BYTES)
+        crash = await lab.stores.valkey.wait_crashed()
+        assert crash.exit_status == 1, crash.log_tail
+        await lab.stores.valkey.restart()
+
+    played = await lab.rehearse(row.scenario(), disturb)
+    require_sound(played)
+    await lab.retire(played.drop)
+    kept = len(played.seen.reservations)
+    row.saw(f"Always: the server ended itself; restarted with room, all {kept} acknowledged reservations were kept, {polite(played)}.")
