@@ -156,6 +156,12 @@ class Plan:
     """live reservations whose units are another's; they are released"""
     highest_number: int
     state: DropState
+    """as it is written down; what it comes to follows from the time"""
+
+    @property
+    def state_now(self) -> DropState:
+        """What people will find, by this machine's clock."""
+        return _state_at(self.finding, self.state, time.time_ns() // 1_000_000)
 
     @property
     def joined(self) -> int:
@@ -271,7 +277,7 @@ class Recovery:
             await self._drain(drop_id)
             plan, epoch = await self._rebuild(drop_id, told, keep_paused=keep_paused)
         ready_ms = round((time.monotonic() - began_at) * 1000)
-        return Recovered(replace(plan, finding=finding), epoch, plan.state, ready_ms)
+        return Recovered(replace(plan, finding=finding), epoch, plan.state_now, ready_ms)
 
     @asynccontextmanager
     async def _locked(self, drop_id: str) -> AsyncIterator[None]:
@@ -485,9 +491,19 @@ def _state(finding: Finding, *, keep_paused: bool) -> DropState:
     held, recorded = finding.fields.get("state", ""), finding.recorded
     held_at_ms = _number(finding.fields.get("state_at_ms"))
     state = DropState(held) if held in set(DropState) and held_at_ms > recorded.state_at_ms else recorded.state
-    closed = state is DropState.CLOSED or time.time_ns() // 1_000_000 >= _picture_or_drop(finding, "closes_at_ms")
-    opened = state is DropState.OPEN or time.time_ns() // 1_000_000 >= _picture_or_drop(finding, "opens_at_ms")
-    return DropState.PAUSED if keep_paused and opened and not closed else state
+    is_open = _state_at(finding, state, time.time_ns() // 1_000_000) is DropState.OPEN
+    return DropState.PAUSED if keep_paused and is_open else state
+
+
+def _state_at(finding: Finding, state: DropState, now_ms: int) -> DropState:
+    """As `include/drop.lua` has it."""
+    if state is DropState.CLOSED or now_ms >= _picture_or_drop(finding, "closes_at_ms"):
+        return DropState.CLOSED
+    if state in {DropState.PAUSED, DropState.OPEN}:
+        return state
+    if now_ms >= _picture_or_drop(finding, "opens_at_ms"):
+        return DropState.OPEN
+    return DropState.WAITING if now_ms >= _picture_or_drop(finding, "joins_at_ms") else DropState.SCHEDULED
 
 
 def _picture_or_drop(finding: Finding, name: str) -> int:

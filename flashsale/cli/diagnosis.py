@@ -9,14 +9,17 @@ from typing import TypeAlias
 
 from flashsale.cli.compose import read_signing_keys
 from flashsale.cli.durability import check_durability
+from flashsale.cli.recover import condition_in_words, recovery_of
 from flashsale.cli.target import Parts, Target, find_target, opened
 from flashsale.connections.checks import Finding, check_database, check_store
 from flashsale.connections.wording import redacted
 from flashsale.errors import FlashsaleError
 from flashsale.keys import drop_keys
+from flashsale.recorded import recorded_drops
 from flashsale.settings import Settings
 from reconciler.journal import Journal
 from reconciler.migrations import pending
+from reconciler.recovery import Condition
 
 Check: TypeAlias = Callable[[], Awaitable[list[Finding]]]
 
@@ -97,7 +100,22 @@ async def _drops(parts: Parts, *, database_answers: bool) -> list[Finding]:
             Finding(f"drop.{row['drop_id']}", "warn", "The store has not been given this drop.", "Is a reconciler running? It does that.")
             for row in await parts.database.fetch("drops_to_open")
         ]
+        findings += [await _held(parts, drop_id) for drop_id in sorted(await recorded_drops(parts.database))]
     return findings or [Finding("drops", "ok", "There are none yet.")]
+
+
+async def _held(parts: Parts, drop_id: str) -> Finding:
+    """Whether the store holds the drop as Postgres remembers it."""
+    found = await recovery_of(parts).find(drop_id)
+    name = f"drop.{drop_id}"
+    if found.condition is Condition.SOUND:
+        return Finding(name, "ok", "The store holds it as Postgres remembers it.")
+    return Finding(
+        name,
+        "unsafe",
+        f"Nothing is sold: {condition_in_words(found)}.",
+        f"Mend the store if it is the wrong one, then run 'flashsale recover {drop_id}'; see docs/recovery.md.",
+    )
 
 
 async def _journal(parts: Parts, drop_id: str) -> Finding:

@@ -143,7 +143,8 @@ def _progress() -> Iterator[Progress]:
         yield lambda done, everything: bar.update(task, completed=done, total=everything)
 
 
-def _condition(finding: Finding) -> str:
+def condition_in_words(finding: Finding) -> str:
+    """What is the matter with a drop, to go after its name and a colon."""
     from reconciler.recovery import Condition
 
     match finding.condition:
@@ -163,7 +164,7 @@ def _condition(finding: Finding) -> str:
 
 def _tell(drop_id: str, plan: Plan) -> None:
     finding, picture = plan.finding, plan.finding.recorded.picture
-    say(f"[bold]{drop_id}[/]: {_condition(finding)}.")
+    say(f"[bold]{drop_id}[/]: {condition_in_words(finding)}.")
     for sku in plan.skus:
         say(
             f"  {sku.sku}: {sku.allotment:,} units, {sku.sold:,} sold, {sku.reserved:,} reserved, {max(0, sku.available):,} to be had again"
@@ -175,7 +176,7 @@ def _tell(drop_id: str, plan: Plan) -> None:
     if finding.rolled_back:
         seen = f" Postgres last saw the line at {moment(picture.now_ms)}." if picture else ""
         say(f"  What the store had not told Postgres is lost, unless shoppers show their receipts.{seen}")
-    say(f"  It goes on as [bold]{plan.state.value}[/]. Admission tokens end; people exchange their tickets again.")
+    say(f"  It goes on as [bold]{plan.state_now.value}[/]. Admission tokens end; people exchange their tickets again.")
 
 
 def _tell_done(drop_id: str, recovered: Recovered) -> None:
@@ -200,7 +201,7 @@ def _told(plan: Plan, result: str, recovered: Recovered | None = None) -> DropRe
         overdue=plan.overdue,
         released=len(plan.refused),
         skus=tuple(SkuRecovered(sku.sku, sku.allotment, max(0, sku.available), sku.reserved, sku.sold) for sku in plan.skus),
-        state=recovered.state.value if recovered else plan.state.value,
+        state=recovered.state.value if recovered else plan.state_now.value,
         epoch=recovered.epoch if recovered else finding.recorded.epoch,
         ready_ms=recovered.ready_ms if recovered else None,
     )
