@@ -16,8 +16,8 @@ import os
 import resource
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import attrgetter
@@ -226,13 +226,18 @@ class Lab:
         A limit on the size of its files does what a full disk does: the write fails (EFBIG, as ENOSPC would).
         """
         await self.stores.valkey.stop()
-        size = self.append_only_files[-1].stat().st_size
-        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size + left_bytes, hard))  # a child inherits it
-        try:
+        with _files_limited_to(self.append_only_files[-1].stat().st_size + left_bytes):
             await self.stores.valkey.start()
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    async def restart_postgres_with_room(self, left_bytes: int) -> None:
+        """Restarts Postgres with room for about `left_bytes` more in its present WAL file, and none for another one.
+
+        `stores.postgres.restart()` gives it all the room again.
+        """
+        ((used_bytes,),) = await self.sql("SELECT file_offset FROM pg_walfile_name_offset(pg_current_wal_lsn())")
+        await self.stores.postgres.stop()
+        with _files_limited_to(used_bytes + left_bytes):
+            await self.stores.postgres.start()
 
     async def stop_postgres_at_once(self) -> None:
         """Postgres's "immediate" shutdown: no checkpoint, the next start recovers. It stays away until `stores.postgres.start()`."""
@@ -291,6 +296,17 @@ class Lab:
         headers = {"Authorization": f"Bearer {self.storefront_key}"}
         for worker in self.workers:
             await until(partial(worker.answers, "/v1/orders?drop=nothing", 200, 404, headers=headers))
+
+
+@contextmanager
+def _files_limited_to(size: int) -> Iterator[None]:
+    """A process started inside cannot write past `size` bytes in any file, for as long as it lives."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def flip_byte(path: Path, offset: int) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ pytestmark = pytest.mark.faults
 
 STATE_EVENTS_MAX = 3
 """entries that tell a drop's state"""
+ROOM_BYTES = 40_000
 CONNECTIONS = 5
 """of which the reconcilers alone would like four and the workers sixteen"""
 
@@ -117,6 +120,23 @@ async def test_row_34_deadlock(lab: Lab, row: RowRecord, bustle: Bustle) -> None
     row.saw("The reconciler was chosen as the deadlock's victim, repeated the batch, and there is one order.")
 
 
+async def test_row_36_full_disk(lab: Lab, row: RowRecord) -> None:
+    async def disturb(drop: Drop) -> None:
+        await selling_from(lab, drop, 10)
+        await lab.restart_postgres_with_room(ROOM_BYTES)
+        await until(partial(_has_no_room, lab))
+        before = (await lab.inspect(drop)).stats["reserved_units"]
+        await selling_from(lab, drop, before + 10)
+        await lab.stores.postgres.restart()
+
+    played = await lab.rehearse(row.scenario(), disturb)
+    require_sound(played)
+    assert played.seen.http_5xx == 0, "nothing a shopper or storefront does during a drop needs Postgres"
+    assert await events_twice(lab, played.drop) == []
+    await lab.retire(played.drop)
+    row.saw(f"Postgres panicked; {played.report['sold_units']} units were sold all the same, and with room again all was recorded, once.")
+
+
 async def test_row_37_lock_held_by_a_migration(lab: Lab, row: RowRecord, bustle: Bustle) -> None:
     worker = lab.workers[0]
     async with bustle():
@@ -133,6 +153,12 @@ async def test_row_37_lock_held_by_a_migration(lab: Lab, row: RowRecord, bustle:
         assert await orders(lab, probe.drop) == {reserved.json()["reservation_id"]: "paid"}
         await lab.retire(probe.drop)
     row.saw("Reserving went on, the confirm was answered 202, the reconciler gave up on the lock again and again, then wrote the order.")
+
+
+async def _has_no_room(lab: Lab) -> bool:
+    """Whether a write of Postgres's log has failed for want of room, which it calls a panic."""
+    log = lab.stores.postgres.log_file.read_text(encoding="utf-8", errors="replace")
+    return "PANIC" in log and os.strerror(errno.EFBIG) in log
 
 
 async def _has(lab: Lab, drop: Drop, expected: dict[str, str]) -> bool:
