@@ -116,6 +116,14 @@ def read_entry(entry_id: str, fields: Mapping[bytes, bytes]) -> Entry | Unreadab
         return UnreadableEntry(entry_id, str(error))
 
 
+def sequence_of(fields: Mapping[bytes, bytes]) -> int:
+    """The entry's sequence; 0 when it has none, or none that can be read."""
+    try:
+        return _sequence(fields.get(b"s", b"0"))
+    except ValueError:
+        return 0
+
+
 def _sequence(text: bytes) -> int:
     number = int(text)
     if not 0 <= number <= INTEGER_MAX:

@@ -162,6 +162,7 @@ class Evidence:
         return Counters(store, PostgresLook(totals, orders, touched, frozenset(row["change_id"] for row in told)), window)
 
     async def _window(self, first: str, last: str) -> Window:
+        newest = await self._journal.sequence_before(first)
         entries = await self._journal.between(first, last, WINDOW_ENTRIES_MAX) if last else []
         if entries is None:
             raise NotComparable(
@@ -169,7 +170,7 @@ class Evidence:
                 why="Is a reconciler running, and does Postgres answer?",
                 todo="Try again when the journal has been recorded.",
             )
-        return await asyncio.to_thread(_window_of, entries)
+        return await asyncio.to_thread(_window_of, entries, newest)
 
     async def _orders(self, session: Session) -> AsyncIterator[tuple[str, OrderLook]]:
         last = ""
@@ -183,7 +184,8 @@ class Evidence:
             last = rows[-1]["reservation_id"]
 
 
-def _window_of(entries: Iterable[RawEntry]) -> Window:
+def _window_of(entries: Iterable[RawEntry], newest: int) -> Window:
+    """What `entries` tell. The scripts number them upward, so one that is not above `newest` was told before: a copy."""
     window = Window()
     for raw in entries:
         entry = read_entry(raw.entry_id, raw.fields)
@@ -193,6 +195,9 @@ def _window_of(entries: Iterable[RawEntry]) -> Window:
                 why=f"{entry.why}.",
                 todo="Run a version that knows it, or wait until it is set aside as a dead letter.",
             )
+        if entry.sequence <= newest:
+            continue
+        newest = entry.sequence
         for transition in entry.transitions:
             window.note(transition.kind, transition.reservation_id, transition.items)
         window.changes.update((change.change_id, (change.sku, change.delta)) for change in entry.stock_changes)

@@ -18,6 +18,7 @@ from redis.exceptions import RedisError, ResponseError
 from flashsale.connections.wording import reason_of
 from flashsale.errors import StoreUnavailable
 from flashsale.keys import DROPS, drop_keys
+from reconciler.entries import sequence_of
 
 GROUP = "reconciler"
 START = "0"
@@ -232,6 +233,19 @@ class Journal:
                     return found
                 first = "(" + found[-1].entry_id
         return None
+
+    async def sequence_before(self, first: str) -> int:
+        """The highest sequence among the entries just before `first` (as `unrecorded_from` gives it); 0 when there are none.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+        if first == "-":
+            return 0
+        last = first.removeprefix("(") if first.startswith("(") else "(" + first
+        with store_errors():
+            entries = await self._store.xrevrange(self._keys.journal, max=last, min="-", count=WINDOW_PAGE_ENTRIES)
+        return max((sequence_of(fields) for _, fields in entries), default=0)
 
     async def _last_delivered(self) -> str | None:
         """Id of the last entry the group was given; None when there is no group or no journal."""

@@ -198,6 +198,16 @@ async def test_a_journal_nobody_can_read_is_no_verdict(stage: DropStage) -> None
     assert "cannot be read" in report.why
 
 
+async def test_entries_that_come_again_change_nothing(stage: DropStage) -> None:
+    recorded = await stage.store.xrange(KEYS.journal)
+    for _, fields in reversed(recorded):
+        await stage.store.xadd(KEYS.journal, fields)
+    await stage.world.confirm(HELD, amount_minor=2_000)
+    assert (await stage.audit()).word is AuditWord.CLEAN, "an old entry tells what was, and its order is further by now"
+    await stage.record()
+    assert (await stage.audit()).word is AuditWord.CLEAN
+
+
 async def test_a_store_that_lost_the_drop_is_recovering_and_not_drift(stage: DropStage) -> None:
     await stage.world.drops.fence(DROP_ID, 1, "rolled_back")
     with pytest.raises(Recovering):
