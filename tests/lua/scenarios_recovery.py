@@ -142,7 +142,8 @@ REBUILD = [
     Scenario(
         "rebuild", "finished", loaded, (FINISHING,), ["finished", t(5_000), ""], replay="replayed",
         changes={
-            "drop": {"fenced": "", "epoch": "2", "state_at_ms": str(t(5_000))}, "journal": [{"drop": ["open", t(5_000)]}], "served": [{"at_ms": t(100), "from": 1, "to": 4}],
+            "drop": {"fenced": "", "epoch": "2", "state_at_ms": str(t(5_000))}, "journal": [{"drop": ["open", t(5_000)]}],
+            "served": [{"at_ms": t(100), "from": 1, "to": 4}],
         },
     ),
     Scenario(
@@ -154,8 +155,8 @@ REBUILD = [
         when="because a reservation is missing",
     ),
     Scenario(
-        "rebuild", "unbalanced", loaded, (step("finish", 2, "open", ACCOUNTED, 4, 2, [0, 0]),), ["unbalanced", t(5_000), "live reservations"],
-        when="because a live one is missing",
+        "rebuild", "unbalanced", loaded, (step("finish", 2, "open", ACCOUNTED, 4, 2, [0, 0]),),
+        ["unbalanced", t(5_000), "live reservations"], when="because a live one is missing",
     ),
     Scenario(
         "rebuild", "unbalanced", loaded, (step("finish", 2, "open", ACCOUNTED[:1], 4, 1, [0, 0]),), ["unbalanced", t(5_000), "SKUs"],

@@ -113,4 +113,4 @@ def test_records_are_read_in_the_order_of_the_ledger() -> None:
     assert (ticket.token_id, ticket.token_issued_at_ms, ticket.token_expires_at_ms, ticket.admitted_at_ms) == ("token", 11, 12, 13)
     assert (ticket.reservations, ticket.live, ticket.units) == (2, 1, 3)
     record = Reservation.from_wire("d.r1", [2, "t", 4, [["s1", 1]], 1_000, 5, 6, "pay", "q"])
-    assert record == Reservation("d.r1", "d", "t", ReservationState.CONFIRMED, (("s1", 1),), 1_000, 5, 6, "pay")
+    assert record == Reservation("d.r1", "d", "t", ReservationState.CONFIRMED, (("s1", 1),), 1_000, 5, 6, "pay", number=4)

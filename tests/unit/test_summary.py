@@ -25,7 +25,7 @@ from flashsale.cli.summary import (
 from flashsale.model import Ticket
 
 
-def ticket(number: int, *, joined: int = 0, admitted: int = 0, late: bool = False) -> Ticket:
+def ticket(number: int, *, joined: int = 1, admitted: int = 0, late: bool = False) -> Ticket:
     return Ticket(f"d.t{number}", number, late, "hash", joined, "", 0, 0, admitted, 0, 0, 0)
 
 
@@ -125,6 +125,9 @@ class TestOvertakes:
 
     def test_an_admission_of_a_number_never_served(self) -> None:
         assert overtakes([ticket(7, admitted=900)], LINE) == 1
+
+    def test_who_joined_when_a_loss_has_swallowed_is_left_out(self) -> None:
+        assert overtakes([ticket(0, joined=30), ticket(1, joined=0), ticket(2, joined=40)], ()) == 0
 
     @pytest.mark.parametrize("second", [Raise(200, 3, 5), Raise(200, 1, 5), Raise(200, 2, 2), Raise(50, 2, 5)])
     def test_a_raise_that_skips_repeats_stands_still_or_goes_back_in_time(self, second: Raise) -> None:
