@@ -6,18 +6,21 @@ and no order for a unit that was handed out meets a guard that does not know of 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 
 from flashsale.drops import DropStore, StockAdjustment
-from flashsale.errors import FlashsaleError
+from flashsale.errors import BadInput, FlashsaleError
 from flashsale.model import AdjustStockOutcome
 
 if TYPE_CHECKING:
     from flashsale.connections.database import Database
 
+_CHANGE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+"""Without a colon, so it is never one of those the scripts make for units that drain."""
 GIVEN_FOR_MS = 5_000
 """Units given in Postgres this long ago, which the store has not been seen to take, were left by somebody who died."""
 HISTORY_MAX = 200
@@ -53,14 +56,21 @@ class StockLedger:
         """Adds `delta` units, or withdraws them when it is less than 0. The same id again is the same change.
 
         Args:
-            change_id: made by the caller.
+            change_id: made by the caller; 1 to 64 letters, digits, dots, underscores and hyphens.
             drain: what reservations hold is withdrawn as they end unpaid; without it, withdrawing it is refused.
 
         Raises:
+            BadInput: the id has another form.
             Recovering: the store does not hold the drop.
             DatabaseUnavailable: units cannot be added now; nothing changed, or `complete` finishes it.
             StoreUnavailable, StoreUnknown: see `Scripts.call`. Repeat it with the same id; what was begun, `complete` finishes.
         """
+        if _CHANGE_ID.fullmatch(change_id) is None:
+            raise BadInput(
+                what="The id of a stock change is 1 to 64 letters, digits, dots, underscores and hyphens.",
+                field="id",
+                todo="Choose another.",
+            )
         if delta > 0:
             return await self._add(drop_id, change_id, sku, delta)
         return await self._drops.adjust_stock(drop_id, change_id, sku, delta, drain=drain)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgpack
 import pytest
 
-from flashsale.errors import StoreUnknown
+from flashsale.errors import BadInput, StoreUnknown
 from flashsale.keys import drop_keys
 from flashsale.model import AdjustStockOutcome
 from flashsale.stock import StockLedger
@@ -205,6 +205,16 @@ async def test_an_id_used_for_another_change_is_refused_before_anything_moves(wo
     assert (await ledger.change(w.DROP_ID, "down", "s2", 1)).outcome is AdjustStockOutcome.KEY_REUSED
     assert (await ledger.change(w.DROP_ID, "x", "s9", 1)).outcome is AdjustStockOutcome.UNKNOWN_SKU
     assert await recorded(store, database) == {"s1": 9, "s2": 2}
+
+
+@pytest.mark.parametrize("change_id", ["drain:1:8:s1", "", "a b", "x" * 65])
+async def test_an_id_that_could_be_the_scripts_own_is_refused_before_anything_moves(
+    world: World, store: Store, database: Database, change_id: str
+) -> None:
+    before = await allotments(database, w.DROP_ID)
+    with pytest.raises(BadInput):
+        await StockLedger(database, world.drops).change(w.DROP_ID, change_id, "s1", 1)
+    assert await allotments(database, w.DROP_ID) == before
 
 
 async def test_units_the_store_refuses_are_taken_back_from_postgres(world: World, store: Store, database: Database) -> None:
