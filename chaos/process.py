@@ -19,6 +19,7 @@ from flashsale.supervisor import Process
 from loadtest.client import AnswerLost, NotSent, Pool
 
 LINES_MAX = 5_000
+LINE_BYTES_MAX = 1_000_000
 READY_WITHIN_S = 30.0
 STOPPED_WITHIN_S = 15.0
 SAYS_WITHIN_S = 30.0
@@ -84,6 +85,7 @@ class LabProcess:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
+            limit=LINE_BYTES_MAX,
             env=dict(self.description.env or {}),
             start_new_session=True,
         )
@@ -188,7 +190,7 @@ class LabProcess:
 
     async def _listen(self, child: asyncio.subprocess.Process) -> None:
         assert child.stderr is not None
-        while text := await child.stderr.readline():
+        while text := await _read_line(child.stderr):
             self._lines.append(_line(text))
             self._tell()
         self._tell()
@@ -200,6 +202,15 @@ class LabProcess:
     def _failed(self, why: str) -> ProcessFailed:
         said = "\n".join(f"  {line}" for line in list(self._lines)[-8:])
         return ProcessFailed(what=f"{self.name} {why}.", why=f"Its last lines:\n{said}")
+
+
+async def _read_line(stream: asyncio.StreamReader) -> bytes:
+    """The next line; what is longer than `LINE_BYTES_MAX` is not kept, but read, or its writer would wait for ever."""
+    while True:
+        try:
+            return await stream.readline()
+        except ValueError:
+            continue
 
 
 def _has(line: Line, fields: Mapping[str, Any]) -> bool:
