@@ -90,7 +90,7 @@ def statement(fragment: str, kind: str = "Bind", *words: str) -> Pattern:
 
 
 def reply_to(request: Pattern, kind: str = "", bytes_min: int = 0) -> Pattern:
-    """The reply to such a request.
+    """The reply to such a request. NOSCRIPT is none: the script has not run, and the request comes again with its text.
 
     Args:
         request: what was asked.
@@ -98,9 +98,13 @@ def reply_to(request: Pattern, kind: str = "", bytes_min: int = 0) -> Pattern:
             commit of a lone statement, `ReadyForQuery` after it.
         bytes_min: only a reply this long, to leave out empty ones.
     """
-    return lambda message: (
-        message.belongs_to is not None and request(message.belongs_to) and kind in {"", message.kind} and len(message.raw) >= bytes_min
-    )
+
+    def matches(message: Message) -> bool:
+        if message.belongs_to is None or kind not in {"", message.kind} or len(message.raw) < bytes_min:
+            return False
+        return request(message.belongs_to) and not message.raw.startswith(b"-NOSCRIPT")
+
+    return matches
 
 
 class Dialogue(ABC):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
@@ -12,10 +13,11 @@ from typing import Any, TypeAlias
 import asyncpg
 import pytest
 from redis.exceptions import ConnectionError as StoreConnectionError
+from redis.exceptions import NoScriptError
 
 from chaos.lab import address_of, through, until
 from chaos.proxy import Proxy, Swallow, armed, holding
-from chaos.wire import Bytes, Dialogue, Message, NotUnderstood, Postgres, Resp, Side, command, reply_to, statement
+from chaos.wire import Bytes, Dialogue, Message, NotUnderstood, Postgres, Resp, Side, command, reply_to, script, statement
 from flashsale.connections.store import open_store
 from flashsale.embedded.stores import EmbeddedStores
 from tests.stores import settings_for
@@ -215,6 +217,19 @@ async def test_so_many_answers_are_swallowed_and_no_more(valkey: tuple[Proxy, St
             with pytest.raises(StoreConnectionError):
                 await client.incr("units")
         assert await client.incr("units") == 3
+
+
+async def test_an_answer_that_a_script_is_unknown_is_not_its_answer(valkey: tuple[Proxy, Store]) -> None:
+    proxy, client = valkey
+    body = "return redis.call('INCR', KEYS[1])"
+    sha = hashlib.sha1(body.encode()).hexdigest()
+    await client.script_flush()
+    with armed([proxy], Swallow(Side.REPLIES, reply_to(script(sha, "units")), times=1)):
+        with pytest.raises(NoScriptError):
+            await client.evalsha(sha, 1, "units")
+        with pytest.raises(StoreConnectionError):
+            await client.eval(body, 1, "units")
+        assert await client.evalsha(sha, 1, "units") == 2
 
 
 async def test_replies_are_matched_to_commands_whatever_their_shape(valkey: tuple[Proxy, Store]) -> None:
