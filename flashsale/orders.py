@@ -27,6 +27,9 @@ POLL_IDS_MAX = 1000
 SUBSCRIBE_AGAIN_S = 1.0
 PAGE_MAX = 100
 
+PAID_STATES = frozenset({OrderState.PAID, OrderState.REFUND_DUE, OrderState.REFUNDED})
+"""Of orders somebody has paid for, whatever became of them. No other state is the last: a late payment ends each of them."""
+
 _announced = msgspec.msgpack.Decoder(list[tuple[str, str]]).decode
 
 
@@ -85,7 +88,7 @@ class Orders:
             group.create_task(self._poll(), name="orders:poll")
 
     async def wait_recorded(self, order_id: str, deadline_ms: int) -> OrderState | None:
-        """The order's state once it is past `pending` in Postgres, or None when that takes longer than `deadline_ms`.
+        """The order's state once its payment is in Postgres, or None when that takes longer than `deadline_ms`.
 
         Raises:
             Busy: too many are waiting already.
@@ -125,9 +128,9 @@ class Orders:
 
     def _tell(self, states: Iterable[tuple[str, str]]) -> None:
         for order_id, state in states:
-            if state == OrderState.PENDING or order_id not in self._waiting:
+            if state not in PAID_STATES:
                 continue
-            for future in self._waiting[order_id]:
+            for future in self._waiting.get(order_id, ()):
                 if not future.done():
                     future.set_result(OrderState(state))
 

@@ -24,6 +24,7 @@ import msgspec
 
 from flashsale.errors import DatabaseUnavailable
 from flashsale.model import OrderState, Transition
+from flashsale.orders import PAID_STATES
 
 if TYPE_CHECKING:
     from flashsale.connections.database import Database, Session
@@ -106,7 +107,7 @@ def fit(orders: Sequence[ReservationTransition], free: Mapping[str, int], record
                 left[sku] = left.get(sku, 0) + quantity
     refunds: dict[str, ReservationTransition] = {}
     for order in sorted(orders, key=lambda order: (order.at_ms, order.reservation_id)):
-        if order.kind is not Transition.CONFIRMED or recorded.get(order.reservation_id) in _AT_OR_PAST_PAID:
+        if order.kind is not Transition.CONFIRMED or recorded.get(order.reservation_id) in PAID_STATES:
             continue
         if all(left.get(sku, 0) >= quantity for sku, quantity in order.items):
             for sku, quantity in order.items:
@@ -114,9 +115,6 @@ def fit(orders: Sequence[ReservationTransition], free: Mapping[str, int], record
         else:
             refunds[order.reservation_id] = msgspec.structs.replace(order, kind=Transition.REFUND_DUE, reason=ALLOTMENT_EXCEEDED)
     return [refunds.get(order.reservation_id, order) for order in orders]
-
-
-_AT_OR_PAST_PAID = {OrderState.PAID, OrderState.REFUND_DUE, OrderState.REFUNDED}
 
 
 class Batch:

@@ -8,9 +8,9 @@ from msgspec import Struct
 
 from admission.inlet import LiveDrop
 from flashsale.access import Principal, Scope
-from flashsale.errors import BadInput, DatabaseUnavailable
+from flashsale.errors import BadInput, Busy, DatabaseUnavailable
 from flashsale.model import ConfirmOutcome, OrderState, ReservationState
-from flashsale.orders import PAGE_MAX, Order, reason_words
+from flashsale.orders import PAGE_MAX, PAID_STATES, Order, reason_words
 from flashsale.payments.provider import Ignored, PaymentEvent, RefundEvent
 from flashsale.refunds import HoldReason
 from flashsale.reservations import Settlement
@@ -102,13 +102,17 @@ class Storefront:
         refusal = of_confirm(settlement)
         if refusal is not None:
             return refusal
-        state = await self._services.orders.wait_recorded(reservation_id, self._deadline_ms)
-        return await self._confirmed(settlement, live, state)
+        return await self._confirmed(settlement, live)
 
-    async def _confirmed(self, settlement: Settlement, live: LiveDrop, state: OrderState | None) -> web.Response:
+    async def _confirmed(self, settlement: Settlement, live: LiveDrop) -> web.Response:
+        """The order once it is committed. The payment is taken, so whatever keeps us from seeing that is no refusal."""
+        try:
+            state = await self._services.orders.wait_recorded(settlement.reservation_id, self._deadline_ms)
+        except Busy:
+            state = None
         if state is not None:
             order = await self._recorded(settlement.reservation_id)
-            if order is not None and order.state is not OrderState.PENDING:
+            if order is not None and order.state in PAID_STATES:
                 return web.Response(body=_encode(_order_view(order)), headers=PERSONAL)
         return _recording(settlement.reservation_id, live, settlement.state)
 

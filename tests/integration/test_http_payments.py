@@ -16,6 +16,7 @@ import pytest
 from redis.asyncio import Redis
 from standardwebhooks.webhooks import Webhook
 
+from flashsale import orders
 from flashsale.access import Scope, create_key
 from flashsale.clock import SystemClock
 from flashsale.connections.database import Database
@@ -218,6 +219,23 @@ async def test_a_late_payment_is_honoured_or_goes_back(recorded: Service, databa
     assert (await send(recorded, payment(second, "pay-2"))).json["state"] == "confirmed"
     assert (await order_until(recorded, second, "paid"))["payment_reference"] == "pay-2"
     assert set(await refunds_until(database, 1)) == {"pay-1"}
+
+
+async def test_a_late_payment_is_not_answered_with_the_end_that_came_before_it(recorded: Service) -> None:
+    _, reservation_id = await reserve(recorded)
+    assert (await recorded.request("DELETE", f"/v1/reservations/{reservation_id}")).status == 200
+    await order_until(recorded, reservation_id, "cancelled")
+    body = {"payment_reference": "pay-1", "amount_minor": 12_000}
+    answer = await recorded.as_storefront(f"/v1/reservations/{reservation_id}/confirm", body)
+    assert (answer.status, answer.json["state"]) == (200, "paid")
+
+
+async def test_a_payment_is_taken_although_nobody_more_can_wait_for_its_order(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, reservation_id = await reserve(service)
+    monkeypatch.setattr(orders, "WAITING_MAX", 0)
+    body = {"payment_reference": "pay-1", "amount_minor": 12_000}
+    answer = await service.as_storefront(f"/v1/reservations/{reservation_id}/confirm", body)
+    assert (answer.status, answer.json["state"]) == (202, "confirmed")
 
 
 async def test_stripe_pays_and_gives_back(recorded: Service, database: Database) -> None:
