@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from flashsale.drops import DropStore, StockAdjustment
-from flashsale.errors import BadInput, FlashsaleError
+from flashsale.errors import BadInput, FlashsaleError, StoreUnavailable, StoreUnknown
 from flashsale.model import AdjustStockOutcome
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ class StockLedger:
             BadInput: the id has another form.
             Recovering: the store does not hold the drop.
             DatabaseUnavailable: units cannot be added now; nothing changed, or `complete` finishes it.
-            StoreUnavailable, StoreUnknown: see `Scripts.call`. Repeat it with the same id; what was begun, `complete` finishes.
+            StoreUnavailable: units cannot be withdrawn now; nothing changed.
+            StoreUnknown: repeat it with the same id. Added units are on record already, and `complete` gives them to the store.
         """
         if _CHANGE_ID.fullmatch(change_id) is None:
             raise BadInput(
@@ -83,7 +84,13 @@ class StockLedger:
                 return StockAdjustment(AdjustStockOutcome.UNKNOWN_SKU, None)
             if (row["sku"], row["delta"]) != (sku, delta):
                 return StockAdjustment(AdjustStockOutcome.KEY_REUSED, None)
-        return await self._give_to_store(drop_id, change_id, sku, delta)
+        try:
+            return await self._give_to_store(drop_id, change_id, sku, delta)
+        except StoreUnavailable as error:
+            raise StoreUnknown(
+                what=f"{delta:,} units of {sku} are on record, and the store gets them when it answers again.",
+                todo="Repeat it with the same id to see what came of it; it counts once.",
+            ) from error
 
     async def _give_to_store(self, drop_id: str, change_id: str, sku: str, delta: int) -> StockAdjustment:
         adjustment = await self._drops.adjust_stock(drop_id, change_id, sku, delta, drain=False)

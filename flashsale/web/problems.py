@@ -145,7 +145,9 @@ _KINDS: Mapping[Code, _Kind] = {
         503, "Outcome unknown", "The store gave no answer in time. Repeat with the same key to get the one true outcome.", retry=True
     ),
     Code.RECOVERING: _Kind(503, "Recovering", "The drop is being recovered.", retry=True),
-    Code.DATABASE_UNAVAILABLE: _Kind(503, "Database unavailable", "Orders cannot be read right now.", retry=True),
+    Code.DATABASE_UNAVAILABLE: _Kind(
+        503, "Database unavailable", "Postgres does not answer right now; repeat the request, with the same key.", retry=True
+    ),
 }
 
 _BY_STATUS = {404: Code.NOT_FOUND, 405: Code.METHOD_NOT_ALLOWED, 413: Code.BODY_TOO_LARGE, 415: Code.UNSUPPORTED_MEDIA_TYPE}

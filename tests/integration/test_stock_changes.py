@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgpack
 import pytest
 
-from flashsale.errors import BadInput, StoreUnknown
+from flashsale.errors import BadInput, StoreUnavailable, StoreUnknown
 from flashsale.keys import drop_keys
 from flashsale.model import AdjustStockOutcome
 from flashsale.stock import StockLedger
@@ -264,6 +264,24 @@ async def test_an_addition_cut_in_the_middle_is_completed(
     assert await ledger.complete() == 1
     assert await ledger.complete() == 0
     assert (await in_store(world))["s1"] == (9, 9, 0, 0, 0)
+    assert await recorded(store, database) == {"s1": 9, "s2": 3}
+
+
+async def test_an_addition_the_store_cannot_take_now_is_not_called_undone(
+    world: World, store: Store, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = StockLedger(database, world.drops)
+
+    async def refuses(*_: object, **__: object) -> None:
+        raise StoreUnavailable(what="The store cannot be reached.", why="Nothing has changed.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ledger._drops, "adjust_stock", refuses)
+        with pytest.raises(StoreUnknown, match="4 units of s1 are on record"):
+            await ledger.change(w.DROP_ID, "early", "s1", 4)
+        with pytest.raises(StoreUnavailable, match="Nothing has changed"):
+            await ledger.change(w.DROP_ID, "less", "s1", -1)
+    assert (await ledger.change(w.DROP_ID, "early", "s1", 4)).outcome is AdjustStockOutcome.ADJUSTED
     assert await recorded(store, database) == {"s1": 9, "s2": 3}
 
 
