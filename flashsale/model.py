@@ -219,6 +219,7 @@ class RebuildOutcome(StrEnum):
     """Answers of `rebuild.lua`."""
 
     BEGUN = "begun"
+    FORGOTTEN = "forgotten"
     LOADED = "loaded"
     FINISHED = "finished"
     REPLAYED = "replayed"

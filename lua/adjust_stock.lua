@@ -15,6 +15,7 @@
 
 local ADJUSTMENTS_MAX = 10000
 local ALLOTMENT_MAX = 1e7
+local DRAIN_FORGOTTEN = 2
 
 local drop, epoch = load_drop(KEYS[1], ARGV[1])
 if not drop then return recovering(epoch) end
@@ -34,11 +35,15 @@ local function finish(word)
   return done(drop, {word, stock.allotment, stock.available, stock.reserved, stock.sold, stock.draining})
 end
 
-if not stock then return done(drop, {"unknown_sku"}) end
-if made then
-  local record = cmsgpack.unpack(made)
-  return finish(record[1] == sku and record[2] == delta and (record[3] == 1) == drains and "replayed" or "key_reused")
+-- Of an adjustment from before a recovery nobody knows how much was to be withdrawn as it ends, only what left at once.
+local function is_the_same(record)
+  if record[1] ~= sku then return false end
+  if record[3] == DRAIN_FORGOTTEN and drains and delta < record[2] and record[2] <= 0 then return true end
+  return record[2] == delta and (record[3] == DRAIN_FORGOTTEN or (record[3] == 1) == drains)
 end
+
+if not stock then return done(drop, {"unknown_sku"}) end
+if made then return finish(is_the_same(cmsgpack.unpack(made)) and "replayed" or "key_reused") end
 if drop.effective == "closed" then return finish("closed") end
 if adjustments >= ADJUSTMENTS_MAX or stock.allotment + delta > ALLOTMENT_MAX then return finish("too_many") end
 

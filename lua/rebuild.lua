@@ -1,7 +1,8 @@
 #!lua
 -- Puts a drop back together from what Postgres knows, after the store has lost it, or a part of it, or went back in time.
--- Three steps, each harmless when repeated: begin clears what Postgres knows better and keeps the line, load brings orders
--- chunk by chunk, finish opens the drop when every unit is accounted for. Until then it stays fenced ("rebuilding").
+-- Four steps, each harmless when repeated: begin clears what Postgres knows better and keeps the line, forget takes from
+-- tickets what they had counted, load brings orders chunk by chunk, finish opens the drop when every unit is accounted for.
+-- Until then it stays fenced ("rebuilding").
 -- KEYS[1] drop hash: rules, counters, the fence
 -- KEYS[2] stock hash: units
 -- KEYS[3] tickets hash: ticket id to record; kept, with counters set anew
@@ -13,19 +14,22 @@
 -- KEYS[9] served stream: one entry per raise of the serving number
 -- KEYS[10] journal stream: what the reconciler reads
 -- ARGV[1] step msgpack: {attempt id, clock_ms, word, …}. {"begin", epoch looked at or 0, fields (name to text), skus}, each
---         SKU {sku, allotment, units sold that no loaded order stands for, price_minor, limit_per_shopper}; {"load",
---         shoppers, adjustments}, each shopper {ticket_id, number, orders}, each adjustment {id, sku, delta, at_ms}, each
---         order {reservation_id, state, items, amount_minor, reserved_at_ms, expires_at_ms, payment_reference, request_id,
---         reason (empty, or why a live one cannot come back)}; {"finish", epoch, state, skus, reservations, live,
---         {queue number from which nobody knows when it was served, ms of the last raise before}}, each SKU {sku, reserved,
---         sold, draining}
+--         SKU {sku, allotment, units sold that no loaded order stands for, price_minor, limit_per_shopper}; {"forget", ticket
+--         ids}; {"load", shoppers, adjustments}, each shopper {ticket_id, number, orders}, each adjustment {id, sku, delta,
+--         at_ms}, each order {reservation_id, state, items, amount_minor, reserved_at_ms, expires_at_ms, payment_reference,
+--         request_id, reason (empty, or why a live one cannot come back), extend_key, references of payments that go back};
+--         {"finish", epoch, state, skus, reservations, live, {queue number from which nobody knows when it was served, ms of
+--         the last raise before}}, each SKU {sku, reserved, sold, draining}
 -- RETURNS msgpack {outcome, now_ms, what does not add up or ""}
--- OUTCOMES begun loaded finished replayed superseded unbalanced
+-- OUTCOMES begun forgotten loaded finished replayed superseded unbalanced
 -- COST O(orders in the chunk), at most 1000; begin and finish O(SKUs)
 -- INCLUDE arguments drop ledger
 
 local ORDERS_MAX = 1000
 local FIELDS_MAX = 64
+local SURPLUS_REMEMBERED_MAX = 16
+-- Postgres does not know whether an adjustment was to drain, nor how much: see adjust_stock.
+local DRAIN_FORGOTTEN = 2
 
 local step = unpack_array(ARGV[1], 9, "step")
 local attempt, clock_ms, word = text(step[1], 64, "attempt"), whole(step[2], 0, 2 ^ 53, "clock_ms"), text(step[3], 16, "word")
@@ -100,7 +104,7 @@ local function check_shoppers(shoppers, ledger)
     if type(orders) ~= "table" or #orders == 0 then bad_argument("each shopper must have orders") end
     for j = 1, #orders do
       local order = orders[j]
-      if type(order) ~= "table" or #order ~= 9 or type(order[3]) ~= "table" then bad_argument("an order must have nine parts") end
+      if type(order) ~= "table" or #order ~= 11 or type(order[3]) ~= "table" then bad_argument("an order must have eleven parts") end
       ids[#ids + 1] = text(order[1], 128, "reservation_id")
       whole(order[2], STATE_RESERVED, STATE_CANCELLED, "state")
       for k = 1, #order[3] do
@@ -110,7 +114,9 @@ local function check_shoppers(shoppers, ledger)
       whole(order[4], 0, 2 ^ 53, "amount_minor")
       whole(order[5], 0, 2 ^ 53, "reserved_at_ms")
       whole(order[6], 0, 2 ^ 53, "expires_at_ms")
-      for k = 7, 9 do text_or_empty(order[k], 128, "payment_reference, request_id and reason") end
+      for k = 7, 10 do text_or_empty(order[k], 128, "payment_reference, request_id, reason and extend_key") end
+      if type(order[11]) ~= "table" or #order[11] > SURPLUS_REMEMBERED_MAX then bad_argument("surplus must be an array of at most 16") end
+      for k = 1, #order[11] do text(order[11][k], 128, "surplus") end
     end
   end
   if #ids > ORDERS_MAX then bad_argument("orders must be at most " .. ORDERS_MAX) end
@@ -136,12 +142,41 @@ local function place_order(ledger, id, order, ticket, number)
   end
 end
 
+local function record_of(order, ticket_id, number)
+  local record = {order[2], ticket_id, number, order[3], order[4], order[5], order[6], order[7], order[8], ""}
+  if order[10] ~= "" or #order[11] > 0 then record[RESERVATION_EXTEND_KEY] = order[10] end
+  if #order[11] > 0 then record[RESERVATION_SURPLUS] = order[11] end
+  return record
+end
+
+local function forget_counters(ticket)
+  ticket[TICKET_RESERVATIONS], ticket[TICKET_LIVE], ticket[TICKET_UNITS], ticket[TICKET_HELD] = 0, 0, 0, {}
+end
+
+-- Before the orders come back: what a ticket had counted may be of reservations that nobody knows any more.
+local function forget()
+  local ids = step[4]
+  if type(ids) ~= "table" or #ids > ORDERS_MAX then bad_argument("ticket ids must be at most " .. ORDERS_MAX) end
+  for i = 1, #ids do text(ids[i], 128, "ticket_id") end
+  local ledger = open_ledger()
+  if not ledger then return reply("superseded") end
+  -- A copy of this call that arrives late finds that orders are back and their tickets right.
+  if reservations_held > 0 then return reply("replayed") end
+  read_records(KEYS[3], ids, ledger.tickets)
+  for id, ticket in pairs(ledger.tickets) do
+    forget_counters(ticket)
+    ledger.tickets_changed[id] = true
+  end
+  ledger_write(ledger, all_keys)
+  return reply("forgotten")
+end
+
 local function packed_adjustments(adjustments)
   local made = {}
   for i = 1, #adjustments do
     local a = adjustments[i]
     local id, sku, delta = text(a[1], 128, "id"), text(a[2], 64, "sku"), whole(a[3], -1e7, 1e7, "delta")
-    made[#made + 1], made[#made + 2] = id, cmsgpack.pack({sku, delta, 0, whole(a[4], 0, 2 ^ 53, "at_ms")})
+    made[#made + 1], made[#made + 2] = id, cmsgpack.pack({sku, delta, DRAIN_FORGOTTEN, whole(a[4], 0, 2 ^ 53, "at_ms")})
   end
   return made
 end
@@ -165,13 +200,13 @@ local function load()
     local late = (ledger.drop.entries and number >= ledger.drop.entries) and 1 or 0
     local ticket = ledger.tickets[ticket_id] or {number, late, "", 0, "", 0, 0, first_ms, 0, 0, 0, {}}
     number = ticket[TICKET_NUMBER]
-    ticket[TICKET_RESERVATIONS], ticket[TICKET_LIVE], ticket[TICKET_UNITS], ticket[TICKET_HELD] = 0, 0, 0, {}
+    forget_counters(ticket)
     for j = 1, #orders do
       local order = orders[j]
       local id = order[1]
       place_order(ledger, id, order, ticket, number)
       if not ledger.reservations[id] then
-        local reservation = {order[2], ticket_id, number, order[3], order[4], order[5], order[6], order[7], order[8], ""}
+        local reservation = record_of(order, ticket_id, number)
         ledger.reservations[id], ledger.reservations_changed[id] = reservation, true
         if order[9] ~= "" then record(ledger, "released", id, reservation, "", order[9]) end
         fresh = fresh + 1
@@ -229,6 +264,7 @@ local function finish()
 end
 
 if word == "begin" then return begin() end
+if word == "forget" then return forget() end
 if word == "load" then return load() end
 if word == "finish" then return finish() end
-bad_argument("word must be begin, load or finish")
+bad_argument("word must be begin, forget, load or finish")

@@ -46,6 +46,11 @@ DRAIN_TIMEOUT_S = 120.0
 PLACES_MARGIN_MIN = 20
 PLACES_MARGIN_SHARE = 20
 """One in so many places on top of those known: given in the second between the last picture and the loss."""
+TICKETS_AT_ONCE = 1000
+SURPLUS_MAX = 16
+"""references of payments that go back, for each reservation: as many as the store remembers"""
+EXTENDED_BEFORE = "(forgotten)"
+"""Stands for the Idempotency-Key of an extension, which Postgres does not know."""
 NO_UNITS = "no_units_after_recovery"
 """Reason of a release: the reservation was made in a store that had gone back in time, and its units are another's."""
 
@@ -324,6 +329,7 @@ class Recovery:
                 plan = await self._plan(session, finding, keep_paused=keep_paused)
                 epoch = max(finding.recorded.epoch, finding.held_epoch) + 1
                 await self._step(drop_id, attempt, "begin", finding.held_epoch, self._fields(plan), _units(plan))
+                await self._forget_counters(drop_id, attempt)
                 for chunk in _chunks(await session.fetch("recovery_stock_changes", drop_id), CHUNK_ADJUSTMENTS):
                     await self._step(drop_id, attempt, "load", [], [tuple(row) for row in chunk])
                 await self._load(session, drop_id, attempt, plan, told)
@@ -360,6 +366,18 @@ class Recovery:
                 todo=f"Run 'flashsale audit {drop_id}', and keep both stores as they are until it is understood.",
             )
 
+    async def _forget_counters(self, drop_id: str, attempt: str) -> None:
+        """Tickets the store still has count what Postgres knows, which is loaded next, and nothing else."""
+        cursor = 0
+        while True:
+            with store_errors():
+                cursor, page = await self._store.hscan(drop_keys(drop_id).tickets, cursor, count=TICKETS_AT_ONCE)
+            counting = [name.decode() for name, packed in page.items() if any(msgpack.unpackb(packed)[_RESERVATIONS:_HELD])]
+            for chunk in _chunks(counting, TICKETS_AT_ONCE):
+                await self._step(drop_id, attempt, "forget", chunk)
+            if not cursor:
+                return
+
     async def _load(self, session: Session, drop_id: str, attempt: str, plan: Plan, told: Progress) -> None:
         """Brings all orders back, a few calls at a time. The first call that fails ends it."""
         loading: set[asyncio.Task[int]] = set()
@@ -378,7 +396,7 @@ class Recovery:
             return back
 
         try:
-            async for shoppers in self._shoppers(session, drop_id, plan.refused):
+            async for shoppers in self._shoppers(session, drop_id, plan):
                 loading.add(asyncio.create_task(load(shoppers)))
                 done += await finished(LOADS_IN_FLIGHT_MAX - 1)
                 told(done, plan.orders)
@@ -388,18 +406,18 @@ class Recovery:
                 task.cancel()
             await asyncio.gather(*loading, return_exceptions=True)
 
-    async def _shoppers(self, session: Session, drop_id: str, refused: frozenset[str]) -> AsyncIterator[list[tuple[str, int, list[Any]]]]:
+    async def _shoppers(self, session: Session, drop_id: str, plan: Plan) -> AsyncIterator[list[tuple[str, int, list[Any]]]]:
         """Shoppers with all their orders, in chunks of about `CHUNK_ORDERS` orders."""
         cursor = session.connection.cursor(self._database.queries["recovery_orders"].sql, drop_id, prefetch=ORDERS_AT_ONCE)
         chunk: list[tuple[str, int, list[Any]]] = []
-        size = 0
+        size, ttl_ms = 0, int(self._fields(plan)["reservation_ttl_ms"])
         async for row in cursor:
             if not chunk or chunk[-1][0] != row["ticket_id"]:
                 if size >= CHUNK_ORDERS:
                     yield chunk
                     chunk, size = [], 0
                 chunk.append((row["ticket_id"], row["queue_number"], []))
-            chunk[-1][2].append(_order(row, refused))
+            chunk[-1][2].append(_order(row, plan.refused, ttl_ms))
             size += 1
         if chunk:
             yield chunk
@@ -570,13 +588,21 @@ def _served(plan: Plan) -> tuple[int, int]:
     return number, max(at_ms, _picture_or_drop(plan.finding, "opens_at_ms"))
 
 
-def _order(row: Any, refused: frozenset[str]) -> tuple[Any, ...]:
+_RESERVATIONS, _HELD = 8, 11
+"""positions in a ticket's record, from 0: its counters are from the first up to the second"""
+
+
+def _order(row: Any, refused: frozenset[str], ttl_ms: int) -> tuple[Any, ...]:
     state, reason = STORE_STATE[OrderState(row["state"])], ""
     if row["reservation_id"] in refused:
         state, reason = ReservationState.RELEASED, NO_UNITS
     items = list(zip(row["skus"], row["quantities"], strict=True))
     times = (row["reserved_at_ms"], row["expires_at_ms"])
-    return (row["reservation_id"], int(state), items, row["amount_minor"], *times, row["payment_reference"], row["request_id"], reason)
+    # Besides an extension only a receipt after an earlier loss makes one last longer than the rule; that was a favour as well.
+    extend_key = EXTENDED_BEFORE if row["expires_at_ms"] - row["reserved_at_ms"] > ttl_ms else ""
+    surplus = [reference for reference in row["going_back"] if reference != row["payment_reference"]][:SURPLUS_MAX]
+    known = (row["reservation_id"], int(state), items, row["amount_minor"], *times, row["payment_reference"], row["request_id"])
+    return (*known, reason, extend_key, surplus)
 
 
 def _chunks(rows: Sequence[Any], size: int) -> list[Sequence[Any]]:

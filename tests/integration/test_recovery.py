@@ -11,7 +11,7 @@ from flashsale.cli.recover import recovery_of
 from flashsale.cli.target import opened
 from flashsale.errors import DropNotFound, Recovering
 from flashsale.keys import DROPS, drop_keys
-from flashsale.model import DropState, JoinOutcome, ReservationState, SkuStock, secret_hash_of
+from flashsale.model import DropState, JoinOutcome, Reservation, ReservationState, SkuStock, secret_hash_of
 from flashsale.settings import Settings
 from reconciler.recovery import NO_UNITS, Condition, RecoveryOvertaken, unfit
 from tests.integration.recovery_stage import Stage, new_parts, watch_of
@@ -220,6 +220,101 @@ async def test_stock_that_was_added_is_there_and_a_repeated_addition_changes_not
     assert (await stage.inspect()).skus["black-42"] == SkuStock(107, 107, 0, 0)
     again = await stage.parts.drops.adjust_stock(stage.drop_id, "a1", "black-42", 7, drain=False)
     assert again.outcome.value == "replayed"
+
+
+async def test_a_drop_that_was_open_before_is_recovered_and_not_opened_anew(stage: Stage) -> None:
+    """Postgres was away when the store had been given the drop, and the store was lost before the opener came again."""
+    await stage.enter("ann")
+    sold = await stage.reserve("ann")
+    await stage.pay(sold)
+    await stage.drain()
+    async with stage.parts.database.acquire() as session:
+        await session.connection.execute("UPDATE drops SET opened_in_store = false, epoch = 0")
+    await stage.parts.store.flushall()
+    stage.parts = new_parts(stage.parts)
+
+    await stage.parts.catalog.open_in_store(stage.drop_id)
+
+    assert await condition(stage) is Condition.MISSING
+    assert await watch_of(stage.parts).look() == {stage.drop_id}
+    await stage.recover()
+    assert (await stage.inspect(sold)).skus["black-42"] == SkuStock(100, 99, 0, 1)
+
+
+async def test_an_extension_that_was_used_cannot_be_used_again(stage: Stage) -> None:
+    await stage.enter("ann", "bob")
+    extended, plain = await stage.reserve("ann"), await stage.reserve("bob")
+    await stage.parts.reservations.extend(extended.reservation_id, 30_000, "x1", "q")
+    await stage.drain()
+    await stage.parts.store.flushall()
+    await stage.recover()
+    again = await stage.parts.reservations.extend(extended.reservation_id, 30_000, "x2", "q")
+    assert again.outcome.value == "already_extended"
+    assert (await stage.parts.reservations.extend(plain.reservation_id, 30_000, "x2", "q")).outcome.value == "extended"
+
+
+async def test_a_payment_that_goes_back_cannot_pay_after_a_loss(stage: Stage) -> None:
+    await stage.enter("ann", "bob")
+    live, sold = await stage.reserve("ann"), await stage.reserve("bob")
+
+    async def pay(reservation: Reservation, reference: str, amount_minor: int) -> str:
+        settled = await stage.parts.reservations.confirm(reservation.reservation_id, reference, amount_minor, "q")
+        return settled.outcome.value
+
+    assert await pay(live, "too-little", live.amount_minor - 1) == "amount_mismatch"
+    assert [await pay(sold, reference, sold.amount_minor) for reference in ("one", "two")] == ["confirmed", "payment_conflict"]
+    await stage.drain()
+    await stage.parts.store.flushall()
+    await stage.recover()
+    length = (await stage.inspect()).journal_length
+
+    assert await pay(live, "too-little", live.amount_minor) == "payment_conflict"
+    assert [await pay(sold, reference, sold.amount_minor) for reference in ("one", "two")] == ["replayed", "payment_conflict"]
+    assert (await stage.inspect()).journal_length == length, "it goes back once"
+    assert await pay(live, "right", live.amount_minor) == "confirmed"
+
+
+async def test_units_that_were_to_be_drained_are_drained_once(stage: Stage) -> None:
+    await stage.enter("ann", "bob")
+    await stage.reserve("ann", white_42=2)
+    adjusted = await stage.parts.stock.change(stage.drop_id, "less", "white-42", -2, drain=True)
+    assert adjusted.outcome.value == "draining"
+    await watch_of(stage.parts).look()
+    await stage.drain()
+    before = (await stage.inspect()).skus
+    await stage.parts.store.flushall()
+    await stage.recover()
+    assert (await stage.inspect()).skus == before
+
+    async def change(delta: int, *, drain: bool) -> str:
+        return (await stage.parts.stock.change(stage.drop_id, "less", "white-42", delta, drain=drain)).outcome.value
+
+    assert await change(-2, drain=True) == "replayed"
+    assert await change(-2, drain=False) == "key_reused"
+    assert (await stage.inspect()).skus == before
+
+
+async def test_reservations_that_nobody_knows_count_for_nobody(stage: Stage) -> None:
+    """The journal was trimmed by hand; the store still has the reservation and Postgres has never heard of it."""
+    await stage.enter("ann", "bob")
+    kept = await stage.reserve("bob")
+    await stage.drain()
+    lost = [await stage.reserve("ann", white_42=2), await stage.reserve("bob", "second", white_42=1)]
+    await stage.parts.store.xtrim(drop_keys(stage.drop_id).journal, maxlen=0, approximate=False)
+    await stage.parts.drops.fence(stage.drop_id, 1, "drift")
+
+    await stage.recover()
+
+    found = await stage.parts.drops.inspect(stage.drop_id, (stage.ticket("ann"), stage.ticket("bob")))
+    assert [ticket and (ticket.reservations, ticket.live, ticket.units) for ticket in found.tickets] == [(0, 0, 0), (1, 1, 1)]
+    for reservation in lost:
+        receipt = [
+            reservation.reservation_id, reservation.ticket_id, "q", 1, reservation.number, reservation.items,
+            reservation.amount_minor, reservation.reserved_at_ms, reservation.expires_at_ms,
+        ]  # fmt: skip
+        assert (await stage.call("restore", [receipt]))[0][0] == "restored"
+    found = await stage.inspect(kept)
+    assert (found.skus["black-42"].reserved, found.skus["white-42"].reserved) == (1, 3)
 
 
 async def test_an_interrupted_recovery_leaves_the_drop_closed_and_is_done_again(stage: Stage) -> None:

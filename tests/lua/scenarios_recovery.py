@@ -26,16 +26,20 @@ def step(word: str, *rest: Any, attempt: str = ATTEMPT) -> list[Any]:
     return [attempt, t(5_000), word, *rest]
 
 
-def order(name: str, state: int, *, expires_ms: int = 61_000, reference: str = "", reason: str = "", **items: int) -> list[Any]:
+def order(
+    name: str, state: int, *, reference: str = "", reason: str = "", extend_key: str = "", surplus: tuple[str, ...] = (), **items: int
+) -> list[Any]:
     """An order as Postgres has it."""
-    return [name, state, [list(item) for item in sorted(items.items())], 1_500, t(1_000), t(expires_ms), reference, f"q-{name}", reason]
+    times = (t(1_000), t(61_000))
+    wanted = [list(item) for item in sorted(items.items())]
+    return [name, state, wanted, 1_500, *times, reference, f"q-{name}", reason, extend_key, list(surplus)]
 
 
 BEGINNING = step("begin", 0, FIELDS, SKUS)
 LOADING = step(
     "load",
     [
-        ["ann", 0, [order("r1", 1, s1=1, s2=1), order("r2", 4, s1=1)]],
+        ["ann", 0, [order("r1", 1, extend_key="x", s1=1, s2=1), order("r2", 4, surplus=("pay-less",), s1=1)]],
         ["bob", 3, [order("r3", 2, reference="pay", s1=1), order("r4", 3, reason="no_units_after_recovery", s2=2)]],
     ],
     [["a1", "s1", 2, t(500)]],
@@ -69,6 +73,13 @@ async def fenced_with_a_line(world: World) -> None:
     """The store has gone back in time; ann holds r1 and bob waits."""
     await w.reserved(world)
     assert await world.fence("rolled_back") == "fenced"
+
+
+async def begun_with_a_line(world: World) -> None:
+    """Its rebuilding has begun; ann's ticket still counts what nobody may know."""
+    await fenced_with_a_line(world)
+    world.at(5_000)
+    assert (await world.act("rebuild", step("begin", 1, FIELDS, SKUS)))[0] == "begun"
 
 
 async def given_back(world: World) -> None:
@@ -113,11 +124,18 @@ REBUILD = [
     Scenario("rebuild", "superseded", begun, (step(*LOADING[2:], attempt="attempt-0"),), None, when="because a later attempt has begun"),
     Scenario("rebuild", "superseded", nothing, (LOADING,), None, when="because nothing has begun"),
     Scenario(
+        "rebuild", "forgotten", begun_with_a_line, (step("forget", ["ann", "nobody"]),), ["forgotten", t(5_000), ""],
+        changes={"tickets": {"ann": {"reservations": 0, "live": 0, "units": 0, "held": {}}}}, replay="forgotten", quiet=True,
+    ),
+    Scenario("rebuild", "replayed", loaded, (step("forget", ["ann"]),), None, when="because orders are back"),
+    Scenario("rebuild", "superseded", finished, (step("forget", ["ann"]),), None, when="because the drop is open"),
+    Scenario(
         "rebuild", "loaded", begun, (LOADING,), ["loaded", t(5_000), ""], replay="replayed",
         changes={
             "stock": {"available:s1": 2, "reserved:s1": 1, "sold:s1": 2, "available:s2": 2, "reserved:s2": 1},
             "reservations": {
-                "r1": reservation(), "r2": reservation(state=4, items=[["s1", 1]], request_id="q-r2"),
+                "r1": reservation(extend_key="x"),
+                "r2": reservation(state=4, items=[["s1", 1]], request_id="q-r2", extend_key="", surplus=["pay-less"]),
                 "r3": reservation(
                     state=2, ticket_id="bob", number=3, items=[["s1", 1]], request_id="q-r3", payment_reference="pay"
                 ),
@@ -128,7 +146,7 @@ REBUILD = [
                 "bob": back("bob", 3, late=1, reservations=2, units=1, held={"s1": 1}),
             },
             "expiries": {"r1": t(61_000)}, "slots": {0: t(61_000)}, "restored": {0: "ann", 3: "bob"},
-            "adjustments": {"a1": {"sku": "s1", "delta": 2, "drain": 0, "at_ms": t(500)}},
+            "adjustments": {"a1": {"sku": "s1", "delta": 2, "drain": 2, "at_ms": t(500)}},
             "journal": [
                 entry(
                     transition(

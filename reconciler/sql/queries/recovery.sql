@@ -81,10 +81,11 @@ WHERE o.reservation_id > $1::text || '.r' AND o.reservation_id < $1::text || '.s
 ORDER BY o.reserved_at, o.reservation_id
 
 -- name: recovery_orders
--- All orders of a drop with their items, those of a shopper together. Read through a cursor. $1 drop id.
+-- All orders of a drop with their items and the payments of theirs that go back (not those a person has yet to decide), those
+-- of a shopper together. Read through a cursor. $1 drop id.
 SELECT
     o.ticket_id, o.queue_number, o.reservation_id, o.state, o.amount_minor, coalesce(o.payment_reference, '') AS payment_reference,
-    o.request_id, i.skus, i.quantities,
+    o.request_id, i.skus, i.quantities, coalesce(r.payments, '{}') AS going_back,
     (extract(epoch FROM o.reserved_at) * 1000)::bigint AS reserved_at_ms,
     (extract(epoch FROM o.expires_at) * 1000)::bigint AS expires_at_ms
 FROM orders o
@@ -93,6 +94,11 @@ JOIN (
     FROM order_items WHERE reservation_id > $1::text || '.r' AND reservation_id < $1::text || '.s'
     GROUP BY reservation_id
 ) i USING (reservation_id)
+LEFT JOIN (
+    SELECT reservation_id, array_agg(payment_reference ORDER BY created_at, payment_reference) AS payments
+    FROM refunds WHERE reservation_id > $1::text || '.r' AND reservation_id < $1::text || '.s' AND state <> 'held'
+    GROUP BY reservation_id
+) r USING (reservation_id)
 WHERE o.reservation_id > $1::text || '.r' AND o.reservation_id < $1::text || '.s'
 ORDER BY o.ticket_id, o.reserved_at, o.reservation_id
 
