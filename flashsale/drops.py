@@ -301,6 +301,9 @@ class DropCatalog:
     async def open_in_store(self, drop_id: str) -> None:
         """Gives a recorded drop to the store once. Repeating it is harmless.
 
+        A drop of which Postgres has heard was in a store before, although that could not be noted then. It is only noted now:
+        if that store is lost, the drop has to be recovered, and not to begin anew with all its units.
+
         Raises:
             Recovering: the store has a drop of that id with another definition.
             StoreUnavailable, StoreUnknown, DatabaseUnavailable, DropNotFound.
@@ -309,7 +312,8 @@ class DropCatalog:
         if row.opened_in_store:
             return
         epoch = row.epoch or FIRST_EPOCH
-        if await self._store.open(row.drop, epoch) is OpenDropOutcome.EXISTS:
+        has_happened = await self._database.fetchval("drop_has_happened", drop_id)
+        if not has_happened and await self._store.open(row.drop, epoch) is OpenDropOutcome.EXISTS:
             raise Recovering(
                 what=f"The store already holds another drop called {drop_id}.",
                 todo="Is this store used by another installation? Each needs a store of its own.",

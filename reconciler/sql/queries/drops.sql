@@ -43,6 +43,15 @@ LIMIT 1000
 -- Notes that the store holds the drop at an epoch; an epoch never goes back. $1 drop id; $2 epoch. Returns the epoch.
 UPDATE drops SET opened_in_store = true, epoch = greatest(epoch, $2::integer) WHERE drop_id = $1 RETURNING epoch
 
+-- name: drop_has_happened
+-- Whether anything is known that only a store that held the drop can have told. $1 drop id.
+SELECT
+    EXISTS (SELECT FROM orders WHERE reservation_id > $1::text || '.r' AND reservation_id < $1::text || '.s')
+    OR EXISTS (SELECT FROM journal_marks WHERE drop_id = $1)
+    OR EXISTS (SELECT FROM drop_skus WHERE drop_id = $1 AND sold > 0)
+    OR EXISTS (SELECT FROM stock_changes WHERE drop_id = $1 AND state = 'told')
+    OR EXISTS (SELECT FROM drops WHERE drop_id = $1 AND (picture IS NOT NULL OR state_at_ms > 0))
+
 -- name: drops_to_open
 -- Drops the store has not been given yet, the most urgent first. At most 100.
 SELECT drop_id FROM drops WHERE NOT opened_in_store ORDER BY opens_at, drop_id LIMIT 100
