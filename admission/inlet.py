@@ -16,6 +16,7 @@ import structlog
 
 from admission.serving import encode_document, serving_document
 from flashsale.errors import FlashsaleError, Recovering, ScriptError
+from flashsale.log import Trouble
 from flashsale.model import Drop, DropState, Inspection, Snapshot
 from flashsale.settings import WaitingRoomSettings
 
@@ -84,6 +85,9 @@ class Inlet:
         self._told: set[str] = set()
         """drops it was said of that they are recovering"""
         self._log = structlog.get_logger("inlet")
+        self._unread = Trouble(self._log, "recorded_drops_not_read", "recorded_drops_read")
+        self._unseen = Trouble(self._log, "drops_not_seen", "drops_seen")
+        self._some_unseen = Trouble(self._log, "some_drops_not_seen", "all_drops_seen")
         self.ready = asyncio.Event()
         """set after the first complete look at the store"""
 
@@ -108,8 +112,9 @@ class Inlet:
                     await self._ask_recorded()
                     await self._look(group)
                     pause_s = LOOK_AGAIN_S
+                    self._unseen.passed()
                 except FlashsaleError as error:
-                    self._log.warning("drops_not_seen", error=str(error))
+                    self._unseen.met(error=str(error))
                     pause_s = min(pause_s * 2, BACKOFF_MAX_S)
                 self._looked.set()
                 self._looked = asyncio.Event()
@@ -128,8 +133,9 @@ class Inlet:
         try:
             async with asyncio.timeout(RECORDED_TIMEOUT_S):
                 self._should_be = await self._recorded()
+            self._unread.passed()
         except (FlashsaleError, TimeoutError) as error:
-            self._log.warning("recorded_drops_not_read", error=str(error) or "it took too long")
+            self._unread.met(error=str(error) or "it took too long")
 
     async def _look(self, group: asyncio.TaskGroup) -> None:
         unseen: list[FlashsaleError] = []
@@ -153,7 +159,9 @@ class Inlet:
         if unseen and not self._tasks:
             raise unseen[0]
         if unseen:
-            self._log.warning("some_drops_not_seen", drops=len(unseen), error=str(unseen[0]))
+            self._some_unseen.met(drops=len(unseen), error=str(unseen[0]))
+        else:
+            self._some_unseen.passed()
         self.ready.set()
 
     async def _meet(self, drop_id: str) -> None:

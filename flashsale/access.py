@@ -24,6 +24,7 @@ import structlog
 from flashsale.clock import Clock
 from flashsale.connections.database import Database
 from flashsale.errors import BadInput, FlashsaleError
+from flashsale.log import Trouble
 
 KEY_PREFIX = "fs_live_"
 KEY_ID_LENGTH = 12
@@ -131,15 +132,13 @@ class AccessKeys:
 
     async def run(self) -> None:
         """Looks for new and revoked keys every few seconds, until cancelled."""
-        failing = False
+        trouble = Trouble(self._log, "keys_not_refreshed", "keys_refreshed")
         while True:
             try:
                 await self.refresh()
-                failing = False
+                trouble.passed()
             except (FlashsaleError, TimeoutError) as error:
-                if not failing:
-                    self._log.warning("keys_not_refreshed", error=str(error), kept=len(self._active))
-                failing = True
+                trouble.met(error=str(error) or "it took too long", kept=len(self._active))
             await asyncio.sleep(REFRESH_S * random.uniform(0.8, 1.2))  # noqa: S311 - spreads workers, no secret
 
     async def refresh(self) -> None:

@@ -50,6 +50,37 @@ def _redacted(name: str, value: Any, depth: int) -> Any:
     return _SECRET_VALUES.sub(REDACTED, value.decode(errors="replace") if isinstance(value, bytes) else str(value))
 
 
+class Trouble:
+    """What fails again and again for as long as something is away: said once when it begins and once when it is over."""
+
+    def __init__(self, log: Any, began: str, over: str, **facts: Any) -> None:
+        """Nothing has failed yet.
+
+        Args:
+            log: where it is said.
+            began: event of the warning.
+            over: event of the good news.
+            facts: go with both.
+        """
+        self._log = log
+        self._began = began
+        self._over = over
+        self._facts = facts
+        self._lasts = False
+
+    def met(self, **facts: Any) -> None:
+        """It failed."""
+        if not self._lasts:
+            self._log.warning(self._began, **self._facts, **facts)
+        self._lasts = True
+
+    def passed(self) -> None:
+        """It worked."""
+        if self._lasts:
+            self._log.info(self._over, **self._facts)
+        self._lasts = False
+
+
 def configure_logging(settings: LogSettings, stream: TextIO | None = None) -> None:
     """Sets logging up for this process; also what libraries log through `logging`.
 

@@ -11,6 +11,7 @@ from typing import Protocol
 import structlog
 
 from flashsale.errors import FlashsaleError
+from flashsale.log import Trouble
 
 JITTER = 0.2
 """Pauses vary by this share, so that processes started together do not stay in step."""
@@ -65,17 +66,13 @@ class Backoff:
 
 async def repeat(name: str, interval_ms: int, step: Callable[[], Awaitable[object]], stop: asyncio.Event) -> None:
     """Run `step` every `interval_ms` until stopping. A store that is away is said once and not the end."""
-    away = False
+    trouble = Trouble(_log, "agent_held_up", "agent_resumed", agent=name)
     while not stop.is_set():
         try:
             await step()
-            if away:
-                _log.info("agent_resumed", agent=name)
-            away = False
+            trouble.passed()
         except FlashsaleError as error:
-            if not away:
-                _log.warning("agent_held_up", agent=name, code=error.code, error=str(error))
-            away = True
+            trouble.met(code=error.code, error=str(error))
         if await pause(stop, interval_ms / 1000):
             return
 

@@ -13,6 +13,7 @@ import structlog
 
 from flashsale.drops import ROLLED_BACK
 from flashsale.errors import FlashsaleError, Recovering
+from flashsale.log import Trouble
 from flashsale.recorded import RecordedDrop, recorded_drops
 from reconciler.agents import repeat
 from reconciler.recovery import note_picture
@@ -50,6 +51,7 @@ class Watch:
         self._noted: dict[str, int] = {}
         """by drop, the sequence of the picture in Postgres"""
         self._lost: dict[str, str] = {}
+        self._held_up: dict[str, Trouble] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look every `interval_ms` until stopping."""
@@ -76,6 +78,7 @@ class Watch:
         for drop_id in (self._noted.keys() | self._lost.keys()) - recorded.keys():
             self._noted.pop(drop_id, None)
             self._lost.pop(drop_id, None)
+        self._held_up = {drop_id: trouble for drop_id, trouble in self._held_up.items() if drop_id in recorded}
         return frozenset(self._lost)
 
     async def _look_at(self, drop_id: str, recorded: RecordedDrop) -> None:
@@ -87,8 +90,11 @@ class Watch:
             outcome = await self._drops.fence(drop_id, epoch, ROLLED_BACK, sequence=max(1, sequence))
             self._say_lost(drop_id, outcome.value)
         except FlashsaleError as error:
-            _log.warning("watch_held_up", drop=drop_id, code=error.code, error=str(error))
+            trouble = self._held_up.setdefault(drop_id, Trouble(_log, "watch_held_up", "watch_resumed", drop=drop_id))
+            trouble.met(code=error.code, error=str(error))
         else:
+            if held_up := self._held_up.pop(drop_id, None):
+                held_up.passed()
             self._say_found(drop_id)
             await self._note(drop_id, inspection.snapshot, recorded)
 

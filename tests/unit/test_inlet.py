@@ -11,11 +11,12 @@ from typing import Any
 import msgspec
 import pytest
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from admission.inlet import Inlet, LiveDrop
 from admission.serving import RECOVERING_NOTICE
 from flashsale.drops import DropStore
-from flashsale.errors import StoreUnavailable
+from flashsale.errors import DatabaseUnavailable, StoreUnavailable
 from flashsale.model import Drop, DropState, Inspection, Sku, Snapshot
 from flashsale.scripts import Scripts
 from flashsale.settings import WaitingRoomSettings, load_settings
@@ -166,6 +167,29 @@ async def test_a_store_that_is_down_and_back_is_survived(stage: Stage) -> None:
         stage.switch.away = False
         after = await stage.watcher.until("d", lambda live: live.snapshot.now_ms > before.snapshot.now_ms + 100)
         assert not after.recovering
+
+
+async def test_a_store_or_postgres_that_is_away_is_said_once_and_again_when_it_is_back(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("admission.inlet.RECORDED_EVERY_S", 0.0)
+    away = True
+
+    async def recorded() -> dict[str, Drop]:
+        if away:
+            raise DatabaseUnavailable(what="Postgres cannot be reached.")
+        return {}
+
+    stage.switch.away = True
+    with capture_logs() as said:
+        stage.inlet = Inlet(stage.switch, ROOM, stage._expire, stage.watcher.on_change, recorded)
+        async with stage.running(), asyncio.timeout(10):
+            for _ in range(3):
+                await stage.inlet.next_look()
+            stage.switch.away = away = False
+            await stage.inlet.ready.wait()
+            await stage.inlet.next_look()
+    assert [line["event"] for line in said] == ["recorded_drops_not_read", "drops_not_seen", "recorded_drops_read", "drops_seen"]
 
 
 async def test_a_drop_the_store_has_lost_is_told_as_recovering_until_it_is_back(stage: Stage) -> None:

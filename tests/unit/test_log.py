@@ -10,8 +10,9 @@ import os
 import msgspec
 import pytest
 import structlog
+from structlog.testing import capture_logs
 
-from flashsale.log import REDACTED, configure_logging, redact
+from flashsale.log import REDACTED, Trouble, configure_logging, redact
 from flashsale.settings import LogSettings
 
 TICKET_SECRET = "c2VjcmV0LW9mLWEtc2hvcHBlci1oZXJl"
@@ -99,3 +100,19 @@ def test_the_processor_leaves_its_input_alone() -> None:
     before = msgspec.json.encode(event)
     assert redact(None, "info", event)["headers"] == {"authorization": REDACTED}
     assert msgspec.json.encode(event) == before
+
+
+def test_trouble_is_said_when_it_begins_and_when_it_is_over() -> None:
+    with capture_logs() as said:
+        trouble = Trouble(structlog.get_logger(), "held_up", "resumed", drop="x")
+        trouble.passed()
+        for error in ("first", "second"):
+            trouble.met(error=error)
+        trouble.passed()
+        trouble.passed()
+        trouble.met(error="third")
+    assert said == [
+        {"event": "held_up", "log_level": "warning", "drop": "x", "error": "first"},
+        {"event": "resumed", "log_level": "info", "drop": "x"},
+        {"event": "held_up", "log_level": "warning", "drop": "x", "error": "third"},
+    ]
