@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from flashsale.drops import DropStore, StockAdjustment
-from flashsale.errors import BadInput, FlashsaleError, StoreUnavailable, StoreUnknown
+from flashsale.errors import BadInput, FlashsaleError, Recovering, StoreUnavailable, StoreUnknown
 from flashsale.model import AdjustStockOutcome
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ class StockLedger:
     def __init__(self, database: Database, drops: DropStore) -> None:
         self._database = database
         self._drops = drops
+        self._held_up: set[tuple[str, str]] = set()
+        """changes of which it was said that the store does not take them now"""
 
     async def change(self, drop_id: str, change_id: str, sku: str, delta: int, *, drain: bool = False) -> StockAdjustment:
         """Adds `delta` units, or withdraws them when it is less than 0. The same id again is the same change.
@@ -61,9 +63,8 @@ class StockLedger:
 
         Raises:
             BadInput: the id has another form.
-            Recovering: the store does not hold the drop.
             DatabaseUnavailable: units cannot be added now; nothing changed, or `complete` finishes it.
-            StoreUnavailable: units cannot be withdrawn now; nothing changed.
+            Recovering, StoreUnavailable: units cannot be withdrawn now; nothing changed.
             StoreUnknown: repeat it with the same id. Added units are on record already, and `complete` gives them to the store.
         """
         if _CHANGE_ID.fullmatch(change_id) is None:
@@ -86,9 +87,9 @@ class StockLedger:
                 return StockAdjustment(AdjustStockOutcome.KEY_REUSED, None)
         try:
             return await self._give_to_store(drop_id, change_id, sku, delta)
-        except StoreUnavailable as error:
+        except (Recovering, StoreUnavailable) as error:
             raise StoreUnknown(
-                what=f"{delta:,} units of {sku} are on record, and the store gets them when it answers again.",
+                what=f"{delta:,} units of {sku} are on record, and the store gets them when it answers for the drop again.",
                 todo="Repeat it with the same id to see what came of it; it counts once.",
             ) from error
 
@@ -107,12 +108,17 @@ class StockLedger:
             DatabaseUnavailable: Postgres cannot be asked.
         """
         rows = await self._database.fetch("stock_changes_given", GIVEN_FOR_MS)
+        held_up: set[tuple[str, str]] = set()
         for row in rows:
+            drop_id, change_id = row["drop_id"], row["change_id"]
             try:
-                adjustment = await self._give_to_store(row["drop_id"], row["change_id"], row["sku"], row["delta"])
-                _log.info("stock_change_completed", drop=row["drop_id"], change=row["change_id"], outcome=adjustment.outcome)
+                adjustment = await self._give_to_store(drop_id, change_id, row["sku"], row["delta"])
+                _log.info("stock_change_completed", drop=drop_id, change=change_id, outcome=adjustment.outcome)
             except FlashsaleError as error:
-                _log.warning("stock_change_held_up", drop=row["drop_id"], change=row["change_id"], code=error.code, error=str(error))
+                held_up.add((drop_id, change_id))
+                if (drop_id, change_id) not in self._held_up:
+                    _log.warning("stock_change_held_up", drop=drop_id, change=change_id, code=error.code, error=str(error))
+        self._held_up = held_up
         return len(rows)
 
     async def history(self, drop_id: str) -> list[StockChange]:

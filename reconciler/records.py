@@ -55,7 +55,7 @@ class Records:
         if skus is None or fenced:
             raise Recovering(
                 what=f"The drop {self._drop_id} has to be recovered before it can be audited.",
-                todo=f"'flashsale recover {self._drop_id}' shows what was lost.",
+                todo=f"'flashsale recover {self._drop_id} --dry-run' says what is the matter.",
             )
         return StoreLook(
             skus={sku: self._stock_of(sku, stock) for sku in _SKUS.decode(skus)},
@@ -70,7 +70,7 @@ class Records:
         except (KeyError, ValueError):
             raise Recovering(
                 what=f"The store has lost units of the drop {self._drop_id}.",
-                todo=f"'flashsale recover {self._drop_id}' shows what was lost.",
+                todo=f"'flashsale recover {self._drop_id} --dry-run' says what is the matter.",
             ) from None
         return SkuStock(*units)
 

@@ -37,12 +37,15 @@ async def of_drop(parts: Parts, drop_id: str, call: Awaitable[Result]) -> Result
     try:
         return await call
     except Recovering as error:
-        raise await _why_missing(parts, drop_id, error) from error
+        raise await _why_missing(parts, drop_id) from error
 
 
-async def _why_missing(parts: Parts, drop_id: str, error: Recovering) -> FlashsaleError:
+async def _why_missing(parts: Parts, drop_id: str) -> FlashsaleError:
     if drop_id in await parts.drops.ids():
-        return error
+        return Recovering(
+            what=f"The store does not hold the drop {drop_id} as it should, so nothing is sold.",
+            todo=f"'flashsale recover {drop_id} --dry-run' says what is the matter.",
+        )
     try:
         row = await parts.catalog.get(drop_id)
     except DropNotFound as missing:
@@ -53,7 +56,9 @@ async def _why_missing(parts: Parts, drop_id: str, error: Recovering) -> Flashsa
             todo="'flashsale doctor' shows what is wrong.",
         )
     if row.opened_in_store:
-        return Recovering(what=f"The store has lost the drop {drop_id}.", todo="'flashsale doctor' shows what is wrong.")
+        return Recovering(
+            what=f"The store has lost the drop {drop_id}.", todo=f"'flashsale recover {drop_id} --dry-run' says what is left."
+        )
     return Refused(
         what=f"The drop {drop_id} is recorded, but the store has not been given it yet.",
         todo="A running reconciler does that within a second once the store answers.",

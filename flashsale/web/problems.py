@@ -127,7 +127,7 @@ _KINDS: Mapping[Code, _Kind] = {
     Code.NOT_PAID: _Kind(409, "Not paid", "The order is not paid, so there is nothing to give back."),
     Code.EXTENSION_NOT_ALLOWED: _Kind(409, "Extension not allowed", "Reservations of this drop cannot be extended."),
     Code.ALREADY_EXTENDED: _Kind(409, "Already extended", "The reservation was extended before; that is possible once."),
-    Code.PAYMENT_CONFLICT: _Kind(409, "Payment conflict", "The reservation was settled with another payment."),
+    Code.PAYMENT_CONFLICT: _Kind(409, "Payment conflict", "This is not the payment the reservation was settled with; it goes back."),
     Code.TOO_FEW_UNITS: _Kind(409, "Too few units", "So many cannot be withdrawn. What is sold stays sold; what is reserved can drain."),
     Code.TOO_MANY_UNITS: _Kind(409, "Too many units", "The SKU would have too many units, or the drop has had too many changes."),
     Code.RESERVATION_EXPIRED: _Kind(410, "Reservation expired", "The reservation has ended and its units are no longer held."),

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import msgpack
 import pytest
+from structlog.testing import capture_logs
 
-from flashsale.errors import BadInput, StoreUnavailable, StoreUnknown
+from flashsale.errors import BadInput, FlashsaleError, Recovering, StoreUnavailable, StoreUnknown
 from flashsale.keys import drop_keys
 from flashsale.model import AdjustStockOutcome
 from flashsale.stock import StockLedger
@@ -267,20 +268,25 @@ async def test_an_addition_cut_in_the_middle_is_completed(
     assert await recorded(store, database) == {"s1": 9, "s2": 3}
 
 
+@pytest.mark.parametrize("why", [StoreUnavailable(what="The store cannot be reached."), Recovering(what="The drop is being recovered.")])
 async def test_an_addition_the_store_cannot_take_now_is_not_called_undone(
-    world: World, store: Store, database: Database, monkeypatch: pytest.MonkeyPatch
+    world: World, store: Store, database: Database, monkeypatch: pytest.MonkeyPatch, why: FlashsaleError
 ) -> None:
     ledger = StockLedger(database, world.drops)
 
     async def refuses(*_: object, **__: object) -> None:
-        raise StoreUnavailable(what="The store cannot be reached.", why="Nothing has changed.")
+        raise why
 
     with monkeypatch.context() as patched:
         patched.setattr(ledger._drops, "adjust_stock", refuses)
         with pytest.raises(StoreUnknown, match="4 units of s1 are on record"):
             await ledger.change(w.DROP_ID, "early", "s1", 4)
-        with pytest.raises(StoreUnavailable, match="Nothing has changed"):
+        with pytest.raises(type(why)):
             await ledger.change(w.DROP_ID, "less", "s1", -1)
+        await query(database, "UPDATE stock_changes SET at = at - interval '1 minute'")
+        with capture_logs() as said:
+            assert [await ledger.complete() for _ in range(3)] == [1, 1, 1]
+        assert [line["event"] for line in said] == ["stock_change_held_up"], "once, and not again every second"
     assert (await ledger.change(w.DROP_ID, "early", "s1", 4)).outcome is AdjustStockOutcome.ADJUSTED
     assert await recorded(store, database) == {"s1": 9, "s2": 3}
 
