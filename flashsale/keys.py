@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 DROPS = "fs:drops"
 """Set of the ids of all drops this store has been given."""
+POSTGRES = "fs:postgres"
+"""String: where Postgres was when a reconciler last looked (`reconciler.lost_commits`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from flashsale.connections.database import Database
     from flashsale.settings import ReconcilerSettings
     from reconciler.evidence import Counters, Evidence
+    from reconciler.lost_commits import LostCommits
     from reconciler.metrics import ReconcilerMetrics
 
 _log = structlog.get_logger("reconciler")
@@ -83,6 +84,7 @@ class Auditor:
         database: Database,
         metrics: ReconcilerMetrics,
         settings: ReconcilerSettings,
+        lost_commits: LostCommits,
     ) -> None:
         """Puts it together.
 
@@ -92,12 +94,14 @@ class Auditor:
             database: where reports are left.
             metrics: what is counted.
             settings: how often.
+            lost_commits: asked before a drop is paused: what is to be read again from the journal is no drift.
         """
         self._evidence = evidence
         self._pause = pause
         self._database = database
         self._metrics = metrics
         self._settings = settings
+        self._lost_commits = lost_commits
         self._last: dict[str, AuditReport] = {}
         self._difference: dict[str, int] = {}
 
@@ -118,6 +122,7 @@ class Auditor:
                 _log.warning("audit_skipped", drop=drop_id, code=error.code, error=str(error))
 
     async def _audit(self, drop_id: str, evidence: Evidence) -> AuditReport:
+        noticed = self._lost_commits.noticed
         try:
             counters = await evidence.counters()
         except NotComparable as error:
@@ -125,10 +130,17 @@ class Auditor:
         if not self._suspicious(drop_id, counters):
             return AuditReport(AuditWord.CLEAN)
         report = await audit(evidence)
+        if report.word is AuditWord.DRIFT and await self._is_being_mended(noticed):
+            return AuditReport(AuditWord.UNFINISHED, why="Postgres has lost commits; the kept journal is read again.")
         if report.word is AuditWord.CLEAN:
             # Nothing is wrong with this difference, as after a recovery that left out reservations which had ended.
             self._difference[drop_id] = records_differ(counters.store, counters.postgres, counters.window)
         return report
+
+    async def _is_being_mended(self, noticed: int) -> bool:
+        """Whether Postgres was found somewhere else since so many times were noticed: the look is not worth anything then."""
+        await self._lost_commits.look()
+        return self._lost_commits.noticed != noticed
 
     def _suspicious(self, drop_id: str, counters: Counters) -> bool:
         difference = records_differ(counters.store, counters.postgres, counters.window)

@@ -17,7 +17,7 @@ from reconciler.orders import AllotmentRefused, Batch, OrderRecorder, Recorded
 from reconciler.stock import StockRecorder, Told
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from flashsale.settings import ReconcilerSettings
     from reconciler.journal import Journal
@@ -107,7 +107,20 @@ class JournalConsumer:
         stock: StockRecorder,
         metrics: ReconcilerMetrics,
         settings: ReconcilerSettings,
+        before_refusing: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        """Puts it together.
+
+        Args:
+            drop_id: whose journal it is.
+            journal: read from.
+            recorder: of orders.
+            stock: recorder of changes of allotments.
+            metrics: what is counted.
+            settings: sizes and waits.
+            before_refusing: called before a payment becomes a refund because Postgres has no unit for it: the last occasion
+                to find out that Postgres has forgotten what would free one, and to set the journal back.
+        """
         self.name = f"journal {drop_id}"
         self._drop_id = drop_id
         self._journal = journal
@@ -115,6 +128,7 @@ class JournalConsumer:
         self._stock = stock
         self._metrics = metrics
         self._settings = settings
+        self._before_refusing = before_refusing
         self._waiting: deque[Entry | UnreadableEntry] = deque()
         self._in_hand: list[asyncio.Task[None]] = []
         self._room = asyncio.Semaphore(LOADS_IN_HAND_MAX)
@@ -296,6 +310,8 @@ class JournalConsumer:
         """
         backoff, give_up_at = Backoff(), time.monotonic() + EARLIER_WAIT_S
         try:
+            if self._before_refusing:
+                await self._before_refusing()
             while await self._journal.earlier_unfinished(load.entry_ids):
                 if time.monotonic() > give_up_at or await backoff.wait(stop):
                     _log.info("batch_waits_for_earlier_entries", drop=self._drop_id, entries=len(load))

@@ -71,6 +71,21 @@ async def live_drop_ids(store: Store) -> set[str]:
         return {member.decode() for member in members}
 
 
+async def set_back(store: Store, drop_id: str) -> None:
+    """Has everything that is still in a drop's journal delivered once more, finished or not.
+
+    Raises:
+        StoreUnavailable: it does not answer.
+    """
+    with store_errors():
+        try:
+            await store.xgroup_setid(drop_keys(drop_id).journal, GROUP, START)
+        except ResponseError as error:
+            # A group that is still to be made begins there anyway.
+            if not str(error).startswith("NOGROUP") and "requires the key to exist" not in str(error):
+                raise
+
+
 class Journal:
     """One drop's journal, read as one consumer of the group."""
 
@@ -121,11 +136,16 @@ class Journal:
     async def earlier_unfinished(self, entry_ids: Collection[str]) -> bool:
         """Whether an entry that comes before the last of `entry_ids`, and is not among them, is not finished yet.
 
+        So is, once the group was set back, whatever has not been delivered again.
+
         Raises:
             StoreUnavailable: the store does not answer.
         """
         last = max(entry_ids, key=_order)
         with store_errors():
+            delivered = await self._last_delivered()
+            if delivered is None or _order(delivered) < _order(last):
+                return True
             # One more than are ours: if all that come back are ours, no other one comes before them.
             found = await self._store.xpending_range(self._keys.journal, GROUP, min="-", max="(" + last, count=len(entry_ids) + 1)
         return any(pending["message_id"].decode() not in entry_ids for pending in found)

@@ -19,6 +19,7 @@ from reconciler.consumer import JournalConsumer
 from reconciler.evidence import Evidence
 from reconciler.janitor import Janitor
 from reconciler.journal import Journal, Store, live_drop_ids
+from reconciler.lost_commits import LostCommits
 from reconciler.orders import OrderRecorder
 from reconciler.outbox import Outbox
 from reconciler.reaper import Reaper
@@ -91,11 +92,14 @@ class Reconciler:
         self._recorder = OrderRecorder(database)
         self._stock = StockRecorder(database)
         self._outbox = Outbox(database)
+        self._store = open_journal_store()
+        self._lost_commits = LostCommits(database, self._store, settings.reconciler.refresh_ms)
         self._drops: dict[str, _LiveDrop] = {}
         self._known: frozenset[str] = frozenset()
         self._agents: list[Agent] = [
             Reaper(expire, self.live_drops, metrics, settings.reaper),
-            Auditor(self._evidence, pause, database, metrics, settings.reconciler),
+            Auditor(self._evidence, pause, database, metrics, settings.reconciler, self._lost_commits),
+            self._lost_commits,
             Janitor(self._journals, metrics, settings.reconciler),
             RefundDriver(database, refund_providers or RefundProviders(), metrics, settings.payments),
             Loop("stock", settings.reconciler.refresh_ms, complete_stock),
@@ -108,21 +112,20 @@ class Reconciler:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set; then finish what is in hand within `STOP_GRACE_S` and return."""
-        store = self._open_journal_store()
         _log.info("reconciler_started", consumer=self._consumer)
         try:
             async with asyncio.TaskGroup() as tasks:
                 interval_ms = self._settings.reconciler.refresh_ms
                 agents = [
                     *self._agents,
-                    Loop("registry", interval_ms, lambda: self._refresh(store, stop, tasks)),
+                    Loop("registry", interval_ms, lambda: self._refresh(stop, tasks)),
                     Loop("opener", interval_ms, self._open_drops),
                 ]
                 running = [tasks.create_task(keep_running(agent, stop), name=agent.name) for agent in agents]
                 await stop.wait()
                 await self._finish(running)
         finally:
-            await store.aclose()
+            await self._store.aclose()
             _log.info("reconciler_stopped", consumer=self._consumer)
 
     def _journals(self) -> Mapping[str, Journal]:
@@ -140,13 +143,13 @@ class Reconciler:
             _log.warning("agent_cancelled", agent=task.get_name())
             task.cancel()
 
-    async def _refresh(self, store: Store, stop: asyncio.Event, tasks: asyncio.TaskGroup) -> None:
+    async def _refresh(self, stop: asyncio.Event, tasks: asyncio.TaskGroup) -> None:
         """Start consumers for drops that are new, end those of drops that are gone.
 
         A drop counts as live when the store or Postgres says so. If either is away the last knowledge stands: forgetting a
         drop because of a fault would leave its orders waiting.
         """
-        found = await self._find_drops(store)
+        found = await self._find_drops()
         if stop.is_set():
             return
         for drop_id in sorted(found - self._drops.keys())[: LIVE_DROPS_MAX - len(self._drops)]:
@@ -157,11 +160,11 @@ class Reconciler:
             self._metrics.forget(drop_id)
             _log.info("drop_left", drop=drop_id)
 
-    async def _find_drops(self, store: Store) -> frozenset[str]:
+    async def _find_drops(self) -> frozenset[str]:
         found: set[str] = set()
         complete = True
         try:
-            found |= await live_drop_ids(store)
+            found |= await live_drop_ids(self._store)
         except StoreUnavailable:
             complete = False
         try:
@@ -183,7 +186,15 @@ class Reconciler:
     def _follow(self, drop_id: str, tasks: asyncio.TaskGroup) -> _LiveDrop:
         store, stop = self._open_journal_store(), asyncio.Event()
         journal = Journal(store, drop_id, self._consumer)
-        consumer = JournalConsumer(drop_id, journal, self._recorder, self._stock, self._metrics, self._settings.reconciler)
+        consumer = JournalConsumer(
+            drop_id,
+            journal,
+            self._recorder,
+            self._stock,
+            self._metrics,
+            self._settings.reconciler,
+            before_refusing=self._lost_commits.look,
+        )
 
         async def work() -> None:
             try:

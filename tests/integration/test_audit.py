@@ -10,9 +10,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from flashsale.errors import Recovering, StoreUnavailable
+from flashsale.keys import POSTGRES
 from flashsale.model import DropState
 from flashsale.stock import StockLedger
 from reconciler.auditor import Auditor, AuditWord
+from reconciler.lost_commits import LostCommits
 from reconciler.metrics import ReconcilerMetrics
 from tests.integration.drop_stage import DROP_ID, FREED, HELD, KEYS, PAID, DropStage
 from tests.integration.reconciler_stage import make_consumer, reconciler_settings
@@ -39,7 +41,10 @@ class Running:
     def __init__(self, stage: DropStage) -> None:
         self.metrics = ReconcilerMetrics(CollectorRegistry())
         self.live: dict[str, Evidence] = {DROP_ID: stage.evidence}
-        self.auditor = Auditor(self._evidence, stage.world.drops.pause, stage.database, self.metrics, reconciler_settings())
+        self.lost_commits = LostCommits(stage.database, stage.store, interval_ms=1_000)
+        self.auditor = Auditor(
+            self._evidence, stage.world.drops.pause, stage.database, self.metrics, reconciler_settings(), self.lost_commits
+        )
         self.stage = stage
 
     def _evidence(self) -> Mapping[str, Evidence]:
@@ -261,6 +266,21 @@ async def test_the_metric_and_the_reason_go_when_the_drift_goes(stage: DropStage
     row = await stage.database.fetchrow("audit_last", DROP_ID)
     assert row is not None
     assert row["paused_at_ms"] is None
+
+
+async def test_orders_that_postgres_has_lost_with_a_failover_are_no_drift(stage: DropStage) -> None:
+    running = Running(stage)
+    assert await running.round() == "clean"
+    await running.lost_commits.look()
+    before = await stage.store.get(POSTGRES)
+    system, timeline, flushed = before.split()
+    await stage.store.set(POSTGRES, b"%b %d %b" % (system, int(timeline) + 1, flushed))
+    await stage.forget_order(PAID)
+    await stage.sql("UPDATE drop_skus SET sold = sold - 1 WHERE drop_id = $1", DROP_ID)
+    assert await running.round() == "unfinished"
+    await stage.record()
+    assert (await running.round(), await running.state()) == ("clean", DropState.OPEN)
+    assert (await stage.audit()).word is AuditWord.CLEAN, "the kept journal has brought the order back"
 
 
 async def test_a_drop_resumed_with_its_drift_is_paused_again(stage: DropStage) -> None:
