@@ -316,11 +316,6 @@ class Drop:
     tenant: str = "default"
     description: str = ""
 
-    def price_of(self, items: tuple[tuple[str, int], ...]) -> int:
-        """Sum of `items` (SKU, quantity) in minor units."""
-        prices = {sku.sku: sku.price_minor for sku in self.skus}
-        return sum(prices[sku] * quantity for sku, quantity in items)
-
 
 @dataclass(frozen=True, slots=True)
 class SkuStock:

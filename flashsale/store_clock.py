@@ -32,10 +32,6 @@ class StoreClock:
             self._keep(drop_id, origin_ms)
         return step_ms
 
-    def steady(self, drop_id: str, store_ms: int) -> bool:
-        """Whether the store's time may be believed."""
-        return abs(self.step_ms(drop_id, store_ms)) <= STEP_MAX_MS
-
     def accept(self, drop_id: str) -> None:
         """Somebody has looked: whatever the store says next is the time."""
         self._origin_ms.pop(drop_id, None)

@@ -98,11 +98,6 @@ class SkuTotals:
     given_units: int = 0
     """of the allotment, units the store has yet to take"""
 
-    @property
-    def free_units(self) -> int:
-        """Units nobody has ordered: what Postgres can prove to be free."""
-        return self.allotment - self.given_units - self.sold - self.pending_units
-
 
 @dataclass(frozen=True, slots=True)
 class OrderLook:

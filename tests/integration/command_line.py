@@ -14,7 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import pytest
+
+from flashsale.cli.environment import environment_of
 from flashsale.cli.main import run
+from flashsale.settings import Settings
 
 READY_S = 60.0
 
@@ -30,6 +34,16 @@ class Done:
     @property
     def json(self) -> Any:
         return json.loads(self.out)
+
+
+def find_by_environment(settings: Settings, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands run in `folder` and find the stores by their environment, and nothing else."""
+    monkeypatch.chdir(folder)
+    for name, value in environment_of(settings).items():
+        monkeypatch.setenv(name, value)
+    for name in ("NO_COLOR", "FLASHSALE_DEBUG"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("COLUMNS", "200")
 
 
 async def flashsale(*arguments: str) -> Done:

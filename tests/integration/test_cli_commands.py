@@ -22,7 +22,7 @@ from flashsale.connections.database import Database, create_database_if_missing
 from flashsale.embedded.stores import EmbeddedStores
 from flashsale.keys import drop_keys
 from flashsale.settings import Settings, load_settings
-from tests.integration.command_line import Done, flashsale
+from tests.integration.command_line import Done, find_by_environment, flashsale
 
 NOWHERE = "postgresql://somebody:hunter2@127.0.0.1:1/flashsale"
 
@@ -37,13 +37,7 @@ def drop_file(folder: Path, drop_id: str = "trial", opens: str = "in 1h", **more
 
 @pytest.fixture(autouse=True)
 def _environment(settings: Settings, store: Redis, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands find these stores by their environment, and nothing else."""
-    monkeypatch.chdir(tmp_path)
-    for name, value in environment_of(settings).items():
-        monkeypatch.setenv(name, value)
-    for name in ("NO_COLOR", "FLASHSALE_DEBUG"):
-        monkeypatch.setenv(name, "")
-    monkeypatch.setenv("COLUMNS", "200")
+    find_by_environment(settings, tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from flashsale.refunds import RefundProgress, Refunds
 from flashsale.settings import Settings
 from reconciler.orders import Batch, OrderRecorder
 from tests.integration import reconciler_stage as stage
-from tests.integration.command_line import Running, flashsale
+from tests.integration.command_line import Running, find_by_environment, flashsale
 from tests.integration.http_client import Buyer, Service, in_own_task, make_drop, reconciling, with_settings, with_signing_keys
 from tests.integration.refund_stage import Answer, Asked, Ledger, elsewhere
 from tests.integration.test_refunds import SECRET, driver
@@ -26,13 +26,7 @@ NOBODY = f"sneaker-x.r{'A' * 22}"
 
 @pytest.fixture(autouse=True)
 def _environment(settings: Settings, store: Redis, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands find these stores by their environment, and nothing else."""
-    monkeypatch.chdir(tmp_path)
-    for name, value in environment_of(settings).items():
-        monkeypatch.setenv(name, value)
-    for name in ("NO_COLOR", "FLASHSALE_DEBUG"):
-        monkeypatch.setenv(name, "")
-    monkeypatch.setenv("COLUMNS", "200")
+    find_by_environment(settings, tmp_path, monkeypatch)
 
 
 @pytest.fixture

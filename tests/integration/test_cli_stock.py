@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flashsale.cli.environment import environment_of
 from flashsale.keys import drop_keys
 from flashsale.stock import StockLedger
-from tests.integration.command_line import flashsale
+from tests.integration.command_line import find_by_environment, flashsale
 from tests.integration.drop_stage import DROP_ID, HELD, KEYS, DropStage
 from tests.integration.reconciler_stage import make_consumer
 from tests.integration.test_cli_commands import drop_file
@@ -25,13 +24,7 @@ TRIAL = "trial"
 
 @pytest.fixture(autouse=True)
 def _environment(settings: Settings, store: Store, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands find these stores by their environment, and nothing else."""
-    monkeypatch.chdir(tmp_path)
-    for name, value in environment_of(settings).items():
-        monkeypatch.setenv(name, value)
-    for name in ("NO_COLOR", "FLASHSALE_DEBUG"):
-        monkeypatch.setenv(name, "")
-    monkeypatch.setenv("COLUMNS", "200")
+    find_by_environment(settings, tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -102,11 +102,6 @@ def test_a_drop_without_extensions_has_the_digest_it_had_before_there_were_any()
     assert decode_drop(encode_drop(longer)) == longer
 
 
-def test_price_of_items() -> None:
-    assert DROP.price_of((("s1", 2), ("s2", 3))) == 2_150
-    assert DROP.price_of(()) == 0
-
-
 def test_records_are_read_in_the_order_of_the_ledger() -> None:
     ticket = Ticket.from_wire("t", [4, 1, "hash", 10, "token", 11, 12, 13, 2, 1, 3, {"s1": 3}])
     assert (ticket.number, ticket.late, ticket.secret_hash, ticket.joined_at_ms) == (4, True, "hash", 10)
