@@ -117,7 +117,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(33, "the connection is cut during COMMIT", "the outcome is unknown, the transaction is repeated; one order"),
     Row(34, "deadlock, serialization failure", "repeated; SKUs are locked in one order"),
-    Row(35, "an asynchronous standby without the last commits is promoted", "the orders come again from the kept journal", NOT_YET),
+    Row(35, "an asynchronous standby without the last commits is promoted", "the orders come again from the kept journal"),
     Row(36, "Postgres's disk is full", "it panics; then as row 31"),
     Row(37, "a migration holds a lock", "lock_timeout; the reconciler waits; shoppers notice nothing"),
     Row(38, "Postgres has too few connections", "back-pressure; nothing grows without bound; everything arrives"),

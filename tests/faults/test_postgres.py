@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import signal
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from chaos.lab import until
+from chaos.standby import copied, replaced_by
 from tests.faults.stage import events_twice, orders, probe_for, require_sound, selling_from, units
 
 if TYPE_CHECKING:
@@ -118,6 +120,33 @@ async def test_row_34_deadlock(lab: Lab, row: RowRecord, bustle: Bustle) -> None
         assert any("deadlock" in error for error in said), said
         await lab.retire(probe.drop)
     row.saw("The reconciler was chosen as the deadlock's victim, repeated the batch, and there is one order.")
+
+
+async def test_row_35_standby_without_the_last_commits(lab: Lab, row: RowRecord) -> None:
+    lost = 0
+
+    async def disturb(drop: Drop) -> None:
+        nonlocal lost
+        await selling_from(lab, drop, 10)
+        copy = await copied(lab.stores.postgres)
+        await selling_from(lab, drop, 45)
+        for reconciler in lab.reconcilers:
+            reconciler.signal(signal.SIGSTOP)
+        before = await orders(lab, drop)
+        await replaced_by(lab.stores.postgres, copy, promoted=True)
+        found = await orders(lab, drop)
+        lost = sum(found.get(order) != state for order, state in before.items())
+        for reconciler in lab.reconcilers:
+            reconciler.signal(signal.SIGCONT)
+
+    played = await lab.rehearse(row.scenario(), disturb)
+    require_sound(played)
+    assert lost > 0, "the standby had everything"
+    assert played.seen.http_5xx == 0, "nothing a shopper or storefront does during a drop needs Postgres"
+    said = [line for process in lab.reconcilers for line in process.lines if line.get("event") == "postgres_lost_commits"]
+    assert said, "a failover that lost commits is told"
+    await lab.retire(played.drop)
+    row.saw(f"{lost} orders were gone or behind; all came again from the journal, {played.report['sold_units']} units were sold.")
 
 
 async def test_row_36_full_disk(lab: Lab, row: RowRecord) -> None:
