@@ -177,10 +177,10 @@ class JournalConsumer:
         Returns once its statement should be on its way: laying out the next load keeps this process busy for longer than
         sending takes, and Postgres would be idle meanwhile.
         """
-        await self._room.acquire()
         for work in [work for work in self._in_hand if work.done()]:
             self._in_hand.remove(work)
             work.result()
+        await self._room.acquire()
         work = asyncio.create_task(self._work(load, stop))
         self._in_hand.append(work)
         await asyncio.wait({work}, timeout=HEAD_START_S)

@@ -308,7 +308,7 @@ class Recovery:
         working = asyncio.create_task(consumer.run(stop))
         try:
             async with asyncio.timeout(DRAIN_TIMEOUT_S):
-                while await journal.oldest_unfinished_ms() is not None:
+                while not working.done() and await journal.oldest_unfinished_ms() is not None:
                     await asyncio.wait({working}, timeout=DRAIN_LOOK_S)
         except TimeoutError:
             raise RecoveryHeldUp(

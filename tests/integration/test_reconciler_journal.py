@@ -12,7 +12,7 @@ from flashsale.connections.store import open_store
 from flashsale.errors import StoreUnavailable
 from flashsale.keys import DROPS, drop_keys
 from flashsale.settings import StoreSettings
-from reconciler.consumer import Load
+from reconciler.consumer import LOADS_IN_HAND_MAX, Load
 from reconciler.entries import read_entry
 from reconciler.journal import GROUP, Journal, live_drop_ids
 from reconciler.orders import OrderRecorder, Recorded
@@ -100,6 +100,25 @@ async def test_what_a_dead_consumer_took_is_claimed(store: Store, with_drop: Dat
     consumer = make_consumer(store, with_drop)
     await run_until_finished(store, consumer)
     assert await states(with_drop) == {"paid": 10}
+
+
+async def test_defects_leave_room_for_what_comes_after_them(store: Store, with_drop: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    consumer = make_consumer(store, with_drop, batch_rows_max=1)
+
+    async def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("a defect")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(OrderRecorder, "record", fails)
+        for number in range(LOADS_IN_HAND_MAX):
+            await write(store, transition("reserved", 2 * number))
+            await write(store, transition("reserved", 2 * number + 1))
+            with pytest.raises(RuntimeError, match="a defect"):
+                await consumer.drain()
+    await write(store, transition("reserved", 99))
+    async with asyncio.timeout(20):
+        await consumer.drain()
+    assert (await states(with_drop))["pending"] >= 1
 
 
 async def test_killed_between_commit_and_acknowledgement_makes_no_second_order(store: Store, with_drop: Database) -> None:
