@@ -128,6 +128,7 @@ class AccessKeys:
         self._active: dict[str, _Active] = {}
         self._looked_at = float("-inf")
         self._looking: asyncio.Task[None] | None = None
+        self._refreshing = asyncio.Lock()
         self._log = structlog.get_logger("access")
 
     async def run(self) -> None:
@@ -144,11 +145,16 @@ class AccessKeys:
     async def refresh(self) -> None:
         """Takes over the keys that are active now; on failure the ones known before stay.
 
+        One at a time: an earlier reading that ends later would forget a key that was made in between.
+
         Raises:
             DatabaseUnavailable, TimeoutError: Postgres did not answer.
         """
-        async with asyncio.timeout(REFRESH_TIMEOUT_S):
-            rows = await self._database.fetch("keys_active")
+        async with asyncio.timeout(REFRESH_TIMEOUT_S), self._refreshing:
+            await self._refresh()
+
+    async def _refresh(self) -> None:
+        rows = await self._database.fetch("keys_active")
         self._active = {
             row["key_id"]: _Active(
                 Principal(row["key_id"], row["tenant"], frozenset(Scope(scope) for scope in row["scopes"] if scope in _SCOPES)),

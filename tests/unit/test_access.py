@@ -144,3 +144,27 @@ async def test_a_flood_of_unknown_keys_asks_postgres_once() -> None:
     clock.ms += 1000
     assert await keys.authenticate(KEY) is not None
     assert database.asked == 2
+
+
+async def test_a_reading_that_ends_late_does_not_forget_a_newer_key() -> None:
+    slow = asyncio.Event()
+
+    class Overtaken(CountingDatabase):
+        async def fetch(self, name: str, *parameters: object) -> list[dict[str, Any]]:
+            rows = list(await super().fetch(name, *parameters))
+            if self.asked == 1:
+                await slow.wait()
+            return rows
+
+    database = Overtaken([])
+    keys = keys_over(database)
+    first = asyncio.create_task(keys.refresh())
+    while not database.asked:
+        await asyncio.sleep(0)
+    database.rows = [row()]
+    second = asyncio.create_task(keys.refresh())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    slow.set()
+    await asyncio.gather(first, second)
+    assert await keys.authenticate(KEY) is not None
