@@ -105,7 +105,7 @@ async def test_everything_from_start_to_audit(folder: Path, data: Path) -> None:
     assert (await of(data, "key", "create", "--scope", "storefront")).out.startswith("fs_live_")
     assert (await of(data, "migrate", "--check", "--json")).json == {"applied": [], "pending": []}
     assert {finding["level"] for finding in (await of(data, "doctor", "--json")).json} == {"ok"}
-    assert (await of(data, "audit", "--json")).json == [{"drop_id": "trial", "result": "clean", "drifts": []}]
+    assert (await of(data, "audit", "--json")).json == [{"drop_id": "trial", "result": "clean", "drifts": [], "why": ""}]
     assert answers(f"{url_of(data)}/readyz")
     await until(lambda: answers(f"{url_of(data)}/v1/drops/trial/serving"))
 
