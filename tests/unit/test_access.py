@@ -147,24 +147,25 @@ async def test_a_flood_of_unknown_keys_asks_postgres_once() -> None:
 
 
 async def test_a_reading_that_ends_late_does_not_forget_a_newer_key() -> None:
-    slow = asyncio.Event()
+    began, may_end = asyncio.Event(), asyncio.Event()
 
     class Overtaken(CountingDatabase):
         async def fetch(self, name: str, *parameters: object) -> list[dict[str, Any]]:
-            rows = list(await super().fetch(name, *parameters))
-            if self.asked == 1:
-                await slow.wait()
+            rows = self.rows
+            await super().fetch(name, *parameters)
+            if not began.is_set():
+                began.set()
+                await may_end.wait()
             return rows
 
     database = Overtaken([])
     keys = keys_over(database)
     first = asyncio.create_task(keys.refresh())
-    while not database.asked:
-        await asyncio.sleep(0)
+    await began.wait()
     database.rows = [row()]
     second = asyncio.create_task(keys.refresh())
     for _ in range(5):
         await asyncio.sleep(0)
-    slow.set()
+    may_end.set()
     await asyncio.gather(first, second)
     assert await keys.authenticate(KEY) is not None
