@@ -59,9 +59,14 @@ class Load:
         """Of all entries."""
         return {entry.entry_id for entry in self.entries} | {entry.entry_id for entry in self.unreadable}
 
+    @property
+    def of_later_version(self) -> set[str]:
+        """Ids of the entries that only a later release can read."""
+        return {entry.entry_id for entry in self.unreadable if entry.later_version}
+
     def failures(self, poison: Mapping[str, str]) -> dict[str, str]:
         """Entry id to reason, of the entries that nobody can record: unreadable ones and those of `poison` orders and changes."""
-        failed = {entry.entry_id: entry.why for entry in self.unreadable}
+        failed = {entry.entry_id: entry.why for entry in self.unreadable if not entry.later_version}
         if poison:
             for entry in self.entries:
                 for name in _names_in(entry):
@@ -88,7 +93,7 @@ class Outcome:
     failed: Mapping[str, str]
     """entry id to reason, of the entries that nobody can record"""
     too_early: set[str]
-    """ids of the entries that must come again after others"""
+    """ids of the entries that must come again: after others, or to a reconciler of a later release"""
 
 
 class JournalConsumer:
@@ -134,6 +139,7 @@ class JournalConsumer:
         self._room = asyncio.Semaphore(LOADS_IN_HAND_MAX)
         self._lanes = asyncio.Semaphore(RECORDINGS_MAX)
         self._claim_at = 0.0
+        self._has_left_some = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until stopping; what is in hand is finished first, unless Postgres is away."""
@@ -253,6 +259,7 @@ class JournalConsumer:
         except StoreUnavailable as error:
             _log.warning("journal_not_acknowledged", drop=self._drop_id, entries=len(load), error=str(error))
             buried = []
+        self._say_left(load)
         for entry_id in buried:
             self._metrics.dead_letters.labels(self._drop_id).inc()
             _log.error("journal_entry_dead", drop=self._drop_id, entry=entry_id, reason=failed[entry_id])
@@ -268,6 +275,18 @@ class JournalConsumer:
             too_early=len(outcome.too_early),
             ms=round(seconds * 1000, 1),
         )
+
+    def _say_left(self, load: Load) -> None:
+        """Once: while releases change, such entries come by again and again."""
+        if load.of_later_version and not self._has_left_some:
+            self._has_left_some = True
+            _log.warning(
+                "journal_entry_left",
+                drop=self._drop_id,
+                entry=min(load.of_later_version),
+                reason="a later release wrote it",
+                todo="It waits for a reconciler of that release; start one, or finish the upgrade.",
+            )
 
     async def _record(self, load: Load, stop: asyncio.Event) -> Outcome | None:
         """Record until it is done; None when the entries have to come again: stopping came first, or others must go first."""
@@ -344,7 +363,7 @@ def _outcome(load: Load, recorded: Recorded, *told: Told) -> Outcome:
     for part in told:
         poison |= part.poison
         too_early |= part.too_early
-    return Outcome(recorded, load.failures(poison), load.with_changes(too_early))
+    return Outcome(recorded, load.failures(poison), load.with_changes(too_early) | load.of_later_version)
 
 
 def _orders_of(entry: Entry | UnreadableEntry) -> set[str]:

@@ -1,8 +1,8 @@
 """Journal entries as the scripts write them, read strictly and without input or output.
 
 Entry of transitions: `v`=`1`, `e`=msgpack array of transitions. Entry of a drop event: `v`=`1`, `d`=msgpack
-`[state, at_ms]`. Anything else is unreadable here, perhaps meant for a newer version, and is left for the dead-letter
-stream by the caller.
+`[state, at_ms]`. Anything else is unreadable here. An entry of a later version waits for a reconciler of that release, as
+during a rolling upgrade; what nobody will ever read is for the dead-letter stream.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from msgspec import Meta, Struct
 from flashsale.model import QUANTITY_MAX, DropState, Transition
 
 VERSION = b"1"
+VERSION_DIGITS_MAX = 4
 INTEGER_MAX = 2**53
 """Past it Lua's numbers lose bits, so no honest entry holds a larger one."""
 TEXT_LENGTH_MAX = 128
@@ -89,6 +90,8 @@ class UnreadableEntry:
 
     entry_id: str
     why: str
+    later_version: bool = False
+    """another release can read it"""
 
 
 _TRANSITIONS = msgspec.msgpack.Decoder(tuple[ReservationTransition, ...])
@@ -101,7 +104,7 @@ def read_entry(entry_id: str, fields: Mapping[bytes, bytes]) -> Entry | Unreadab
     """What the entry says, or why it cannot be read."""
     version = fields.get(b"v")
     if version != VERSION:
-        return UnreadableEntry(entry_id, f"version {version!r} is not known")
+        return UnreadableEntry(entry_id, f"version {version!r} is not known", later_version=_is_later(version))
     if not any(kind in fields for kind in _KINDS):
         return UnreadableEntry(entry_id, "neither transitions nor stock changes nor an event")
     try:
@@ -114,6 +117,10 @@ def read_entry(entry_id: str, fields: Mapping[bytes, bytes]) -> Entry | Unreadab
         )
     except (msgspec.DecodeError, ValueError) as error:
         return UnreadableEntry(entry_id, str(error))
+
+
+def _is_later(version: bytes | None) -> bool:
+    return version is not None and version.isdigit() and len(version) <= VERSION_DIGITS_MAX and int(version) > int(VERSION)
 
 
 def sequence_of(fields: Mapping[bytes, bytes]) -> int:

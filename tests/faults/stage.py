@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from chaos.lab import Lab, Rehearsal
 from chaos.probe import SKU, Probe, probe_drop
+from chaos.process import LabProcess, Line
 from flashsale.cli.rehearsal import Pace, Scenario
 from flashsale.model import Drop
 
@@ -72,3 +75,15 @@ async def events_twice(lab: Lab, drop: Drop) -> list[tuple[str, str]]:
 async def selling_from(lab: Lab, drop: Drop, units_reserved: int) -> None:
     """Returns once so many units have been reserved."""
     await lab.until(drop, lambda inspection: inspection.stats.get("reserved_units", 0) >= units_reserved)
+
+
+async def first_to_say(processes: Iterable[LabProcess], event: str, **fields: Any) -> Line:
+    """The line of whichever process says it first."""
+    asked = [asyncio.create_task(process.says(event, **fields)) for process in processes]
+    try:
+        done, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        return done.pop().result()
+    finally:
+        for task in asked:
+            task.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)

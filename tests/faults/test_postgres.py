@@ -7,17 +7,16 @@ import errno
 import os
 import signal
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from chaos.lab import until
 from chaos.standby import copied, replaced_by
-from tests.faults.stage import events_twice, orders, probe_for, require_sound, selling_from, units
+from tests.faults.stage import events_twice, first_to_say, orders, probe_for, require_sound, selling_from, units
 
 if TYPE_CHECKING:
     from chaos.lab import Lab
-    from chaos.process import LabProcess, Line
     from flashsale.model import Drop
     from tests.faults.conftest import Bustle
     from tests.faults.stage import RowRecord
@@ -175,7 +174,7 @@ async def test_row_37_lock_held_by_a_migration(lab: Lab, row: RowRecord, bustle:
             reserved = await probe.reserve(worker)
             assert reserved.status == 201, reserved.body
             assert (await probe.confirm(worker, reserved.json())).status == 202
-            line = await _first_to_say(lab.reconcilers, "database_held_up", drop=probe.drop.drop_id)
+            line = await first_to_say(lab.reconcilers, "database_held_up", drop=probe.drop.drop_id)
             assert "lock timeout" in line["error"]
         judged = await lab.judge(probe.drop, probe.seen)
         assert judged.wrong == ()
@@ -196,15 +195,3 @@ async def _has(lab: Lab, drop: Drop, expected: dict[str, str]) -> bool:
 
 async def _somebody_waits_for_a_lock(lab: Lab) -> bool:
     return bool(await lab.sql("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"))
-
-
-async def _first_to_say(processes: list[LabProcess], event: str, **fields: Any) -> Line:
-    """The line of whichever process says it first."""
-    asked = [asyncio.create_task(process.says(event, **fields)) for process in processes]
-    try:
-        done, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
-        return done.pop().result()
-    finally:
-        for task in asked:
-            task.cancel()
-        await asyncio.gather(*asked, return_exceptions=True)

@@ -137,7 +137,7 @@ async def test_killed_between_commit_and_acknowledgement_makes_no_second_order(s
 
 POISON: list[dict[bytes, bytes]] = [
     {b"v": b"1", b"e": b"\xc1 not msgpack"},
-    {b"v": b"9", b"e": b"from the future"},
+    {b"v": b"nine", b"e": b"of no release"},
     entry_fields([transition("confirmed", 50), transition("confirmed", 51, items=[("hat", 1)])]),
 ]
 

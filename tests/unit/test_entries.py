@@ -83,3 +83,12 @@ def test_another_version_is_not_guessed(version: bytes | None) -> None:
     fields = entry(s=b"1", e=[TRANSITION])
     del fields[b"v"]
     assert isinstance(read_entry("1-0", fields | ({b"v": version} if version is not None else {})), UnreadableEntry)
+
+
+@pytest.mark.parametrize(
+    ("version", "later"), [(b"2", True), (b"10", True), (b"0", False), (b"1x", False), (b"-2", False), (b"99999", False)]
+)
+def test_only_a_version_still_to_come_waits_for_its_release(version: bytes, later: bool) -> None:  # noqa: FBT001 - a table
+    read = read_entry("1-0", entry(s=b"1", e=[TRANSITION]) | {b"v": version})
+    assert isinstance(read, UnreadableEntry)
+    assert read.later_version is later
