@@ -44,8 +44,13 @@ lint: $(VENV)/dev.stamp ## Style, types and layers.
 	$(BIN)/lint-imports
 
 .PHONY: faults
-faults: $(VENV)/dev.stamp ## Break every part in turn, fifty ways; writes faults.json and faults.html.
-	@$(BIN)/python -m pytest tests/faults --every-fault --fault-report . $(ARGS)
+faults: $(VENV)/dev.stamp ## Break every part in turn, fifty ways; writes faults.json and faults.html. Some twenty minutes.
+	@$(BIN)/python -m pytest tests/faults tests/acceptance/test_kills.py tests/acceptance/test_postgres_away.py \
+		--every-fault --fault-report . $(ARGS)
+
+.PHONY: soak
+soak: $(VENV)/dev.stamp ## Break it at random for two minutes, from a seed: make soak ARGS="--seed 7 --minutes 10".
+	@$(BIN)/flashsale soak $(ARGS)
 
 .PHONY: replication
 replication: $(VENV)/dev.stamp ## Fail over and cut off real stores of several servers; some five minutes.

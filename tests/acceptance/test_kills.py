@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from flashsale.model import Drop, Inspection
     from tests.acceptance.conftest import Stage
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.faults
 
 UNITS = 80
 KILLS = 3

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from flashsale.model import Drop
     from tests.acceptance.conftest import Stage
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.faults
 
 UNITS = 80
 

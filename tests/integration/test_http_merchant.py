@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flashsale.access import Scope, create_key
-from tests.integration.http_client import Answer, Buyer, Service, in_own_task, make_drop, reconciling, with_signing_keys
+from tests.integration.http_client import Answer, Buyer, Service, in_own_task, make_drop, reconciling, with_settings, with_signing_keys
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -135,7 +135,8 @@ async def test_only_the_merchant_of_the_drop_may(shop: Shop, database: Database)
 async def test_the_last_audit_is_told(shop: Shop, settings: Settings, database: Database) -> None:
     never = await shop.service.as_storefront(AUDIT, method="GET", key=shop.key)
     assert (never.status, never.json["result"]) == (200, None)
-    async with reconciling(settings, database, shop.service.services):
+    often = with_settings(settings, reconciler={"audit_interval_ms": 1_000})
+    async with reconciling(often, database, shop.service.services):
 
         async def told() -> bool:
             return (await shop.service.services.audits.last(DROP)) is not None
