@@ -108,7 +108,9 @@ _register_optional("demo", "flashsale demo", "flashsale demo --headless --shoppe
 _register_optional(
     "soak", "flashsale soak --seed 7 --minutes 2", "flashsale soak --seed 7 --minutes 2 --round 3", "flashsale soak --seed 7 --plan"
 )
-_register_optional("bench", "flashsale bench", "flashsale bench --only serving --runs 9 --report serving.json")
+_register_optional(
+    "bench", "flashsale bench", "flashsale bench durability", "flashsale bench --only serving --runs 9 --report serving.json"
+)
 
 
 def main() -> None:
