@@ -256,8 +256,7 @@ def of_confirm(settlement: Settlement) -> Problem | None:
         case ConfirmOutcome.AMOUNT_MISMATCH:
             return problem(Code.AMOUNT_MISMATCH, members={"amount_minor": settlement.amount_minor})
         case ConfirmOutcome.REFUND_DUE:
-            detail = "The payment came after the reservation had ended and its units were gone; it must be given back."
-            return problem(Code.RESERVATION_EXPIRED, detail, {"refund_due": True})
+            return problem(Code.RESERVATION_EXPIRED, _why_refund_due(settlement.state), {"refund_due": True})
         case ConfirmOutcome.KEY_REUSED:
             code = Code.IDEMPOTENCY_KEY_REUSED
         case ConfirmOutcome.PAYMENT_CONFLICT:
@@ -269,6 +268,12 @@ def of_confirm(settlement: Settlement) -> Problem | None:
         case _:
             assert_never(outcome)
     return problem(code)
+
+
+def _why_refund_due(state: ReservationState | None) -> str:
+    if state is ReservationState.CANCELLED:
+        return "The order was paid and has been taken back since; its payment goes back."
+    return "The payment came after the reservation had ended and its units were gone; it goes back."
 
 
 def of_release(settlement: Settlement) -> Problem | None:

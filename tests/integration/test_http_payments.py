@@ -344,6 +344,12 @@ async def test_a_paid_order_is_taken_back_once(recorded: Service, database: Data
     assert (await send(recorded, payment(reservation_id))).json["state"] == "cancelled"
     assert (await send(recorded, payment(reservation_id, "pay-2"))).json["state"] == "surplus"
     assert set(await refunds_until(database, 2)) == {"pay-1", "pay-2"}
+    body = {"payment_reference": "pay-1", "amount_minor": 12_000}
+    told = await recorded.as_storefront(f"/v1/reservations/{reservation_id}/confirm", body)
+    assert (told.code, told.json["detail"]) == (
+        "reservation_expired",
+        "The order was paid and has been taken back since; its payment goes back.",
+    )
     # The shopper may buy again what went back.
     assert (await buyer.reserve(key="again")).status == 201
 
