@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import msgpack
 import pytest
 
+from chaos.proxy import Trigger, armed
 from chaos.release import next_release, upgraded
+from chaos.wire import Side
 from flashsale.keys import drop_keys
 from tests.faults.stage import events_twice, first_to_say, require_sound, selling_from
 
@@ -17,10 +22,36 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chaos.lab import Lab
+    from chaos.wire import Message
     from flashsale.model import Drop
     from tests.faults.stage import RowRecord
 
 pytestmark = pytest.mark.faults
+
+CROWD = 2_000
+AWAY_S = 4.0
+"""long enough that every client has found nobody there, some several times"""
+SLOT_S = 0.5
+SHARE_MAX = 0.5
+"""of the crowd within half a second. Together they would be all of it; spread as they should be, they are about a quarter."""
+
+
+class Arrivals(Trigger):
+    """Notes when requests come by, and touches none."""
+
+    def __init__(self) -> None:
+        super().__init__(Side.REQUESTS, lambda _message: False)
+        self.at_s: list[float] = []
+
+    def wants(self, message: Message) -> bool:
+        """Never."""
+        if message.raw.startswith((b"GET ", b"POST ")):
+            self.at_s.append(time.monotonic())
+        return False
+
+    def busiest(self, since_s: float) -> int:
+        """Requests in the fullest slot since then."""
+        return max(Counter(int((at_s - since_s) / SLOT_S) for at_s in self.at_s if at_s >= since_s).values())
 
 
 async def test_row_45_two_versions_side_by_side(lab: Lab, row: RowRecord, tmp_path: Path) -> None:
@@ -47,3 +78,36 @@ async def test_row_45_two_versions_side_by_side(lab: Lab, row: RowRecord, tmp_pa
         f"{versions[b'1']} entries of the old version and {versions[b'2']} of the new: the old reconciler left the new ones, "
         f"the new one read both, {played.report['sold_units']} units were sold."
     )
+
+
+async def test_row_46_everybody_comes_back_at_once(lab: Lab, row: RowRecord) -> None:
+    arrivals, before = Arrivals(), dict[str, tuple[int, bool]]()
+    back_s = 0.0
+
+    async def disturb(drop: Drop) -> None:
+        nonlocal before, back_s
+        await lab.until(drop, lambda inspection: inspection.snapshot.joined >= CROWD * 0.9)
+        await asyncio.gather(*(worker.kill() for worker in lab.workers))
+        before = await places(lab, drop)
+        await asyncio.sleep(AWAY_S)
+        await asyncio.gather(*(worker.start() for worker in lab.workers))
+        back_s = time.monotonic()
+
+    with armed([lab.front], arrivals):
+        played = await lab.rehearse(replace(row.scenario(shoppers=CROWD, units=200), opens_in_s=12.0, deadline_s=90.0), disturb)
+    require_sound(played)
+    after = await places(lab, played.drop)
+    assert len(before) >= CROWD * 0.9
+    assert {ticket: after[ticket] for ticket in before} == before
+    assert arrivals.busiest(back_s) <= CROWD * SHARE_MAX
+    await lab.retire(played.drop)
+    row.saw(
+        f"{len(before)} people kept their places over a restart of all workers; coming back, {arrivals.busiest(back_s)} requests "
+        f"were the most in {SLOT_S} s, {sum(played.seen.retry_later.values())} answers asked to come again."
+    )
+
+
+async def places(lab: Lab, drop: Drop) -> dict[str, tuple[int, bool]]:
+    """Ticket to its number, and whether it joined late."""
+    records = await lab.parts.store.hgetall(drop_keys(drop.drop_id).tickets)
+    return {ticket.decode(): (number, bool(late)) for ticket, (number, late, *_) in ((t, msgpack.unpackb(p)) for t, p in records.items())}

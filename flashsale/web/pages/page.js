@@ -205,7 +205,7 @@ function nextPollMs() {
 }
 
 async function poll() {
-  let delayMs = 3000;
+  let delayMs = 3000 * (0.7 + 0.6 * Math.random()); // many pages lose a service at the same moment
   try {
     drop ??= await ask("GET", base);
     serving = await ask("GET", `${base}/serving`);
