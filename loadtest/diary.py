@@ -63,6 +63,8 @@ class Diary:
     confirmed: dict[str, int] = field(default_factory=dict)
     """acknowledged payments: reservation id to the status, 200 or 202"""
     payments_refused: Counter[str] = field(default_factory=Counter)
+    restored: Counter[str] = field(default_factory=Counter)
+    """places and reservations that receipts gave back after a loss"""
     released: set[str] = field(default_factory=set)
     empty_handed: list[dict[str, Any]] = field(default_factory=list)
     """shoppers who left because everything was sold or reserved: what they wanted and when they left"""
@@ -106,6 +108,7 @@ class Diary:
             "reservations": self.reservations,
             "confirmed": self.confirmed,
             "payments_refused": dict(self.payments_refused),
+            "restored": dict(self.restored),
             "released": sorted(self.released),
             "empty_handed": self.empty_handed,
             "broken_promises": self.broken,

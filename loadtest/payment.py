@@ -11,6 +11,9 @@ from loadtest.diary import Diary
 from loadtest.history import Call, Kind
 
 RECORDING = 202
+NOT_FOUND = 404
+PENDING = "pending"
+"""state of an order whose payment is not recorded"""
 CONFIRMED = frozenset({200, RECORDING})
 LOOKS_MAX = 3
 LOOK_AFTER_S = 1.0
@@ -63,6 +66,11 @@ class Paid:
     status: int
     code: str = ""
 
+    @property
+    def unknown(self) -> bool:
+        """The service knows nothing of the reservation: it has lost it."""
+        return self.status == NOT_FOUND
+
 
 class Payments:
     """Pays for reservations."""
@@ -81,10 +89,12 @@ class Payments:
     async def confirm(self, reservation: Mapping[str, Any]) -> Paid:
         """The shop's backend confirms. Raises TimeUp."""
         request = confirm_request(self._key, reservation)
-        answer = await self._asker.ask("confirm", "POST", **request, call=_confirming(reservation, request))
+        call = _confirming(reservation, request)
+        answer = await self._asker.ask("confirm", "POST", **request, call=call)
+        if answer.status == RECORDING and not await self._look_for_order(str(reservation["reservation_id"])):
+            # A promise is lost with the store that made it; confirming again is harmless.
+            answer = await self._asker.ask("confirm", "POST", **request, call=call)
         acknowledged = answer.status in CONFIRMED
-        if answer.status == RECORDING:
-            await self._look_for_order(str(reservation["reservation_id"]))
         return Paid(acknowledged, answer.status, "" if acknowledged else code_of(answer))
 
     async def again(self, reservation: Mapping[str, Any]) -> None:
@@ -107,8 +117,8 @@ class Payments:
             call=Call(Kind.CANCEL_ORDER, drop=reservation_id.rpartition(".")[0], key=key, reservation_id=reservation_id),
         )
 
-    async def _look_for_order(self, reservation_id: str) -> None:
-        """The shop's backend looks a few times whether the order it was promised is recorded. Raises TimeUp."""
+    async def _look_for_order(self, reservation_id: str) -> bool:
+        """The shop's backend looks a few times for the order it was promised; whether it is paid. Raises TimeUp."""
         call = Call(Kind.READ_ORDER, drop=reservation_id.rpartition(".")[0], reservation_id=reservation_id)
         for _ in range(LOOKS_MAX):
             await self._asker.rest(LOOK_AFTER_S)
@@ -116,7 +126,8 @@ class Payments:
                 "order", "GET", f"/v1/orders/{reservation_id}", headers={"Authorization": f"Bearer {self._key}"}, call=call
             )
             if answer.status != RECORDING:
-                return
+                return answer.status == 200 and answer.json().get("state") != PENDING
+        return False
 
     async def by_webhook(self, reservation: Mapping[str, Any]) -> Paid:
         """The test provider is paid and tells the service, again and again until that is answered, as providers do.

@@ -11,7 +11,7 @@ from loadtest.asking import Asker, TimeUp, code_of
 from loadtest.client import Answer
 from loadtest.diary import Diary
 from loadtest.history import Call, Kind
-from loadtest.payment import Payments
+from loadtest.payment import NOT_FOUND, Payments
 from loadtest.shopper import Intent, Items, Plan, Ware, poll_after_s, position, reservation_id_of, settle_for
 
 ATTEMPTS_MAX = 60
@@ -19,6 +19,10 @@ ATTEMPTS_MAX = 60
 MORE = 1000
 """the attempt under whose key a shopper asks for more than the limit"""
 LOSE_AFTER_MAX_S = 0.05
+RESTORES_MAX = 3
+"""times one shopper shows receipts; a drop is not lost more often while somebody visits it"""
+FIRST_EPOCH = 1
+"""a drop of a later epoch has been recovered after a loss"""
 LATE_BY_S = 0.5
 """after the expiry, a late payer pays"""
 FORGED_TOKEN = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJtZSJ9.bm90LWEtc2lnbmF0dXJl"  # noqa: S105 - made up on purpose
@@ -62,6 +66,8 @@ class Visit:
         self._diary = diary
         self._ticket_id = ""
         self._queue_number = 0
+        self._place_receipt = ""
+        self._restores = 0
         self._polls = 0
         self._bearer: dict[str, str] = {}
         self._waited = False
@@ -105,19 +111,40 @@ class Visit:
 
     async def _join(self) -> None:
         ticket = await self._ask_for_place()
-        self._ticket_id = str(ticket["ticket_id"])
-        self._diary.joined[self._plan.number] = self._ticket_id
         if self._plan.joins_twice:
-            again = await self._ask_for_place()
-            if [again.get(name) for name in ("ticket_id", "entry_number", "queue_number")] != [
-                ticket.get(name) for name in ("ticket_id", "entry_number", "queue_number")
-            ]:
-                self._diary.promise_broken(f"the same secret got two places: {ticket} {again}")
+            first, ticket = ticket, await self._ask_for_place(str(ticket["receipt"]))
+            names = ("ticket_id", "entry_number", "queue_number")
+            if [first.get(name) for name in names] != [ticket.get(name) for name in names] and not await self._was_recovered():
+                self._diary.promise_broken(f"the same secret got two places: {first} {ticket}")
+        self._take_place(ticket)
+        self._diary.joined[self._plan.number] = self._ticket_id
+
+    def _take_place(self, ticket: Mapping[str, Any]) -> None:
+        self._ticket_id, self._place_receipt = str(ticket["ticket_id"]), str(ticket["receipt"])
         number = ticket.get("queue_number")
         self._queue_number = int(ticket["entry_number"] if number is None else number)
 
-    async def _ask_for_place(self) -> dict[str, Any]:
+    async def _join_again(self) -> None:
+        """The service has forgotten this place; its receipt gives it back, or another one when somebody has it."""
+        self._count_restore()
+        self._take_place(await self._ask_for_place(self._place_receipt))
+        self._diary.restored["place"] += 1
+        await self._wait_to_be_served()
+
+    def _count_restore(self) -> None:
+        self._restores += 1
+        if self._restores > RESTORES_MAX:
+            raise Leaves("forgotten_again_and_again")
+
+    async def _was_recovered(self) -> bool:
+        """Whether the service has lost data since the drop was made, so that what it told before need not hold."""
+        answer = await self._asker.ask("serving", "GET", self._sale.path + "/serving")
+        return answer.status == 200 and int(answer.json()["epoch"]) > FIRST_EPOCH
+
+    async def _ask_for_place(self, receipt: str = "") -> dict[str, Any]:
         body, call = {"secret_hash": self._plan.secret_hash}, self._call(Kind.JOIN)
+        if receipt:
+            body["receipt"] = receipt
         while True:
             answer = await self._asker.ask("join", "POST", self._sale.path + "/tickets", body=body, call=call)
             if answer.status in (200, 201):
@@ -178,6 +205,9 @@ class Visit:
                 self._bearer = {"Authorization": f"Bearer {answer.json()['admission_token']}"}
                 self._diary.admitted.add(self._plan.number)
                 return
+            if code_of(answer) == "ticket_invalid":
+                await self._join_again()
+                continue
             if code_of(answer) not in ("not_yet", "paused"):
                 self._refused("admission", answer)
             await self._asker.rest(answer.json().get("poll_after_ms", 1000) / 1000 * (0.7 + 0.6 * self._roll()))
@@ -254,7 +284,7 @@ class Visit:
         answer = await self._take(((sku, limit),), MORE)
         if answer.status in (200, 201):
             self._note_reservation(answer, ((sku, limit),))
-            if _now_ms() < reservation["expires_at_ms"]:
+            if _now_ms() < reservation["expires_at_ms"] and not await self._was_recovered():
                 self._diary.promise_broken(f"reserved {limit} of {sku} on top of {items}, over the limit")
 
     async def _finish(self, reservation: Mapping[str, Any]) -> NoReturn:
@@ -268,7 +298,8 @@ class Visit:
         if intent is Intent.RELEASE:
             await self._give_back(reservation_id)
         pay = self._payments.by_webhook if intent is Intent.PAY_BY_WEBHOOK else self._payments.confirm
-        paid = await pay(reservation)
+        while (paid := await pay(reservation)).unknown:
+            reservation = await self._restored(reservation)
         if paid.acknowledged:
             self._diary.confirmed[reservation_id] = paid.status
             await self._trouble_the_shop(reservation)
@@ -281,9 +312,22 @@ class Visit:
         reservation_id, key = str(reservation["reservation_id"]), f"extend-{self._plan.number}"
         call = self._call(Kind.EXTEND, key=key, reservation_id=reservation_id)
         headers = {**self._bearer, "Idempotency-Key": key}
-        answer = await self._asker.ask("extend", "POST", f"/v1/reservations/{reservation_id}/extend", headers=headers, call=call)
-        extended: dict[str, Any] = answer.json() if answer.status == 200 else reservation
-        return extended
+        path = f"/v1/reservations/{reservation_id}/extend"
+        while (answer := await self._asker.ask("extend", "POST", path, headers=headers, call=call)).status == NOT_FOUND:
+            reservation = await self._restored(reservation)
+        return {**reservation, **answer.json()} if answer.status == 200 else reservation
+
+    async def _restored(self, reservation: Mapping[str, Any]) -> dict[str, Any]:
+        """A reservation that the service has forgotten, brought back by its receipt. Leaves when it cannot be."""
+        self._count_restore()
+        reservation_id = str(reservation["reservation_id"])
+        call = self._call(Kind.RESTORE, reservation_id=reservation_id)
+        body = {"receipt": reservation["receipt"]}
+        answer = await self._asker.ask("restore", "POST", f"/v1/reservations/{reservation_id}/restore", body=body, call=call)
+        if answer.status != 200:
+            raise Leaves(f"forgotten {code_of(answer)}")
+        self._diary.restored["reservation"] += 1
+        return {**reservation, **answer.json()}
 
     async def _trouble_the_shop(self, reservation: Mapping[str, Any]) -> None:
         if self._plan.pays_twice and self._payments.can_confirm:
@@ -299,6 +343,8 @@ class Visit:
     async def _give_back(self, reservation_id: str) -> NoReturn:
         call = self._call(Kind.RELEASE, reservation_id=reservation_id)
         answer = await self._asker.ask("release", "DELETE", f"/v1/reservations/{reservation_id}", headers=self._bearer, call=call)
+        if answer.status == NOT_FOUND:
+            raise Leaves("forgotten_and_left")
         if answer.status != 200:
             self._refused("release", answer)
         self._diary.released.add(reservation_id)

@@ -41,7 +41,8 @@ def certain_spans(claim: Claim, timeline: Timeline, rules: Rules) -> list[Span]:
     """When the shopper certainly held the units, ascending and disjoint.
 
     From an acknowledgement until the first call that gave them back began, or until they can have expired; and from an
-    acknowledged sale until the first call that undid it began. What the store lost nobody holds for certain.
+    acknowledged sale until the first call that undid it began. What the store lost nobody holds for certain, but for sales
+    that were in Postgres when they were acknowledged.
     """
     released_ns = min((operation.invoked_ns for operation in claim.releases if operation.possible), default=FOREVER_NS)
     cancelled_ns = min((operation.invoked_ns for operation in claim.of(Kind.CANCEL_ORDER) if operation.possible), default=FOREVER_NS)
@@ -50,11 +51,16 @@ def certain_spans(claim: Claim, timeline: Timeline, rules: Rules) -> list[Span]:
         for operation in claim.of(*PROMISES)
         if operation.ok and operation.told_expires_at_ms and operation.state in ("", "reserved")
     ]
-    spans += [(payment.ended_ns, cancelled_ns) for payment in claim.payments if payment.sold]
-    if rules.losses:
-        lost_ns = timeline.certainly_before(min(window.start_ms for window in rules.losses))
-        spans = [(start, min(end, lost_ns)) for start, end in spans]
+    spans += [(payment.ended_ns, cancelled_ns) for payment in claim.payments if payment.sold and not payment.recorded]
+    spans = [(start, min(end, _lost_ns(start, timeline, rules))) for start, end in spans]
+    spans += [(payment.ended_ns, cancelled_ns) for payment in claim.payments if payment.recorded]
     return _merged(spans)
+
+
+def _lost_ns(start_ns: int, timeline: Timeline, rules: Rules) -> int:
+    """Until when what was acknowledged at `start_ns` was certainly not lost."""
+    not_over = (window for window in rules.losses if timeline.certainly_after(window.end_ms) > start_ns)
+    return min((timeline.certainly_before(window.start_ms) for window in not_over), default=FOREVER_NS)
 
 
 def _merged(spans: Iterable[Span]) -> list[Span]:

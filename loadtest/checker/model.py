@@ -13,7 +13,8 @@ from loadtest.checker.state import FinalState, OrderRow, ReservationRecord
 from loadtest.history import Event, HistoryBroken, Items, Kind, Step
 
 FOREVER_NS = 1 << 62
-SOLD_WORDS = frozenset({"confirmed", "replayed", "paid"})
+RECORDED_WORD = "paid"
+SOLD_WORDS = frozenset({"confirmed", "replayed", RECORDED_WORD})
 """outcomes of a payment that say: these units are yours"""
 REFUND_WORDS = frozenset({"refund_due", "refunded"})
 EXISTING_WORDS = frozenset({"sold_out", "limit_reached", "not_open", "paused", "closed", "token_expired"})
@@ -98,6 +99,11 @@ class Operation(Struct, gc=False):
         return self.step is not Step.FAIL
 
     @property
+    def recorded(self) -> bool:
+        """It is a payment, acknowledged when its order was in Postgres, where no store can lose it."""
+        return self.ok and self.outcome == RECORDED_WORD
+
+    @property
     def sold(self) -> bool:
         """It is a payment, acknowledged as a sale."""
         return self.ok and self.outcome in SOLD_WORDS
@@ -175,9 +181,14 @@ class Claim:
         return asked[0] if asked else next((operation.items for operation in self.of(Kind.RESERVE) if operation.possible), ())
 
     @property
+    def promises(self) -> list[Operation]:
+        """Calls whose answer promised the units until an expiry."""
+        return [operation for operation in self.of(*PROMISES) if operation.ok]
+
+    @property
     def told_expires_at_ms(self) -> int:
         """The latest expiry the shopper was promised; 0 for none."""
-        return max((operation.told_expires_at_ms for operation in self.of(*PROMISES) if operation.ok), default=0)
+        return max((operation.told_expires_at_ms for operation in self.promises), default=0)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ def check_sets(history: History, state: FinalState, rules: Rules) -> Iterator[Vi
     for refund in state.refunds:
         refunds[refund.reservation_id][refund.payment_reference] = refund.amount_minor
     for claim in history.claims.values():
-        yield from _told(claim)
+        yield from _told(claim, rules)
         yield from _kept(claim, rules)
         yield from _sold(claim, rules)
         yield from _founded(claim)
@@ -38,9 +38,10 @@ def check_sets(history: History, state: FinalState, rules: Rules) -> Iterator[Vi
 # ------------------------------------------------------------------------------------------------------ what people heard
 
 
-def _told(claim: Claim) -> Iterator[Violation]:
+def _told(claim: Claim, rules: Rules) -> Iterator[Violation]:
     """Answers about one reservation must fit one another."""
     fresh = [operation for operation in claim.acknowledged if operation.outcome == "reserved"]
+    fresh = [operation for operation in fresh if not rules.lost_after(operation.ended_ms)]
     if len(fresh) > 1:
         yield _about(claim, Name.DUPLICATE_RESERVATION, "was made more than once under one key", fresh)
     strangers = [operation for operation in claim.acknowledged if operation.told_reservation_id not in ("", claim.reservation_id)]
@@ -96,7 +97,8 @@ def _kept(claim: Claim, rules: Rules) -> Iterator[Violation]:
         if not over and not any(rules.lost_after(operation.ended_ms) for operation in acknowledged):
             yield _about(claim, Name.LOST_RESERVATION, "was acknowledged and is not in the store", acknowledged)
         return
-    if claim.record.state == "released" and not any(operation.possible for operation in claim.releases):
+    lost = any(rules.lost_after(operation.ended_ms) for operation in acknowledged)
+    if claim.record.state == "released" and not lost and not any(operation.possible for operation in claim.releases):
         yield _about(claim, Name.LOST_RESERVATION, "was given back although nobody asked for that", acknowledged)
     if claim.order is None and claim.record.state != "confirmed":
         yield _about(claim, Name.STORES_DISAGREE, f"is {claim.record.state} in the store and not in Postgres", acknowledged)
@@ -148,7 +150,7 @@ def _expiry(claim: Claim, state: FinalState, rules: Rules) -> Iterator[Violation
     record, order = claim.record, claim.order
     if record is None:
         return
-    told = claim.told_expires_at_ms
+    told = max((promise.told_expires_at_ms for promise in claim.promises if not rules.lost_after(promise.ended_ms)), default=0)
     if told and record.expires_at_ms < told:
         yield _about(claim, Name.EXPIRED_EARLY, f"was promised until {told} and is stored until {record.expires_at_ms}", claim.acknowledged)
     if order is not None and order.state == "expired":

@@ -14,6 +14,8 @@ from flashsale.model import Inspection, Reservation
 from loadtest.checker.state import FinalState, JournalStep, OrderRow, Refund, ReservationRecord, SkuState
 
 PAGE_ROWS = 500
+HELD = "held"
+"""state of money that does not go back before a person has decided so; it may pay for its order meanwhile"""
 _unpack = msgspec.msgpack.decode
 
 
@@ -116,7 +118,8 @@ async def _refunds(database: Database, drop_id: str) -> AsyncIterator[Refund]:
     after = ("", "")
     while page := await database.fetch("refunds_page", drop_id, *after, PAGE_ROWS):
         for row in page:
-            yield Refund(row["reservation_id"], row["payment_reference"], row["amount_minor"])
+            if row["state"] != HELD:
+                yield Refund(row["reservation_id"], row["payment_reference"], row["amount_minor"])
         after = (page[-1]["reservation_id"], page[-1]["payment_reference"])
 
 

@@ -160,7 +160,7 @@ MUTATIONS = {
         Name.EXTENDED_TWICE,
     ),
     "stock_added_twice": Mutation(
-        "adjust_stock.lua", "if made then\n", "if false then\n", workloads.merchant_changes_stock, Name.NOT_CONSERVED
+        "adjust_stock.lua", "if made then", "if false then", workloads.merchant_changes_stock, Name.NOT_CONSERVED
     ),
     "second_payment_taken": Mutation(
         "confirm.lua", "if not same_payment then", "if false then", workloads.two_payments, Name.DOUBLE_PAYMENT
