@@ -16,6 +16,7 @@ import asyncpg
 from redis.exceptions import RedisError
 
 from chaos.lab import Lab
+from chaos.losses import empty_store, log_size, recovered, set_back
 from chaos.proxy import Swallow, armed
 from chaos.wire import Side, command, reply_to
 from flashsale.errors import FlashsaleError
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from flashsale.model import Drop
 
 ENTRIES_COPIED = 20
+CUT_BYTES_MAX = 20_000
+"""a few dozen calls of the scripts"""
+HALF = 0.5
 
 Strike = Callable[["Blow"], Awaitable[None]]
 
@@ -67,16 +71,18 @@ class Fault:
     strike: Strike
     loses_time: bool = True
     """while it lasts reservations may end late"""
+    loses_data: bool = False
+    """the store forgets what it has acknowledged"""
 
 
 FAULTS: dict[str, Fault] = {}
 """All faults by name."""
 
 
-def _fault(target: str, sentence: str, *, loses_time: bool = True) -> Callable[[Strike], Strike]:
+def _fault(target: str, sentence: str, *, loses_time: bool = True, loses_data: bool = False) -> Callable[[Strike], Strike]:
     def add(strike: Strike) -> Strike:
         name = strike.__name__.removeprefix("_")
-        FAULTS[name] = Fault(name, target, sentence, strike, loses_time)
+        FAULTS[name] = Fault(name, target, sentence, strike, loses_time, loses_data)
         return strike
 
     return add
@@ -170,6 +176,28 @@ async def _fill_memory(blow: Blow) -> None:
         await blow.passes()
     finally:
         await blow.lab.parts.store.config_set("maxmemory", 0)
+
+
+@_fault("valkey", "Valkey loses everything and the drop is recovered", loses_data=True)
+async def _lose_store(blow: Blow) -> None:
+    await empty_store(blow.lab)
+    try:
+        await blow.passes()
+    finally:
+        await recovered(blow.lab, blow.drop)
+
+
+@_fault("valkey", "Valkey comes back as it was a moment ago and the drop is recovered", loses_data=True)
+async def _roll_back_store(blow: Blow) -> None:
+    log, size = log_size(blow.lab)
+    if blow.luck.random() < HALF:
+        size = -blow.luck.randint(1, CUT_BYTES_MAX)
+    else:
+        await blow.passes()
+    try:
+        await set_back(blow.lab, log, size)
+    finally:
+        await recovered(blow.lab, blow.drop)
 
 
 async def _admin(lab: Lab, *words: str | int) -> Any:

@@ -16,7 +16,7 @@ import os
 import resource
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -54,6 +54,8 @@ HOST = "127.0.0.1"
 PATIENCE_S = 30.0
 HEALED_LATE_MS = 3_000
 """a healed service finds its feet: processes start, connections come back"""
+NOTICED_LATE_MS = 1_000
+"""after a loss, shoppers hear of what is free again at their next poll"""
 _LOOK_S = 0.03
 
 LAB_SETTINGS: Mapping[str, Mapping[str, Any]] = {
@@ -139,11 +141,13 @@ class Lab:
         disturb: Callable[[Drop], Coroutine[Any, Any, None]],
         *,
         mend: Callable[[], Awaitable[None]] | None = None,
+        losses: Sequence[Window] = (),
         **changes: Any,
     ) -> Rehearsal:
         """Plays a drop to a crowd while `disturb` goes on; then `mend`, waits until all is at rest, and looks what is wrong.
 
-        `changes` are made to the rehearsed drop, for example its durability.
+        `changes` are made to the rehearsed drop, for example its durability. `disturb` adds to `losses` when the store forgot
+        what it had acknowledged.
 
         Raises:
             NotAtRest: something was still unfinished long after the mending.
@@ -161,16 +165,19 @@ class Lab:
                 disturbing.cancel()
         if mend is not None:
             await mend()
-        played = await self.judge(drop, seen)
-        verdict = await self.checked(drop, history, (Window(began_ms, int(time.time() * 1000) + HEALED_LATE_MS),))
+        played = await self.judge(drop, since_the_losses(seen, losses))
+        verdict = await self.checked(drop, history, (Window(began_ms, int(time.time() * 1000) + HEALED_LATE_MS),), tuple(losses))
         return replace(played, wrong=(*played.wrong, *_rude_answers(shoppers.result_file), *_violations(verdict)))
 
-    async def checked(self, drop: Drop, history: Path, faults: tuple[Window, ...]) -> Verdict:
-        """What a crowd's history proves, held against a drop at rest. In the windows of `faults` an expiry may come late."""
+    async def checked(self, drop: Drop, history: Path, faults: tuple[Window, ...], losses: tuple[Window, ...] = ()) -> Verdict:
+        """What a crowd's history proves, held against a drop at rest.
+
+        In the windows of `faults` an expiry may come late; in those of `losses` the store forgot what it had acknowledged.
+        """
         state = await read_final_state(self.parts.store, self.parts.database, self.parts.drops, drop.drop_id)
         # Each process writes its lines when it has enough of them, so those of several are not in order.
         events = sorted(read_history(history), key=attrgetter("at_ns"))
-        return await asyncio.to_thread(check, events, state, Rules(faults=faults))
+        return await asyncio.to_thread(check, events, state, Rules(faults=faults, losses=losses))
 
     async def judge(self, drop: Drop, seen: Crowd | None = None, within_s: float = PATIENCE_S) -> Rehearsal:
         """Waits until a drop is at rest and holds every invariant against it. Raises NotAtRest."""
@@ -337,6 +344,23 @@ def _rude_answers(result_file: Path) -> list[str]:
         for answer, count in counts.items()
         if answer.startswith("5") and answer.partition(" ")[2] not in RETRY_LATER
     ]
+
+
+def since_the_losses(seen: Crowd, losses: Sequence[Window]) -> Crowd:
+    """What a crowd saw, without what a store that loses data may take back.
+
+    The history checker holds every single promise against the windows of the losses. Left here are payments acknowledged when
+    they were in Postgres, and people who left empty-handed when the last loss was over.
+    """
+    if not losses:
+        return seen
+    over_ms = max(loss.end_ms for loss in losses) + NOTICED_LATE_MS
+    return msgspec.structs.replace(
+        seen,
+        reservations={},
+        confirmed={reservation_id: status for reservation_id, status in seen.confirmed.items() if status == 200},
+        empty_handed=[shopper for shopper in seen.empty_handed if shopper.left_at_ms > over_ms],
+    )
 
 
 def _violations(verdict: Verdict) -> list[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from chaos.faults import FAULTS, Blow, strike
-from chaos.lab import HEALED_LATE_MS, Lab, until
+from chaos.lab import HEALED_LATE_MS, Lab, since_the_losses, until
 from flashsale.cli.rehearsal import NotAtRest, crowd, make_drop
 from loadtest.checker.model import Window
 from reconciler.journal import Journal
@@ -36,6 +36,9 @@ class Struck(msgspec.Struct, frozen=True):
     at_s: float
     """after the opening, as planned"""
     took_s: float
+    from_ms: int
+    to_ms: int
+    """when, in ms since the epoch"""
     cut_short_by: str
     """what kept it from its full length: mostly the damage of another fault"""
 
@@ -101,8 +104,9 @@ class Soak:
                     await striking
         await lab.heal()
         faults = (Window(started_ms, int(time.time() * 1000) + HEALED_LATE_MS),) if struck else ()
-        wrong, sold = await self._judge(drop, seen)
-        verdict = await lab.checked(drop, history, faults)
+        losses = tuple(Window(one.from_ms, one.to_ms) for one in struck if FAULTS[one.fault].loses_data)
+        wrong, sold = await self._judge(drop, since_the_losses(seen, losses))
+        verdict = await lab.checked(drop, history, faults, losses)
         played = Played(
             number=planned.number,
             drop=drop.drop_id,
@@ -135,9 +139,9 @@ class Soak:
         async def one(at_s: float, fault: str, span_s: float, luck: int) -> Struck:
             await asyncio.sleep(max(0.0, drop.opens_at_ms / 1000 + at_s - time.time()))
             async with turns[FAULTS[fault].target]:
-                began = time.monotonic()
+                began, began_ms = time.monotonic(), int(time.time() * 1000)
                 why = await strike(FAULTS[fault], Blow(self.lab, drop, random.Random(luck), span_s))  # noqa: S311 - not for secrets
-                return Struck(fault, at_s, round(time.monotonic() - began, 2), why)
+                return Struck(fault, at_s, round(time.monotonic() - began, 2), began_ms, int(time.time() * 1000), why)
 
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one(strike.at_s, strike.fault, strike.span_s, strike.luck)) for strike in planned.strikes]
