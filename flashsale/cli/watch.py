@@ -15,7 +15,7 @@ import typer
 from flashsale.cli import options
 from flashsale.cli.commands import command, run
 from flashsale.cli.output import data_console, print_json_line
-from flashsale.errors import StoreUnavailable, StoreUnknown
+from flashsale.errors import Recovering, StoreUnavailable, StoreUnknown
 
 if TYPE_CHECKING:
     from flashsale.cli.shapes import Picture
@@ -123,7 +123,7 @@ def is_over(picture: Picture, until: Until) -> bool:
 
 
 async def follow(parts: Parts, drop_id: str, show: Show, is_last: Callable[[Picture], bool], interval_s: float = INTERVAL_S) -> None:
-    """Takes pictures and shows them until `is_last` says so. A store that does not answer is said, and asked again.
+    """Takes pictures and shows them until `is_last` says so. A store that does not answer, or has lost the drop, is said, and asked again.
 
     Raises:
         DropNotFound, Refused, Recovering: see `looking.of_drop`; only for the first picture.
@@ -136,7 +136,7 @@ async def follow(parts: Parts, drop_id: str, show: Show, is_last: Callable[[Pict
     while True:
         try:
             inspection, picture = await looker.look()
-        except (StoreUnavailable, StoreUnknown) as error:
+        except (StoreUnavailable, StoreUnknown, Recovering) as error:
             if not seen:
                 raise
             show.trouble(error.what)

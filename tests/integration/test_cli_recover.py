@@ -11,7 +11,9 @@ import msgspec
 import pytest
 
 from flashsale.cli.main import run
+from flashsale.cli.shapes import Picture
 from flashsale.cli.target import opened
+from flashsale.cli.watch import follow
 from flashsale.settings import Settings
 from tests.integration.http_client import with_signing_keys
 from tests.integration.recovery_stage import Stage
@@ -35,6 +37,24 @@ def _installation(settings: Settings, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("FLASHSALE_STORE_URL", settings.store.url)
     monkeypatch.setenv("FLASHSALE_POSTGRES_URL", settings.postgres.url)
     monkeypatch.setenv("FLASHSALE_TOKENS_SIGNING_KEYS_FILE", keyed.tokens.signing_keys_file)
+
+
+class Seen:
+    """What a watcher is shown."""
+
+    def __init__(self) -> None:
+        self.shown, self.troubled = asyncio.Event(), asyncio.Event()
+        self.troubles: list[str] = []
+
+    def show(self, picture: Picture, name: str) -> None:
+        self.shown.set()
+
+    def trouble(self, words: str) -> None:
+        self.troubles.append(words)
+        self.troubled.set()
+
+    def end(self) -> None:
+        pass
 
 
 async def type_in(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any, str]:
@@ -84,3 +104,15 @@ async def test_misuse_is_told(capfd: pytest.CaptureFixture[str], store: object, 
     code, _, messages = await type_in(capfd, "recover", *words)
     assert code == expected
     assert "→" in messages
+
+
+async def test_who_watches_sees_the_drop_go_and_come_back(stage: Stage) -> None:
+    seen = Seen()
+    watching = asyncio.create_task(follow(stage.parts, stage.drop_id, seen, lambda _picture: seen.troubled.is_set(), 0.02))
+    async with asyncio.timeout(30):
+        await seen.shown.wait()
+        await stage.parts.store.flushall()
+        await seen.troubled.wait()
+        await stage.recover()
+        await watching
+    assert stage.drop_id in seen.troubles[0]
