@@ -5,6 +5,7 @@ const dropId = document.body.dataset.drop;
 const testPayments = document.body.dataset.pays === "yes";
 const base = `/v1/drops/${dropId}`;
 const storageName = `flashsale:${dropId}`;
+const noAnswer = "The service does not answer. We keep trying; your place is safe.";
 const element = (id) => document.getElementById(id);
 
 const kept = JSON.parse(localStorage.getItem(storageName) || "{}"); // secret, ticket, number, token, key, body, reservation
@@ -41,6 +42,13 @@ async function ask(method, path, { body, headers } = {}) {
     body: body && JSON.stringify(body),
   });
   return { status: answer.status, retryMs: 1000 * Number(answer.headers.get("Retry-After") || 1), ...(await answer.json()) };
+}
+
+// A document that has to be there: whatever else is answered must not be taken for it.
+async function read(path) {
+  const answer = await ask("GET", path);
+  if (answer.status !== 200) throw new Error(`${path} was answered ${answer.status}`);
+  return answer;
 }
 
 // Repeats what may be repeated: every request here carries its own key, so the outcome is the same one.
@@ -207,8 +215,9 @@ function nextPollMs() {
 async function poll() {
   let delayMs = 3000 * (0.7 + 0.6 * Math.random()); // many pages lose a service at the same moment
   try {
-    drop ??= await ask("GET", base);
-    serving = await ask("GET", `${base}/serving`);
+    drop ??= await read(base);
+    serving = await read(`${base}/serving`);
+    if (element("trouble").textContent === noAnswer) setText("trouble", "");
     clockAheadMs = serving.now_ms - Date.now();
     setText("about", drop.description);
     showStock();
@@ -218,7 +227,7 @@ async function poll() {
     else if (kept.ticket && !(kept.token && nowMs() < kept.tokenExpiresAtMs) && kept.number < serving.serving_number && !serving.sold_out) await enter();
     delayMs = nextPollMs();
   } catch {
-    setText("trouble", "There is no connection. We keep trying; your place is safe.");
+    setText("trouble", noAnswer);
   }
   show();
   setTimeout(poll, delayMs);
