@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from flashsale.errors import FlashsaleError
+from flashsale.log import Trouble
 from reconciler.agents import repeat
 from reconciler.evidence import NotComparable
 from reconciler.laws import Drift, DriftKind, found, records_differ
@@ -104,6 +105,7 @@ class Auditor:
         self._lost_commits = lost_commits
         self._last: dict[str, AuditReport] = {}
         self._difference: dict[str, int] = {}
+        self._skipped: dict[str, Trouble] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Audit until stopping."""
@@ -114,12 +116,15 @@ class Auditor:
         live = self._evidence()
         self._last = {drop_id: report for drop_id, report in self._last.items() if drop_id in live}
         self._difference = {drop_id: number for drop_id, number in self._difference.items() if drop_id in live}
+        self._skipped = {drop_id: trouble for drop_id, trouble in self._skipped.items() if drop_id in live}
         for drop_id, evidence in live.items():
+            skipped = self._skipped.setdefault(drop_id, Trouble(_log, "audit_skipped", "audit_resumed", drop=drop_id))
             try:
                 report = await self._audit(drop_id, evidence)
                 await self._act(drop_id, report)
+                skipped.passed()
             except FlashsaleError as error:
-                _log.warning("audit_skipped", drop=drop_id, code=error.code, error=str(error))
+                skipped.met(code=error.code, error=str(error))
 
     async def _audit(self, drop_id: str, evidence: Evidence) -> AuditReport:
         noticed = self._lost_commits.noticed

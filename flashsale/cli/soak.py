@@ -101,7 +101,11 @@ def _remove(folder: Path) -> None:
 async def _soak(schedule: Schedule, minutes: float, only: int | None, report: Path, folder: Path) -> int:
     from chaos.lab import running_lab
     from chaos.soak import Outcome, Soak
+    from flashsale.cli.rehearsal import SETTINGS
+    from flashsale.log import configure_logging
+    from flashsale.settings import load_settings
 
+    configure_logging(load_settings(overrides=SETTINGS).log)
     began = time.monotonic()
     async with running_lab(folder, seed=schedule.seed) as lab:
         played = await Soak(lab, schedule, say).run(only)
