@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import re
 import signal
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,10 +14,12 @@ import pytest
 
 from chaos.lab import until
 from chaos.standby import copied, replaced_by
+from loadtest.client import Pool
 from tests.faults.stage import events_twice, first_to_say, orders, probe_for, require_sound, selling_from, units
 
 if TYPE_CHECKING:
     from chaos.lab import Lab
+    from chaos.process import LabProcess
     from flashsale.model import Drop
     from tests.faults.conftest import Bustle
     from tests.faults.stage import RowRecord
@@ -25,6 +28,8 @@ pytestmark = pytest.mark.faults
 
 STATE_EVENTS_MAX = 3
 """entries that tell a drop's state"""
+ALARMING_S = 1.0
+"""longer than any entry waits while all is well"""
 ROOM_BYTES = 40_000
 CONNECTIONS = 5
 """of which the reconcilers alone would like four and the workers sixteen"""
@@ -91,12 +96,18 @@ async def test_row_32_postgres_away_longer_than_reservations_live(lab: Lab, row:
         transitions = 4  # reserved twice, confirmed, expired
         entries = (await lab.inspect(probe.drop)).journal_length
         assert entries <= transitions + STATE_EVENTS_MAX
+        await first_to_say(lab.reconcilers, "database_held_up", drop=probe.drop.drop_id)
+        await until(partial(_waits_since, worker, probe.drop, ALARMING_S))
         await lab.stores.postgres.start()
         judged = await lab.judge(probe.drop, probe.seen)
         assert judged.wrong == ()
         assert await orders(lab, probe.drop) == {paid["reservation_id"]: "paid", forgotten["reservation_id"]: "expired"}
+        await until(partial(_nothing_waits, worker, probe.drop))
         await lab.retire(probe.drop)
-    row.saw(f"The paid reservation stayed, the other expired; {entries} entries waited in the journal and all arrived.")
+    row.saw(
+        f"The paid reservation stayed, the other expired; {entries} entries waited in the journal, which the log and the metric of "
+        "their age told, and all arrived."
+    )
 
 
 async def test_row_34_deadlock(lab: Lab, row: RowRecord, bustle: Bustle) -> None:
@@ -181,6 +192,25 @@ async def test_row_37_lock_held_by_a_migration(lab: Lab, row: RowRecord, bustle:
         assert await orders(lab, probe.drop) == {reserved.json()["reservation_id"]: "paid"}
         await lab.retire(probe.drop)
     row.saw("Reserving went on, the confirm was answered 202, the reconciler gave up on the lock again and again, then wrote the order.")
+
+
+async def _waits_since(worker: LabProcess, drop: Drop, seconds: float) -> bool:
+    """Whether the metric says that the oldest entry waits for so long at least. An alarm would be set to 30 s."""
+    return await _oldest_age_s(worker, drop) >= seconds
+
+
+async def _nothing_waits(worker: LabProcess, drop: Drop) -> bool:
+    return await _oldest_age_s(worker, drop) == 0
+
+
+async def _oldest_age_s(worker: LabProcess, drop: Drop) -> float:
+    pool = Pool(worker.url)
+    try:
+        text = (await pool.request("GET", "/metrics")).body.decode()
+    finally:
+        pool.close()
+    found = re.search(rf'^flashsale_journal_oldest_age_seconds{{drop="{drop.drop_id}"}} (\S+)$', text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
 
 
 async def _has_no_room(lab: Lab) -> bool:
