@@ -325,7 +325,7 @@ class Recovery:
         finding = await self.find(drop_id)
         async with self._database.acquire() as session:
             # One view of Postgres for the plan and all orders.
-            async with session.connection.transaction(isolation="repeatable_read", readonly=True):
+            async with session.transaction(snapshot=True):
                 plan = await self._plan(session, finding, keep_paused=keep_paused)
                 epoch = max(finding.recorded.epoch, finding.held_epoch) + 1
                 await self._step(drop_id, attempt, "begin", finding.held_epoch, self._fields(plan), _units(plan))
@@ -408,10 +408,9 @@ class Recovery:
 
     async def _shoppers(self, session: Session, drop_id: str, plan: Plan) -> AsyncIterator[list[tuple[str, int, list[Any]]]]:
         """Shoppers with all their orders, in chunks of about `CHUNK_ORDERS` orders."""
-        cursor = session.connection.cursor(self._database.queries["recovery_orders"].sql, drop_id, prefetch=ORDERS_AT_ONCE)
         chunk: list[tuple[str, int, list[Any]]] = []
         size, ttl_ms = 0, int(self._fields(plan)["reservation_ttl_ms"])
-        async for row in cursor:
+        async for row in session.rows("recovery_orders", drop_id, prefetch=ORDERS_AT_ONCE):
             if not chunk or chunk[-1][0] != row["ticket_id"]:
                 if size >= CHUNK_ORDERS:
                     yield chunk

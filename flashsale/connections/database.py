@@ -41,8 +41,8 @@ def database_unavailable(where: str) -> Iterator[None]:
     try:
         yield
     except asyncpg.InterfaceError as error:
-        # asyncpg has one class for its own misuse and for a connection that is gone.
-        if "closed" not in str(error):
+        # asyncpg has one class for its own misuse and for a connection that is gone, also one that went while we held it.
+        if not any(words in str(error) for words in ("closed", "released back to the pool")):
             raise
         raise _unavailable(where, error) from error
     except _LOST as error:
@@ -107,11 +107,21 @@ class Session:
         with database_unavailable(self._where):
             await self._connection.executemany(self._queries[name].sql, rows)
 
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[None]:
-        """Everything inside takes effect together, or not at all. Nested: a savepoint."""
-        transaction = self._connection.transaction()
+    async def rows(self, name: str, *arguments: object, prefetch: int) -> AsyncIterator[Row]:
+        """The rows of the query `name` one by one; `prefetch` at a time leave the server. Only inside a transaction."""
         with database_unavailable(self._where):
+            async for row in self._connection.cursor(self._queries[name].sql, *arguments, prefetch=prefetch):
+                yield row
+
+    @asynccontextmanager
+    async def transaction(self, *, snapshot: bool = False) -> AsyncIterator[None]:
+        """Everything inside takes effect together, or not at all. Nested: a savepoint.
+
+        Args:
+            snapshot: only reads, all of them of the same instant.
+        """
+        with database_unavailable(self._where):
+            transaction = self._connection.transaction(isolation="repeatable_read" if snapshot else None, readonly=snapshot)
             await transaction.start()
         try:
             yield

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import asyncpg
@@ -388,6 +389,21 @@ async def test_an_exhausted_pool_is_unavailable_not_a_hang(things: Database, mon
     async with things.acquire(), things.acquire():
         with pytest.raises(DatabaseUnavailable):
             await things.fetchval("numbers", 1)
+    assert await things.fetchval("numbers", 1) == 1
+
+
+async def test_a_connection_that_ends_while_it_is_held_is_unavailable_too(things: Database) -> None:
+    async with things.acquire() as session, things.acquire() as other:
+        held: Any = session.connection
+        await other.connection.execute("SELECT pg_terminate_backend($1)", held.get_server_pid())
+        async with asyncio.timeout(20):
+            while held._con is not None:  # noqa: ASYNC110 - asyncpg tells nobody
+                await asyncio.sleep(0.005)
+        with pytest.raises(DatabaseUnavailable, match="released back to the pool"):
+            await session.fetchval("numbers", 1)
+        with pytest.raises(DatabaseUnavailable):
+            async with session.transaction():
+                pass
     assert await things.fetchval("numbers", 1) == 1
 
 

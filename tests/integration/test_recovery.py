@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from flashsale.cli.recover import recovery_of
 from flashsale.cli.target import opened
-from flashsale.errors import DropNotFound, Recovering
+from flashsale.errors import DatabaseUnavailable, DropNotFound, Recovering
 from flashsale.keys import DROPS, drop_keys
 from flashsale.model import DropState, JoinOutcome, Reservation, ReservationState, SkuStock, secret_hash_of
 from flashsale.settings import Settings
-from reconciler.recovery import NO_UNITS, Condition, RecoveryOvertaken, unfit
+from reconciler.recovery import NO_UNITS, Condition, Recovery, RecoveryOvertaken, unfit
+from tests.integration.reconciler_stage import query
 from tests.integration.recovery_stage import Stage, new_parts, watch_of
 
 
@@ -338,6 +340,28 @@ async def test_an_interrupted_recovery_leaves_the_drop_closed_and_is_done_again(
     found = await stage.inspect()
     assert found.skus["black-42"] == SkuStock(100, 70, 30, 0)
     assert found.snapshot.joined == joined
+
+
+async def test_postgres_going_away_in_the_middle_is_said_as_such(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    await stage.enter("ann")
+    await stage.reserve("ann")
+    await stage.drain()
+    await stage.parts.store.flushall()
+    load = Recovery._load
+
+    async def cut(self: Recovery, *rest: Any) -> None:
+        await query(
+            stage.parts.database,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
+        await load(self, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Recovery, "_load", cut)
+        with pytest.raises(DatabaseUnavailable):
+            await stage.recover()
+    assert await condition(stage) is Condition.FENCED
+    assert (await stage.recover()).plan.orders == 1
 
 
 async def test_two_recoveries_at_once_are_one(stage: Stage) -> None:
