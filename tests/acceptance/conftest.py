@@ -25,7 +25,7 @@ from flashsale.cli.summary import Crowd
 from flashsale.cli.target import Parts, opened
 from flashsale.errors import FlashsaleError
 from flashsale.model import Drop
-from loadtest.client import Pool
+from tests.workers import every_worker_knows
 
 LOOK_S = 0.05
 PATIENCE_S = 30.0
@@ -95,16 +95,5 @@ async def stage() -> AsyncIterator[Stage]:
         folder.chmod(0o711)
         async with running_stack(folder, port=0, workers=2, overrides=SETTINGS) as stack, opened(stack.settings) as parts:
             _, key = await create_key(parts.database, [Scope.STOREFRONT], label="acceptance")
-            await until(lambda: _every_worker_knows(stack.http_url, key))
+            await until(lambda: every_worker_knows(stack.http_url, key))
             yield Stage(stack, parts, key)
-
-
-async def _every_worker_knows(url: str, key: str) -> bool:
-    """Whether fresh connections, which the kernel spreads over the workers, are all let in with the key."""
-    for _ in range(8):
-        pool = Pool(url)
-        answer = await pool.request("GET", "/v1/orders?drop=nothing", headers={"Authorization": f"Bearer {key}"})
-        pool.close()
-        if answer.status == 401:
-            return False
-    return True

@@ -23,7 +23,8 @@ from loadtest.checker.__main__ import EXIT_KEPT
 from loadtest.checker.stores import read_final_state
 from loadtest.checker.verdict import check
 from loadtest.history import Kind, read_history
-from tests.acceptance.conftest import _every_worker_knows, until
+from tests.acceptance.conftest import until
+from tests.workers import every_worker_knows
 
 ROOT = Path(__file__).parents[2]
 SCENARIO = Scenario(shoppers=120, units=40, seed=7, opens_in_s=1.0)
@@ -48,7 +49,7 @@ async def run(*words: str | Path, environment: dict[str, str] | None = None) -> 
 async def test_a_crowd_that_lives_through_kills_was_promised_nothing_in_vain(service: tuple[Stack, Parts], tmp_path: Path) -> None:
     stack, parts = service
     _, key = await create_key(parts.database, [Scope.STOREFRONT], label="crowd")
-    await until(lambda: _every_worker_knows(stack.http_url, key))
+    await until(lambda: every_worker_knows(stack.http_url, key))
     key_file, history, kept_state = tmp_path / "key", tmp_path / "history.jsonl", tmp_path / "state.json"
     key_file.write_text(key)
     drop = replace(make_drop(new_drop_id(), SCENARIO, int(time.time() * 1000)), extension_ms=2_000)

@@ -26,7 +26,7 @@ from flashsale.errors import FlashsaleError
 from flashsale.model import Drop, Inspection
 from flashsale.settings import Settings, load_settings
 from flashsale.supervisor import Supervisor
-from loadtest.client import Pool
+from tests.workers import every_worker_knows
 
 HOST = "127.0.0.1"
 WORKERS = 2
@@ -135,20 +135,9 @@ async def running_service(folder: Path, store_url: str, database_url: str) -> As
                 async with asyncio.timeout(PATIENCE_S):
                     await ready.wait()
                     url = http_url(HOST, port)
-                    while not await _every_worker_knows(url, key):  # noqa: ASYNC110 - the answer comes from another process
+                    while not await every_worker_knows(url, key):  # noqa: ASYNC110 - the answer comes from another process
                         await asyncio.sleep(_LOOK_S)
                 yield Service(folder, url, parts, key)
         finally:
             supervisor.stop()
             await running
-
-
-async def _every_worker_knows(url: str, key: str) -> bool:
-    """Whether fresh connections, which the kernel spreads over the workers, are all let in with the key."""
-    for _ in range(8):
-        pool = Pool(url)
-        answer = await pool.request("GET", "/v1/orders?drop=nothing", headers={"Authorization": f"Bearer {key}"})
-        pool.close()
-        if answer.status == 401:
-            return False
-    return True
