@@ -349,8 +349,8 @@ def _rude_answers(result_file: Path) -> list[str]:
 def since_the_losses(seen: Crowd, losses: Sequence[Window]) -> Crowd:
     """What a crowd saw, without what a store that loses data may take back.
 
-    The history checker holds every single promise against the windows of the losses. Left here are payments acknowledged when
-    they were in Postgres, and people who left empty-handed when the last loss was over.
+    The history checker holds every single promise against the windows of the losses. Left here are people who left
+    empty-handed when the last loss was over.
     """
     if not losses:
         return seen
@@ -358,7 +358,7 @@ def since_the_losses(seen: Crowd, losses: Sequence[Window]) -> Crowd:
     return msgspec.structs.replace(
         seen,
         reservations={},
-        confirmed={reservation_id: status for reservation_id, status in seen.confirmed.items() if status == 200},
+        confirmed={},
         empty_handed=[shopper for shopper in seen.empty_handed if shopper.left_at_ms > over_ms],
     )
 

@@ -219,7 +219,7 @@ class RebuildOutcome(StrEnum):
     """Answers of `rebuild.lua`."""
 
     BEGUN = "begun"
-    FORGOTTEN = "forgotten"
+    KEPT = "kept"
     LOADED = "loaded"
     FINISHED = "finished"
     REPLAYED = "replayed"

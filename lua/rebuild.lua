@@ -1,7 +1,7 @@
 #!lua
 -- Puts a drop back together from what Postgres knows, after the store has lost it, or a part of it, or went back in time.
--- Four steps, each harmless when repeated: begin clears what Postgres knows better and keeps the line, forget takes from
--- tickets what they had counted, load brings orders chunk by chunk, finish opens the drop when every unit is accounted for.
+-- Four steps, each harmless when repeated: begin clears what Postgres knows better and keeps the line, keep goes through
+-- the tickets of that line, load brings orders chunk by chunk, finish opens the drop when every unit is accounted for.
 -- Until then it stays fenced ("rebuilding").
 -- KEYS[1] drop hash: rules, counters, the fence
 -- KEYS[2] stock hash: units
@@ -14,14 +14,14 @@
 -- KEYS[9] served stream: one entry per raise of the serving number
 -- KEYS[10] journal stream: what the reconciler reads
 -- ARGV[1] step msgpack: {attempt id, clock_ms, word, …}. {"begin", epoch looked at or 0, fields (name to text), skus}, each
---         SKU {sku, allotment, units sold that no loaded order stands for, price_minor, limit_per_shopper}; {"forget", ticket
+--         SKU {sku, allotment, units sold that no loaded order stands for, price_minor, limit_per_shopper}; {"keep", ticket
 --         ids}; {"load", shoppers, adjustments}, each shopper {ticket_id, number, orders}, each adjustment {id, sku, delta,
 --         at_ms}, each order {reservation_id, state, items, amount_minor, reserved_at_ms, expires_at_ms, payment_reference,
 --         request_id, reason (empty, or why a live one cannot come back), extend_key, references of payments that go back};
 --         {"finish", epoch, state, skus, reservations, live, {queue number from which nobody knows when it was served, ms of
 --         the last raise before}}, each SKU {sku, reserved, sold, draining}
 -- RETURNS msgpack {outcome, now_ms, what does not add up or ""}
--- OUTCOMES begun forgotten loaded finished replayed superseded unbalanced
+-- OUTCOMES begun kept loaded finished replayed superseded unbalanced
 -- COST O(orders in the chunk), at most 1000; begin and finish O(SKUs)
 -- INCLUDE arguments drop ledger
 
@@ -34,7 +34,8 @@ local DRAIN_FORGOTTEN = 2
 local step = unpack_array(ARGV[1], 9, "step")
 local attempt, clock_ms, word = text(step[1], 64, "attempt"), whole(step[2], 0, 2 ^ 53, "clock_ms"), text(step[3], 16, "word")
 
-local held = redis.call("HMGET", KEYS[1], "epoch", "fenced", "rebuild", "sequence", "skus", "clock", "entries", "serving_number")
+local held = redis.call("HMGET", KEYS[1], "epoch", "fenced", "rebuild", "sequence", "skus", "clock", "entries", "serving_number",
+  "restore_from")
 local reservations_held, live_held = redis.call("HLEN", KEYS[4]), redis.call("ZCARD", KEYS[5])
 redis.call("HLEN", KEYS[2])
 redis.call("HLEN", KEYS[3])
@@ -153,8 +154,9 @@ local function forget_counters(ticket)
   ticket[TICKET_RESERVATIONS], ticket[TICKET_LIVE], ticket[TICKET_UNITS], ticket[TICKET_HELD] = 0, 0, 0, {}
 end
 
--- Before the orders come back: what a ticket had counted may be of reservations that nobody knows any more.
-local function forget()
+-- Before the orders come back. What a ticket had counted may be of reservations that nobody knows any more; and a number
+-- that may be taken up with a receipt is taken when somebody has it.
+local function keep()
   local ids = step[4]
   if type(ids) ~= "table" or #ids > ORDERS_MAX then bad_argument("ticket ids must be at most " .. ORDERS_MAX) end
   for i = 1, #ids do text(ids[i], 128, "ticket_id") end
@@ -163,12 +165,15 @@ local function forget()
   -- A copy of this call that arrives late finds that orders are back and their tickets right.
   if reservations_held > 0 then return reply("replayed") end
   read_records(KEYS[3], ids, ledger.tickets)
+  local numbers, from = {}, tonumber(held[9] or "") or 0
   for id, ticket in pairs(ledger.tickets) do
     forget_counters(ticket)
     ledger.tickets_changed[id] = true
+    if ticket[TICKET_NUMBER] >= from then numbers[#numbers + 1], numbers[#numbers + 2] = ticket[TICKET_NUMBER], id end
   end
   ledger_write(ledger, all_keys)
-  return reply("forgotten")
+  if #numbers > 0 then redis.call("HSET", KEYS[7], unpack(numbers)) end
+  return reply("kept")
 end
 
 local function packed_adjustments(adjustments)
@@ -264,7 +269,7 @@ local function finish()
 end
 
 if word == "begin" then return begin() end
-if word == "forget" then return forget() end
+if word == "keep" then return keep() end
 if word == "load" then return load() end
 if word == "finish" then return finish() end
-bad_argument("word must be begin, forget, load or finish")
+bad_argument("word must be begin, keep, load or finish")

@@ -328,8 +328,9 @@ class Recovery:
             async with session.transaction(snapshot=True):
                 plan = await self._plan(session, finding, keep_paused=keep_paused)
                 epoch = max(finding.recorded.epoch, finding.held_epoch) + 1
-                await self._step(drop_id, attempt, "begin", finding.held_epoch, self._fields(plan), _units(plan))
-                await self._forget_counters(drop_id, attempt)
+                fields = self._fields(plan)
+                await self._step(drop_id, attempt, "begin", finding.held_epoch, fields, _units(plan))
+                await self._keep_line(drop_id, attempt, int(fields["restore_from"]))
                 for chunk in _chunks(await session.fetch("recovery_stock_changes", drop_id), CHUNK_ADJUSTMENTS):
                     await self._step(drop_id, attempt, "load", [], [tuple(row) for row in chunk])
                 await self._load(session, drop_id, attempt, plan, told)
@@ -366,15 +367,15 @@ class Recovery:
                 todo=f"Run 'flashsale audit {drop_id}', and keep both stores as they are until it is understood.",
             )
 
-    async def _forget_counters(self, drop_id: str, attempt: str) -> None:
-        """Tickets the store still has count what Postgres knows, which is loaded next, and nothing else."""
+    async def _keep_line(self, drop_id: str, attempt: str, restore_from: int) -> None:
+        """Tickets the store still has keep their numbers, and count nothing but what is loaded after this."""
         cursor = 0
         while True:
             with store_errors():
                 cursor, page = await self._store.hscan(drop_keys(drop_id).tickets, cursor, count=TICKETS_AT_ONCE)
-            counting = [name.decode() for name, packed in page.items() if any(msgpack.unpackb(packed)[_RESERVATIONS:_HELD])]
-            for chunk in _chunks(counting, TICKETS_AT_ONCE):
-                await self._step(drop_id, attempt, "forget", chunk)
+            concerned = [name.decode() for name, packed in page.items() if _is_concerned(msgpack.unpackb(packed), restore_from)]
+            for chunk in _chunks(concerned, TICKETS_AT_ONCE):
+                await self._step(drop_id, attempt, "keep", chunk)
             if not cursor:
                 return
 
@@ -550,7 +551,8 @@ def _counters(plan: Plan, serving_number: int) -> dict[str, Any]:
         # Whoever has reserved was served, and with them all who came before.
         "serving_number": max(serving_number, _number(held.get("serving_number")), plan.highest_number + 1),
         "clock": held.get("clock", "store"),
-        "restore_from": _number(held.get("restore_from" if finding.fenced == REBUILDING else "joined")),
+        # Numbers that nobody has taken up since an earlier loss may still be.
+        "restore_from": _number(held.get("restore_from", held.get("joined"))),
         "restore_to": joined,
         "beat": 0,
         "credit": 0,
@@ -587,8 +589,12 @@ def _served(plan: Plan) -> tuple[int, int]:
     return number, max(at_ms, _picture_or_drop(plan.finding, "opens_at_ms"))
 
 
-_RESERVATIONS, _HELD = 8, 11
-"""positions in a ticket's record, from 0: its counters are from the first up to the second"""
+_NUMBER, _RESERVATIONS, _HELD = 0, 8, 11
+"""positions in a ticket's record, from 0: its counters are from the second up to the third"""
+
+
+def _is_concerned(ticket: Sequence[Any], restore_from: int) -> bool:
+    return bool(ticket[_NUMBER] >= restore_from or any(ticket[_RESERVATIONS:_HELD]))
 
 
 def _order(row: Any, refused: frozenset[str], ttl_ms: int) -> tuple[Any, ...]:

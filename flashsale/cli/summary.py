@@ -254,9 +254,10 @@ def overtakes(tickets: Sequence[Ticket], raises: Sequence[Raise]) -> int:
 
     Counted: a number given to somebody who joined later than the owner of the next one, or twice; a late place before an
     early one; a raise of the serving number that goes back in time, or leaves numbers out, or serves them again; an
-    admission before its number was served. When a ticket's owner joined is not known after a loss; it is left out.
+    admission before its number was served. A ticket that was made anew after a loss is left out: its owner had been served,
+    as an order or a receipt proves, and nobody knows any more when they joined.
     """
-    by_number = sorted((ticket for ticket in tickets if ticket.joined_at_ms), key=lambda ticket: ticket.number)
+    by_number = sorted(known := [ticket for ticket in tickets if ticket.joined_at_ms], key=lambda ticket: ticket.number)
     count = sum(
         1
         for one, following in itertools.pairwise(by_number)
@@ -268,7 +269,7 @@ def overtakes(tickets: Sequence[Ticket], raises: Sequence[Raise]) -> int:
         count += step.first != served or step.end <= step.first or step.at_ms < at_ms
         served, at_ms = step.end, step.at_ms
     turn = _Turns(raises)
-    return count + sum(1 for ticket in tickets if ticket.admitted_at_ms and ticket.admitted_at_ms < turn.of(ticket.number))
+    return count + sum(1 for ticket in known if ticket.admitted_at_ms and ticket.admitted_at_ms < turn.of(ticket.number))
 
 
 def waits_ms(tickets: Iterable[Ticket], raises: Sequence[Raise], opens_at_ms: int) -> list[int]:

@@ -108,6 +108,12 @@ def _sold(claim: Claim, rules: Rules) -> Iterator[Violation]:
     """Every acknowledged sale, and every one the store knows of, is an order."""
     sold = [payment for payment in claim.payments if payment.sold]
     taken = [operation for operation in (*claim.payments, *claim.of(Kind.READ_ORDER)) if operation.ok and operation.state not in UNPAID]
+    # What only the store knew went with it: a provider is answered before the order is in Postgres.
+    taken = [
+        operation
+        for operation in taken
+        if operation.recorded or operation.kind is Kind.READ_ORDER or not rules.lost_after(operation.ended_ms)
+    ]
     order = claim.order.state if claim.order else "missing"
     undone = _undone(claim)
     settled = order in SETTLED or (order == "cancelled" and undone)
@@ -197,6 +203,8 @@ def _refunds(claim: Claim, refunds: dict[str, int], rules: Rules) -> Iterator[Vi
     if order is not None and order.state in REFUND_WORDS:
         due[order.payment_reference] = f"its order is {order.state}"
     for payment in claim.payments:
+        if rules.lost_after(payment.ended_ms):
+            continue
         if payment.outcome in REFUND_WORDS and payment.payment_reference:
             due[payment.payment_reference] = "it was answered that the money goes back"
         if rules.second_payments_refunded and _surplus(payment):

@@ -319,6 +319,34 @@ async def test_reservations_that_nobody_knows_count_for_nobody(stage: Stage) -> 
     assert (found.skus["black-42"].reserved, found.skus["white-42"].reserved) == (1, 3)
 
 
+async def test_places_of_an_earlier_loss_can_be_taken_up_after_a_later_one(stage: Stage) -> None:
+    """Whoever waits hears of a loss when their turn comes; by then there may have been another."""
+    numbers = dict(zip(("ann", "bob", "carl"), await stage.join("ann", "bob", "carl"), strict=True))
+    await watch_of(stage.parts).look()
+    await stage.parts.store.flushall()
+    await stage.recover()
+
+    async def come_back(name: str, epoch: int) -> tuple[str, int]:
+        request = [stage.ticket(name), secret_hash_of(stage.shoppers[name]), [numbers[name], 0, 1, epoch]]
+        [found] = await stage.call("join", [request])
+        return found[0], found[1]
+
+    assert await come_back("ann", 1) == ("restored", numbers["ann"])
+    numbers["dora"] = (await stage.join("dora"))[0]
+    await watch_of(stage.parts).look()
+    await stage.parts.drops.fence(stage.drop_id, 2, "drift")
+    await stage.recover()
+
+    assert await come_back("bob", 1) == ("restored", numbers["bob"])
+    stage.shoppers["thief"] = "another secret of somebody else"
+    for name in ("ann", "dora"):
+        assert await come_back(name, 2) == ("replayed", numbers[name])
+        numbers["thief"] = numbers[name]
+        word, number = await come_back("thief", 1)
+        assert number > numbers["dora"], (word, "a number is never two tickets'")
+    assert await come_back("carl", 1) == ("restored", numbers["carl"])
+
+
 async def test_an_interrupted_recovery_leaves_the_drop_closed_and_is_done_again(stage: Stage) -> None:
     names = [f"p{number}" for number in range(30)]
     await stage.enter(*names)

@@ -124,11 +124,11 @@ REBUILD = [
     Scenario("rebuild", "superseded", begun, (step(*LOADING[2:], attempt="attempt-0"),), None, when="because a later attempt has begun"),
     Scenario("rebuild", "superseded", nothing, (LOADING,), None, when="because nothing has begun"),
     Scenario(
-        "rebuild", "forgotten", begun_with_a_line, (step("forget", ["ann", "nobody"]),), ["forgotten", t(5_000), ""],
-        changes={"tickets": {"ann": {"reservations": 0, "live": 0, "units": 0, "held": {}}}}, replay="forgotten", quiet=True,
+        "rebuild", "kept", begun_with_a_line, (step("keep", ["ann", "nobody"]),), ["kept", t(5_000), ""], quiet=True,
+        changes={"tickets": {"ann": {"reservations": 0, "live": 0, "units": 0, "held": {}}}, "restored": {0: "ann"}}, replay="kept",
     ),
-    Scenario("rebuild", "replayed", loaded, (step("forget", ["ann"]),), None, when="because orders are back"),
-    Scenario("rebuild", "superseded", finished, (step("forget", ["ann"]),), None, when="because the drop is open"),
+    Scenario("rebuild", "replayed", loaded, (step("keep", ["ann"]),), None, when="because orders are back"),
+    Scenario("rebuild", "superseded", finished, (step("keep", ["ann"]),), None, when="because the drop is open"),
     Scenario(
         "rebuild", "loaded", begun, (LOADING,), ["loaded", t(5_000), ""], replay="replayed",
         changes={
