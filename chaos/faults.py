@@ -9,14 +9,15 @@ import asyncio
 import random
 import signal
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 from redis.exceptions import RedisError
 
-from chaos.lab import Lab
-from chaos.losses import empty_store, log_size, recovered, set_back
+from chaos.lab import Lab, until
+from chaos.losses import empty_store, log_size, recovered, set_back, unrecorded
 from chaos.proxy import Swallow, armed
 from chaos.wire import Side, command, reply_to
 from flashsale.errors import FlashsaleError
@@ -180,24 +181,24 @@ async def _fill_memory(blow: Blow) -> None:
 
 @_fault("valkey", "Valkey loses everything and the drop is recovered", loses_data=True)
 async def _lose_store(blow: Blow) -> None:
-    await empty_store(blow.lab)
-    try:
+    with _perhaps_unrecorded(blow):
         await blow.passes()
-    finally:
-        await recovered(blow.lab, blow.drop)
+        await empty_store(blow.lab)
+    await recovered(blow.lab, blow.drop)
 
 
 @_fault("valkey", "Valkey comes back as it was a moment ago and the drop is recovered", loses_data=True)
 async def _roll_back_store(blow: Blow) -> None:
     log, size = log_size(blow.lab)
-    if blow.luck.random() < HALF:
-        size = -blow.luck.randint(1, CUT_BYTES_MAX)
-    else:
+    with _perhaps_unrecorded(blow):
         await blow.passes()
-    try:
-        await set_back(blow.lab, log, size)
-    finally:
-        await recovered(blow.lab, blow.drop)
+        await set_back(blow.lab, log, size if blow.luck.random() < HALF else -blow.luck.randint(1, CUT_BYTES_MAX))
+    await recovered(blow.lab, blow.drop)
+
+
+def _perhaps_unrecorded(blow: Blow) -> AbstractContextManager[None]:
+    """Every other time only the shoppers know what is lost."""
+    return unrecorded(blow.lab) if blow.luck.random() < HALF else nullcontext()
 
 
 async def _admin(lab: Lab, *words: str | int) -> Any:
@@ -341,14 +342,23 @@ async def _poison_entry(blow: Blow) -> None:
     await blow.lab.parts.store.xadd(key, {"v": "1", "e": blow.luck.randbytes(24)})
 
 
+async def resume(lab: Lab, drop: Drop) -> None:
+    """Returns when the drop is not paused, or closed. A recovery in between does not resume a drop that was paused."""
+
+    async def resumed() -> bool:
+        await lab.parts.drops.steer(drop.drop_id, "resume")
+        return True
+
+    await until(resumed)
+
+
 @_fault("drop", "the merchant pauses the drop and resumes it")
 async def _pause_drop(blow: Blow) -> None:
-    drops, drop_id = blow.lab.parts.drops, blow.drop.drop_id
-    await drops.steer(drop_id, "pause")
+    await blow.lab.parts.drops.steer(blow.drop.drop_id, "pause")
     try:
         await blow.passes()
     finally:
-        await drops.steer(drop_id, "resume")
+        await resume(blow.lab, blow.drop)
 
 
 async def strike(fault: Fault, blow: Blow) -> str:

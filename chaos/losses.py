@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from chaos.lab import Lab, cut_file, until
@@ -17,6 +18,18 @@ if TYPE_CHECKING:
 RECOVERED_WITHIN_S = 60.0
 NOTICED_WITHIN_S = 3.0
 """a process that has seen more than the store has fences the drop at its next call; the watch looks once a second"""
+
+
+@contextmanager
+def unrecorded(lab: Lab) -> Iterator[None]:
+    """The reconcilers hear nothing from the store, so that Postgres knows nothing of what happens inside the block."""
+    for reconciler in lab.reconcilers:
+        reconciler.store.stall()
+    try:
+        yield
+    finally:
+        for reconciler in lab.reconcilers:
+            reconciler.store.heal()
 
 
 async def empty_store(lab: Lab) -> None:

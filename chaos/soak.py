@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from chaos.faults import FAULTS, Blow, strike
+from chaos.faults import FAULTS, Blow, resume, strike
 from chaos.lab import HEALED_LATE_MS, Lab, since_the_losses, until
 from flashsale.cli.rehearsal import NotAtRest, crowd, make_drop
 from loadtest.checker.model import Window
@@ -145,6 +145,8 @@ class Soak:
 
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one(strike.at_s, strike.fault, strike.span_s, strike.luck)) for strike in planned.strikes]
+        with suppress(TimeoutError):  # a store that went back may have forgotten that the drop was resumed
+            await resume(self.lab, drop)
         return [task.result() for task in tasks], await self._catch_up(drop)
 
     async def _catch_up(self, drop: Drop) -> float:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from chaos.losses import empty_store, log_size, recovered, set_back
+from chaos.losses import empty_store, log_size, recovered, set_back, unrecorded
 from flashsale.cli.rehearsal import Pace, Scenario
 from loadtest.checker.model import Window
 from tests.faults.stage import require_sound, selling_from
@@ -27,6 +27,12 @@ Lose = Callable[["Lab", "Drop"], Awaitable[None]]
 async def everything(lab: Lab, drop: Drop) -> None:
     await selling_from(lab, drop, 20)
     await empty_store(lab)
+
+
+async def what_nobody_had_recorded(lab: Lab, drop: Drop) -> None:
+    with unrecorded(lab):
+        await selling_from(lab, drop, 30)
+        await empty_store(lab)
 
 
 async def what_came_after_a_copy(lab: Lab, drop: Drop) -> None:
@@ -52,13 +58,15 @@ async def play(lab: Lab, lose: Lose) -> Rehearsal:
     return await lab.rehearse(SCENARIO, disturb, losses=losses)
 
 
-@pytest.mark.parametrize("lose", [everything, what_came_after_a_copy, the_last_calls], ids=lambda lose: lose.__name__)
+@pytest.mark.parametrize(
+    "lose", [everything, what_nobody_had_recorded, what_came_after_a_copy, the_last_calls], ids=lambda lose: lose.__name__
+)
 async def test_a_crowd_buys_on_after_a_loss(lab: Lab, lose: Lose) -> None:
     played = await play(lab, lose)
     require_sound(played)
     assert played.report["sold_units"] == SCENARIO.units
     assert (await lab.inspect(played.drop)).epoch == 2
-    if lose is everything:
-        seen = msgspec.json.decode((lab.folder / f"{played.drop.drop_id}.crowd.json").read_bytes())
-        assert seen["restored"]["place"] > 0
+    seen = msgspec.json.decode((lab.folder / f"{played.drop.drop_id}.crowd.json").read_bytes())
+    assert bool(seen["restored"].get("place")) is (lose in {everything, what_nobody_had_recorded})
+    assert bool(seen["restored"].get("reservation")) is (lose is what_nobody_had_recorded)
     await lab.retire(played.drop)

@@ -126,6 +126,9 @@ class TestOvertakes:
     def test_an_admission_of_a_number_never_served(self) -> None:
         assert overtakes([ticket(7, admitted=900)], LINE) == 1
 
+    def test_a_ticket_made_anew_after_a_loss_was_served_before(self) -> None:
+        assert overtakes([ticket(7, joined=0, admitted=900)], LINE) == 0
+
     def test_who_joined_when_a_loss_has_swallowed_is_left_out(self) -> None:
         assert overtakes([ticket(0, joined=30), ticket(1, joined=0), ticket(2, joined=40)], ()) == 0
 
