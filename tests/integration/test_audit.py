@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from flashsale.errors import Recovering, StoreUnavailable
+from flashsale.errors import Recovering, StoreUnavailable, StoreUnknown
 from flashsale.keys import POSTGRES
 from flashsale.model import DropState
 from flashsale.stock import StockLedger
@@ -102,7 +102,7 @@ async def test_changes_of_stock_are_understood_at_every_step(stage: DropStage, m
     assert (await stage.audit()).word is AuditWord.CLEAN
     with monkeypatch.context() as patched:
         patched.setattr(ledger._drops, "adjust_stock", _no_answer)
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreUnknown):
             await ledger.change(DROP_ID, "cut", "s2", 2)
     assert (await stage.audit()).word is AuditWord.CLEAN, "units given in Postgres that the store has yet to take"
     await stage.record()
