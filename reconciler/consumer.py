@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from reconciler.metrics import ReconcilerMetrics
 
 LOADS_IN_HAND_MAX = 3
+UNFINISHED_MAX = 16
+"""loads recorded or being recorded, and not yet acknowledged"""
 RECORDINGS_MAX = 2
 """While one batch waits for its commit to reach the disk, the rows of the next go in."""
 HEAD_START_S = 0.001
@@ -100,7 +102,8 @@ class JournalConsumer:
     """Moves one drop's journal into Postgres.
 
     While Postgres works on one batch the next is read and laid out, and the one before acknowledged; more than
-    `LOADS_IN_HAND_MAX` are never held in memory. Nothing is acknowledged before its commit. While Postgres is away the
+    `LOADS_IN_HAND_MAX` are never on their way to Postgres, nor more than `UNFINISHED_MAX` held in memory. Nothing is
+    acknowledged before its commit. While Postgres is away the
     batches in hand are tried again, at least once a second.
     """
 
@@ -183,13 +186,19 @@ class JournalConsumer:
         Returns once its statement should be on its way: laying out the next load keeps this process busy for longer than
         sending takes, and Postgres would be idle meanwhile.
         """
-        for work in [work for work in self._in_hand if work.done()]:
-            self._in_hand.remove(work)
-            work.result()
+        while len(self._in_hand) >= UNFINISHED_MAX:
+            await asyncio.wait(self._in_hand, return_when=asyncio.FIRST_COMPLETED)
+            self._let_go_of_finished()
+        self._let_go_of_finished()
         await self._room.acquire()
         work = asyncio.create_task(self._work(load, stop))
         self._in_hand.append(work)
         await asyncio.wait({work}, timeout=HEAD_START_S)
+
+    def _let_go_of_finished(self) -> None:
+        for work in [work for work in self._in_hand if work.done()]:
+            self._in_hand.remove(work)
+            work.result()
 
     async def _nothing_in_hand(self) -> None:
         in_hand, self._in_hand = self._in_hand, []
@@ -197,15 +206,18 @@ class JournalConsumer:
 
     async def _work(self, load: Load, stop: asyncio.Event) -> None:
         try:
-            async with self._lanes:
-                outcome = await self._record(load, stop)
+            try:
+                async with self._lanes:
+                    outcome = await self._record(load, stop)
+            finally:
+                # What was read goes to Postgres although the store does not take acknowledgements: it may be gone for good,
+                # and whoever rebuilds the drop from Postgres must not be too early.
+                self._room.release()
             if outcome:
                 await self._settle(load, outcome)
         except Exception:
             _log.exception("batch_failed", drop=self._drop_id, entries=len(load))
             raise
-        finally:
-            self._room.release()
 
     async def _next(self, block_ms: int | None) -> Load | None:
         """Entries of up to `batch_rows_max` orders (an entry is never cut), or None when there is nothing new."""

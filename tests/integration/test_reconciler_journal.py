@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 import msgpack
 import pytest
@@ -33,6 +34,8 @@ from tests.integration.reconciler_stage import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from flashsale.connections.database import Database
     from flashsale.embedded.stores import EmbeddedStores
     from reconciler.consumer import JournalConsumer
@@ -380,3 +383,23 @@ async def waits_for_lock(database: Database) -> bool:
         database, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     )
     return bool(waiting)
+
+
+async def test_what_was_read_is_recorded_although_the_store_takes_no_acknowledgement(store: Store, with_drop: Database) -> None:
+    consumer, may_go_on, stop = make_consumer(store, with_drop, batch_entries_max=1), asyncio.Event(), asyncio.Event()
+    acknowledge = consumer._journal.ack
+
+    async def later(entry_ids: Sequence[str]) -> None:
+        await may_go_on.wait()
+        await acknowledge(entry_ids)
+
+    with patch.object(consumer._journal, "ack", later):
+        for number in range(6):
+            await write(store, transition("reserved", number))
+        working = asyncio.create_task(consumer.run(stop))
+        async with asyncio.timeout(10):
+            while sum((await states(with_drop)).values()) < 6:  # noqa: ASYNC110 - Postgres tells nobody
+                await asyncio.sleep(0.01)
+        may_go_on.set()
+        stop.set()
+        await working
