@@ -260,12 +260,15 @@ class Recovery:
         async with self._database.acquire() as session:
             return await self._plan(session, await self.find(drop_id), keep_paused=False)
 
-    async def recover(self, drop_id: str, told: Progress = lambda _done, _all: None, *, keep_paused: bool = False) -> Recovered | None:
+    async def recover(
+        self, drop_id: str, told: Progress = lambda _done, _all: None, *, keep_paused: bool = False, although_sound: bool = False
+    ) -> Recovered | None:
         """Puts the drop together again and opens it; None when nothing is the matter with it.
 
         Args:
             told: hears of the progress.
             keep_paused: the drop is paused afterwards, so that somebody may look before it goes on.
+            although_sound: rebuild it in any case: Postgres may know orders whose reservations the store has never had.
 
         Raises:
             RecoveryOvertaken: another recovery of this drop is at work.
@@ -276,7 +279,7 @@ class Recovery:
         began_at = time.monotonic()
         async with self._locked(drop_id):
             finding = await self.find(drop_id)
-            if finding.condition is Condition.SOUND:
+            if finding.condition is Condition.SOUND and not although_sound:
                 return None
             await self._close(drop_id, finding)
             await self._drain(drop_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,14 +35,18 @@ def register(app: typer.Typer) -> None:
         "flashsale recover trial",
         "flashsale recover --all --yes --json",
         "flashsale recover trial --keep-paused",
+        "flashsale recover trial --force",
     )(recover)
 
 
-def recover(
+def recover(  # noqa: PLR0917 - the options of a command
     drop_id: Annotated[str | None, typer.Argument(metavar="[DROP]", help="The drop to recover.", show_default=False)] = None,
     every: Annotated[bool, typer.Option("--all", help="Every drop that needs it.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is the matter and what would be done; change nothing.")] = False,
     keep_paused: Annotated[bool, typer.Option("--keep-paused", help="Leave the drop paused afterwards.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Rebuild a sound drop, too: for drift that repair cannot mend.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: options.Json = False,
     config: options.Config = None,
@@ -51,52 +56,63 @@ def recover(
 
     Says first what it found, what comes back and what may be lost. The drop is closed to everybody until every unit is
     accounted for; then it goes on in the state it had. Interrupting it is safe, and so is running it again: an unfinished
-    drop stays closed. A drop that is sound is left alone. The runbook is docs/recovery.md.
+    drop stays closed. A drop that is sound is left alone, unless --force. The runbook is docs/recovery.md.
     """
     if (drop_id is None) != every:
         raise BadInput(what="Name one drop, or use --all.", todo="'flashsale doctor' says which drops need it.")
-    recovered = run(_recover(drop_id, config, data, dry_run=dry_run, keep_paused=keep_paused, ask=not yes and not dry_run))
+    if force and every:
+        raise BadInput(what="--force is for one drop at a time.", todo="Name the drop.")
+    how = _How(dry_run=dry_run, keep_paused=keep_paused, force=force, ask=not yes and not dry_run)
+    recovered = run(_recover(drop_id, config, data, how))
     if as_json:
         print_json(recovered)
     codes = [drop.exit_code for drop in recovered if drop.result == "failed"]
     finish(codes[0] if codes else Exit.FINDING if dry_run and any(drop.result == "needed" for drop in recovered) else Exit.OK)
 
 
-async def _recover(
-    drop_id: str | None, config: Path | None, data: Path | None, *, dry_run: bool, keep_paused: bool, ask: bool
-) -> list[DropRecovered]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _How:
+    """What was asked for."""
+
+    dry_run: bool
+    keep_paused: bool
+    force: bool
+    ask: bool
+
+
+async def _recover(drop_id: str | None, config: Path | None, data: Path | None, how: _How) -> list[DropRecovered]:
     from flashsale.cli.target import find_target, opened
     from flashsale.recorded import recorded_drops
 
     async with opened(find_target(config, data).settings) as parts:
         if drop_id is not None:
-            return [await _one(parts, options.checked_drop_id(drop_id), dry_run=dry_run, keep_paused=keep_paused, ask=ask)]
+            return [await _one(parts, options.checked_drop_id(drop_id), how)]
         recovered = []
         for one in sorted(await recorded_drops(parts.database)):
             try:
-                recovered.append(await _one(parts, one, dry_run=dry_run, keep_paused=keep_paused, ask=ask))
+                recovered.append(await _one(parts, one, how))
             except FlashsaleError as error:  # the other drops want to go on
                 print_error(error)
                 recovered.append(_nothing(one, "failed", exit_code_of(error)))
         return recovered
 
 
-async def _one(parts: Parts, drop_id: str, *, dry_run: bool, keep_paused: bool, ask: bool) -> DropRecovered:
+async def _one(parts: Parts, drop_id: str, how: _How) -> DropRecovered:
     from reconciler.recovery import Condition
 
     recovery = recovery_of(parts)
-    if (await recovery.find(drop_id)).condition is Condition.SOUND:
+    if (await recovery.find(drop_id)).condition is Condition.SOUND and not how.force:
         say(f"[bold]{drop_id}[/]: the store holds it as Postgres remembers it; there is nothing to recover.")
         return _nothing(drop_id, "sound")
     plan = await recovery.plan(drop_id)
     _tell(drop_id, plan)
-    if dry_run:
+    if how.dry_run:
         say(f"[dim]Nothing was changed. Next: {program()} recover {drop_id}[/]")
         return _told(plan, "needed")
-    if ask:
+    if how.ask:
         _ask(drop_id)
     with _progress() as told:
-        recovered = await recovery.recover(drop_id, told, keep_paused=keep_paused)
+        recovered = await recovery.recover(drop_id, told, keep_paused=how.keep_paused, although_sound=how.force)
     if recovered is None:
         say(f"[bold]{drop_id}[/]: somebody else has recovered it meanwhile.")
         return _nothing(drop_id, "sound")

@@ -73,7 +73,7 @@ def _tell(repaired: DropRepaired) -> None:
     for why in repaired.unsafe:
         warn(f"cannot be repaired safely: {why}.")
     if repaired.unsafe:
-        say(f"'flashsale recover {drop_id} --dry-run' shows what rebuilding the drop from Postgres would do.")
+        say(f"'flashsale recover {drop_id} --force --dry-run' shows what rebuilding the drop from Postgres would do.")
     if repaired.outcome == "clean":
         say(f"{drop_id} adds up; there is nothing to repair.")
     elif repaired.outcome == "planned" and repaired.measures:

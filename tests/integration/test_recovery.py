@@ -14,6 +14,9 @@ from flashsale.errors import DatabaseUnavailable, DropNotFound, Recovering
 from flashsale.keys import DROPS, drop_keys
 from flashsale.model import DropState, JoinOutcome, Reservation, ReservationState, SkuStock, secret_hash_of
 from flashsale.settings import Settings
+from reconciler.auditor import AuditWord, audit
+from reconciler.evidence import Evidence
+from reconciler.laws import DriftKind
 from reconciler.recovery import NO_UNITS, Condition, Recovery, RecoveryOvertaken, unfit
 from tests.integration.reconciler_stage import query
 from tests.integration.recovery_stage import Stage, new_parts, watch_of
@@ -36,6 +39,26 @@ async def test_a_sound_drop_is_left_alone(stage: Stage) -> None:
     before = await stage.copy()
     assert await stage.recover() is None
     assert await stage.copy() == before
+
+
+async def test_an_order_the_store_never_heard_of_comes_in_when_it_is_asked_for(stage: Stage) -> None:
+    """As of a reconciler that recorded what it had read before the store lost it, after the drop had been recovered."""
+    await stage.enter("ann")
+    before = await stage.copy()
+    known = await stage.reserve("ann")
+    await stage.drain()
+    keys = drop_keys(stage.drop_id)
+    await stage.parts.store.delete(keys.stock, keys.tickets, keys.reservations, keys.expiries)
+    for key in (keys.stock, keys.tickets):
+        await stage.parts.store.restore(key, 0, *before[key.encode()])
+    evidence = Evidence(stage.drop_id, stage.parts.database, stage.parts.store)
+    assert {drift.kind for drift in (await audit(evidence)).drifts} >= {DriftKind.ORDER_UNKNOWN}
+    assert await stage.recover() is None
+    assert await stage.recover(although_sound=True) is not None
+    [held] = (await stage.inspect(known)).reservations
+    assert held is not None
+    assert held.state is ReservationState.RESERVED
+    assert (await audit(evidence)).word is AuditWord.CLEAN
 
 
 async def test_an_unknown_drop_is_told_as_such(stage: Stage) -> None:
