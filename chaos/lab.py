@@ -57,6 +57,8 @@ HEALED_LATE_MS = 3_000
 NOTICED_LATE_MS = 1_000
 """after a loss, shoppers hear of what is free again at their next poll"""
 _LOOK_S = 0.03
+_SHARED_MEMORY_BYTES = 1_200_000
+"""more than the largest file Postgres makes for shared memory at its start"""
 
 LAB_SETTINGS: Mapping[str, Mapping[str, Any]] = {
     **SETTINGS,
@@ -239,12 +241,21 @@ class Lab:
     async def restart_postgres_with_room(self, left_bytes: int) -> None:
         """Restarts Postgres with room for about `left_bytes` more in its present WAL file, and none for another one.
 
-        `stores.postgres.restart()` gives it all the room again.
+        `stores.postgres.restart()` gives it all the room again. Its shared memory is a file as well and has to fit, so a WAL
+        file that is nearly empty is filled first.
         """
-        ((used_bytes,),) = await self.sql("SELECT file_offset FROM pg_walfile_name_offset(pg_current_wal_lsn())")
+        used_bytes = await self._wal_offset_bytes()
+        if used_bytes < _SHARED_MEMORY_BYTES:
+            filler = "SELECT pg_logical_emit_message(false, 'laboratory', repeat('x', $1::int))"
+            await self.sql(filler, _SHARED_MEMORY_BYTES - used_bytes)
+            used_bytes = await self._wal_offset_bytes()
         await self.stores.postgres.stop()
         with _files_limited_to(used_bytes + left_bytes):
             await self.stores.postgres.start()
+
+    async def _wal_offset_bytes(self) -> int:
+        ((used_bytes,),) = await self.sql("SELECT file_offset FROM pg_walfile_name_offset(pg_current_wal_insert_lsn())")
+        return int(used_bytes)
 
     async def stop_postgres_at_once(self) -> None:
         """Postgres's "immediate" shutdown: no checkpoint, the next start recovers. It stays away until `stores.postgres.start()`."""
