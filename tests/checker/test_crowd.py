@@ -45,7 +45,7 @@ async def run(*words: str | Path, environment: dict[str, str] | None = None) -> 
     )
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 async def test_a_crowd_that_lives_through_kills_was_promised_nothing_in_vain(service: tuple[Stack, Parts], tmp_path: Path) -> None:
     stack, parts = service
     _, key = await create_key(parts.database, [Scope.STOREFRONT], label="crowd")

@@ -133,6 +133,7 @@ async def _units_are(lab: Lab, drop: Drop, expected: tuple[int, int, int]) -> bo
     return await units(lab, drop) == expected
 
 
+@pytest.mark.faults
 async def test_row_13_no_aof(lab: Lab, row: RowRecord) -> None:
     """There is no such tier; a data folder that is gone looks the same to everybody who starts after it."""
     probes = await shoppers(lab, row, units=9)
@@ -188,6 +189,7 @@ async def test_row_15_spoilt_aof(lab: Lab, row: RowRecord) -> None:
     row.saw("Valkey refused to start and said where its log is broken; with the sound copy everything went on.")
 
 
+@pytest.mark.faults
 async def test_row_16_valkey_comes_back_empty(lab: Lab, row: RowRecord) -> None:
     probes = await shoppers(lab, row, units=9)
     expected = await half_paid(lab, probes)

@@ -16,7 +16,7 @@ from flashsale.settings import Settings
 from tests.integration.http_client import Buyer, Service, in_own_task, make_drop, with_settings, with_signing_keys
 
 SEED = 20260
-EXAMPLES_MAX = 25
+EXAMPLES_MAX = 12
 # Whether a request is taken depends on the drop, the line and the stock and not on its form alone; and addresses refused
 # by another check first are no defect. What is left is what must hold for every answer.
 CHECKS = (
