@@ -44,9 +44,7 @@ def recover(  # noqa: PLR0917 - the options of a command
     every: Annotated[bool, typer.Option("--all", help="Every drop that needs it.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is the matter and what would be done; change nothing.")] = False,
     keep_paused: Annotated[bool, typer.Option("--keep-paused", help="Leave the drop paused afterwards.")] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Rebuild a sound drop, too: for drift that repair cannot mend.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Rebuild a sound drop, too: for drift that repair cannot mend.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: options.Json = False,
     config: options.Config = None,
