@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Any
+
+import msgspec
 
 DROP_ID_PATTERN = r"[a-z0-9](?:[a-z0-9-]{0,46}[a-z0-9])?"
 SKU_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
@@ -462,8 +464,7 @@ class Inspection:
         return self.snapshot.state
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """A shopper's ticket: a place in the line of one drop."""
 
     ticket_id: str
@@ -477,8 +478,7 @@ class Place:
     """signed proof of the place, see `admission.receipts`"""
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
+class Reservation(msgspec.Struct, frozen=True):
     """A shopper's temporary claim on units."""
 
     reservation_id: str
@@ -514,12 +514,11 @@ class Reservation:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """An expected refusal. `outcome` is the word the script answered; `detail` is safe to show."""
+class Refused(msgspec.Struct, frozen=True):
+    """An expected refusal. `outcome` is the word the script answered; `detail` is safe to show, and shared: nobody changes it."""
 
     outcome: StrEnum
-    detail: dict[str, object] = field(default_factory=dict)
+    detail: dict[str, object] = {}
 
 
 def digest(*parts: str) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+from msgspec.structs import replace
 
 from flashsale.model import (
     RESERVATION_ID_RE,
@@ -70,7 +72,8 @@ class Reservations:
 
     def _decode_reserved(self, drop_id: str, requests: list[Any], results: list[Any], _now_ms: int) -> list[Any]:
         """Reservations and refusals, with one signature for all receipts of the call."""
-        decoded = [_reserved(drop_id, request, result) for request, result in zip(requests, results, strict=True)]
+        sold_out: dict[tuple[object, ...], Refused] = {}
+        decoded = [_reserved(drop_id, request, result, sold_out) for request, result in zip(requests, results, strict=True)]
         made = [one for one in decoded if isinstance(one, Reservation)]
         if not made or self._sign is None:
             return decoded
@@ -149,7 +152,14 @@ class Reservations:
         return batcher
 
 
-def _reserved(drop_id: str, request: Any, result: list[Any]) -> Reservation | Refused:
+def _reserved(drop_id: str, request: Any, result: list[Any], sold_out: dict[tuple[object, ...], Refused]) -> Reservation | Refused:
+    """One request's outcome. `sold_out` has those of this call by what is left: when a drop ends, everybody hears the same."""
+    if result[0] == "sold_out":
+        left = tuple(result[1])
+        same = sold_out.get(left)
+        if same is None:
+            same = sold_out[left] = _refused(result)
+        return same
     if result[0] not in ("reserved", "replayed"):
         return _refused(result)
     word, state, amount_minor, reserved_at_ms, expires_at_ms, number = result

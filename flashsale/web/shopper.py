@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import msgspec
 from aiohttp import web
 from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
 
 from admission.estimate import position, wait_range_ms
 from admission.inlet import LiveDrop
