@@ -7,17 +7,13 @@ import random
 import msgspec
 import pytest
 
+from admission.merkle import audit_path, leaf_hash, merkle_levels, node_hash, root_from_path
 from admission.receipts import (
     RECEIPT_LENGTH_MAX,
     ReceiptPayload,
     ReceiptSigner,
     ReceiptVerifier,
     ReservationSigner,
-    audit_path,
-    leaf_hash,
-    merkle_levels,
-    node_hash,
-    root_from_path,
 )
 from admission.tokens import SigningKeySet, b64decode, b64encode, make_signing_keys, rotate_signing_keys
 from flashsale.model import Reservation, ReservationState
