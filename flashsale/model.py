@@ -25,6 +25,23 @@ QUANTITY_MAX = 1_000
 ALLOTMENT_MAX = 10_000_000
 IDEMPOTENCY_KEY_LENGTH_MAX = 128
 PAYMENT_REFERENCE_LENGTH_MAX = 128
+LINE_STRIDE = 1_000_000_000
+"""Places of a line follow one another; those of the next line begin this much further on."""
+
+
+def place_of(line: int, number: int) -> int:
+    """The place of a queue number in a line; in the first line they are the same."""
+    return line * LINE_STRIDE + number
+
+
+def line_of(place: int) -> int:
+    """The line a place is in, from 0."""
+    return place // LINE_STRIDE
+
+
+def number_of(place: int) -> int:
+    """The queue number of a place in its line."""
+    return place % LINE_STRIDE
 
 
 class DropState(StrEnum):
