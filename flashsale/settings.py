@@ -95,6 +95,14 @@ class TokenSettings(Struct, frozen=True, forbid_unknown_fields=True):
     signing_keys_file: str
 
 
+class IdentitySettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Shoppers the storefront vouches for."""
+
+    keys_file: str
+    issuer: str
+    audience: str
+
+
 class ReaperSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Return of overdue reservations."""
 
@@ -152,6 +160,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     batch: BatchSettings
     waiting_room: WaitingRoomSettings
     tokens: TokenSettings
+    identity: IdentitySettings
     reaper: ReaperSettings
     reconciler: ReconcilerSettings
     confirm: ConfirmSettings
