@@ -12,10 +12,11 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 
 from admission.merkle import audit_path, leaf_hash, merkle_levels
+from flashsale.model import LINE_STRIDE
 
 ROUNDS = 90
 """SHUFFLE_ROUND_COUNT of the consensus specifications"""
-ENTRIES_MAX = 1_000_000_000
+ENTRIES_MAX = LINE_STRIDE
 """numbers of a line; the specification itself ends at 2^40"""
 PREPARED_ENTRIES_MAX = 4_000_000
 """a prepared draw keeps 90 bits an entry: 11 MB for a million"""
