@@ -22,7 +22,7 @@ _VARIABLE = "*"
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One address and method. A path has at most one variable segment, written `{name}`."""
+    """One address and method. Variable segments of a path are written `{name}`."""
 
     method: str
     path: str
@@ -31,6 +31,10 @@ class Route:
     """short and stable: a metric's label"""
     hot: bool = False
     """only a sample of its successes is logged"""
+
+
+_Shape = dict[tuple[str, ...], tuple[tuple[str, ...], dict[str, web.ResourceRoute]]]
+"""Addresses that vary at the same positions: the segments with those masked, to the variables' names and the methods."""
 
 
 class RouteTable(web.AbstractResource):
@@ -43,21 +47,23 @@ class RouteTable(web.AbstractResource):
         super().__init__(name=None)
         self._elsewhere = web.ResourceRoute("*", elsewhere, self, expect_handler=expect)
         self._plain: dict[str, dict[str, web.ResourceRoute]] = {}
-        self._variable: dict[tuple[str, ...], tuple[str, dict[str, web.ResourceRoute]]] = {}
+        self._shapes: dict[tuple[int, ...], _Shape] = {}
         for route in routes:
             methods = self._methods(route.path)
             methods[route.method] = web.ResourceRoute(route.method, wrap(route), self, expect_handler=expect)
             if route.method == "GET":
                 methods["HEAD"] = methods["GET"]
-        self._positions = sorted({key.index(_VARIABLE) for key in self._variable}, reverse=True)
+        # What has fewer variables says more; of those the one that varies later does.
+        self._in_order = sorted(self._shapes.items(), key=lambda item: (len(item[0]), [-position for position in item[0]]))
 
     def _methods(self, path: str) -> dict[str, web.ResourceRoute]:
         segments = path.split("/")
-        for position, segment in enumerate(segments):
-            if segment.startswith("{"):
-                segments[position] = _VARIABLE
-                return self._variable.setdefault(tuple(segments), (segment[1:-1], {}))[1]
-        return self._plain.setdefault(path, {})
+        positions = tuple(position for position, segment in enumerate(segments) if segment.startswith("{"))
+        if not positions:
+            return self._plain.setdefault(path, {})
+        names = tuple(segments[position][1:-1] for position in positions)
+        masked = tuple(_VARIABLE if position in positions else segment for position, segment in enumerate(segments))
+        return self._shapes.setdefault(positions, {}).setdefault(masked, (names, {}))[1]
 
     async def resolve(self, request: web.Request) -> tuple[web.UrlMappingMatchInfo, set[str]]:
         """The route of a request. Every request has one, so no other resource is asked."""
@@ -72,14 +78,16 @@ class RouteTable(web.AbstractResource):
         if methods is not None:
             return {}, methods
         segments = path.split("/", SEGMENTS_MAX)
-        for position in self._positions:
-            if position < len(segments) and segments[position]:
-                value = segments[position]
-                segments[position] = _VARIABLE
-                found = self._variable.get(tuple(segments))
+        for positions, shape in self._in_order:
+            if positions[-1] < len(segments):
+                values = [segments[position] for position in positions]
+                for position in positions:
+                    segments[position] = _VARIABLE
+                found = shape.get(tuple(segments))
                 if found is not None:
-                    return {found[0]: value}, found[1]
-                segments[position] = value
+                    return (dict(zip(found[0], values, strict=True)), found[1]) if all(values) else ({}, {})
+                for position, value in zip(positions, values, strict=True):
+                    segments[position] = value
         return {}, {}
 
     # What an aiohttp resource has to have besides.
@@ -106,8 +114,8 @@ class RouteTable(web.AbstractResource):
         return bool(path)
 
     def __len__(self) -> int:
-        return len(self._plain) + len(self._variable)
+        return len(self._plain) + sum(map(len, self._shapes.values()))
 
     def __iter__(self) -> Iterator[web.AbstractRoute]:
-        tables = [*self._plain.values(), *(methods for _, methods in self._variable.values())]
+        tables = [*self._plain.values(), *(methods for shape in self._shapes.values() for _, methods in shape.values())]
         return iter([route for methods in tables for route in methods.values()])
