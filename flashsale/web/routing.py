@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from aiohttp import web
@@ -53,8 +54,8 @@ class RouteTable(web.AbstractResource):
             methods[route.method] = web.ResourceRoute(route.method, wrap(route), self, expect_handler=expect)
             if route.method == "GET":
                 methods["HEAD"] = methods["GET"]
-        # What has fewer variables says more; of those the one that varies later does.
-        self._in_order = sorted(self._shapes.items(), key=lambda item: (len(item[0]), [-position for position in item[0]]))
+        self._varying_once = sorted(((at[0], shape) for at, shape in self._shapes.items() if len(at) == 1), key=itemgetter(0), reverse=True)
+        self._varying = [(positions, shape) for positions, shape in self._shapes.items() if len(positions) > 1]
 
     def _methods(self, path: str) -> dict[str, web.ResourceRoute]:
         segments = path.split("/")
@@ -78,16 +79,20 @@ class RouteTable(web.AbstractResource):
         if methods is not None:
             return {}, methods
         segments = path.split("/", SEGMENTS_MAX)
-        for positions, shape in self._in_order:
-            if positions[-1] < len(segments):
-                values = [segments[position] for position in positions]
-                for position in positions:
-                    segments[position] = _VARIABLE
+        for position, shape in self._varying_once:  # nearly every address, so this is the short way
+            if position < len(segments) and segments[position]:
+                value = segments[position]
+                segments[position] = _VARIABLE
                 found = shape.get(tuple(segments))
                 if found is not None:
-                    return (dict(zip(found[0], values, strict=True)), found[1]) if all(values) else ({}, {})
-                for position, value in zip(positions, values, strict=True):
-                    segments[position] = value
+                    return {found[0][0]: value}, found[1]
+                segments[position] = value
+        for positions, shape in self._varying:
+            if positions[-1] < len(segments):
+                found = shape.get(tuple(_VARIABLE if at in positions else segment for at, segment in enumerate(segments)))
+                values = [segments[position] for position in positions]
+                if found is not None and all(values):
+                    return dict(zip(found[0], values, strict=True)), found[1]
         return {}, {}
 
     # What an aiohttp resource has to have besides.
