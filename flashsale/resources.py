@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-ResourceName = Literal["lua", "config", "sql", "widget"]
+ResourceName = Literal["lua", "config", "sql", "web", "widget"]
 
 _PACKAGE = Path(__file__).resolve().parent
 _CHECKOUT = _PACKAGE.parent
 
 
 def resource_dir(name: ResourceName) -> Path:
-    """The folder that holds the Lua scripts, the default configuration, the SQL or the built widget.
+    """The folder that holds the Lua scripts, the default configuration, the SQL, the files for browsers or the built widget.
 
     The package is looked at first (`flashsale/_lua`, …), then the checkout beside it.
 

@@ -109,6 +109,7 @@ def test_the_wheel_carries_every_file_the_service_reads(wheel: Path) -> None:
     expected = {
         *(f"flashsale/_lua/{path.relative_to(ROOT / 'lua')}" for path in (ROOT / "lua").rglob("*") if path.is_file()),
         *(f"flashsale/_config/{path.relative_to(ROOT / 'config')}" for path in (ROOT / "config").rglob("*") if path.is_file()),
+        *(f"flashsale/_web/{path.relative_to(ROOT / 'web')}" for path in (ROOT / "web").rglob("*") if path.is_file()),
         *(str(path.relative_to(ROOT)) for path in (ROOT / "reconciler" / "sql").rglob("*.sql")),
     }
     for package in ("flashsale", "admission", "reconciler", "loadtest", "chaos"):

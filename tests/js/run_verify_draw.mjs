@@ -1,0 +1,23 @@
+// Runs web/verify-draw.js for the tests: a JSON request on stdin, the answer on stdout.
+import { readFileSync } from "node:fs";
+import { pathToFileURL } from "node:url";
+
+const { module, cases = [], numbers = [], withoutEd25519 = false } = JSON.parse(readFileSync(0, "utf-8"));
+
+if (withoutEd25519) {
+  const known = crypto.subtle.importKey.bind(crypto.subtle);
+  crypto.subtle.importKey = async (format, key, algorithm, ...rest) => {
+    if (algorithm.name === "Ed25519") throw new DOMException("Unrecognized algorithm name", "NotSupportedError");
+    return known(format, key, algorithm, ...rest);
+  };
+}
+
+const { queueNumber, verifyDraw } = await import(pathToFileURL(module));
+const outcome = async (promise) => promise.catch((error) => ({ error: `${error.name}: ${error.message}` }));
+
+const answer = { verdicts: [], numbers: [], each_ms: 0 };
+for (const one of cases) answer.verdicts.push(await outcome(verifyDraw(one)));
+const started = performance.now();
+for (const [entry, entries, key] of numbers) answer.numbers.push(await outcome(queueNumber(entry, entries, key)));
+answer.each_ms = numbers.length ? (performance.now() - started) / numbers.length : 0;
+process.stdout.write(JSON.stringify(answer));
