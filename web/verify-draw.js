@@ -33,7 +33,7 @@ class CannotCheck extends Error {}
  * Throws a TypeError when a document is none.
  */
 export async function verifyDraw({ receipt, fairness, proof = null, jwks, commitment = null }) {
-  requireShapes(fairness, proof, jwks);
+  requireShapes(fairness, proof, jwks, commitment);
   const steps = [];
   let queue_number = null;
   try {
@@ -339,11 +339,12 @@ function isCount(value, most) {
 
 const orNull = (test) => (value) => value == null || test(value);
 
-function requireShapes(fairness, proof, jwks) {
+function requireShapes(fairness, proof, jwks, commitment) {
   if (!isFairness(fairness)) throw new TypeError("The fairness document cannot be read.");
   if (proof != null && !isProof(proof)) throw new TypeError("The proof cannot be read.");
   if (!Array.isArray(jwks?.keys) || !jwks.keys.every((key) => key !== null && typeof key === "object"))
     throw new TypeError("The key set cannot be read.");
+  if (commitment != null && !isHash(commitment.toLowerCase())) throw new TypeError("The commitment is 64 hex digits.");
 }
 
 function isFairness(one) {

@@ -27,6 +27,7 @@ from flashsale.cli import (
     serve,
     signing_key,
     up,
+    verify_draw,
     watch,
 )
 from flashsale.cli.commands import CONTEXT_SETTINGS, command, help_of
@@ -95,6 +96,7 @@ audit.register(app)
 repair.register(app)
 doctor.register(app)
 recover.register(app)
+verify_draw.register(app)
 
 
 def _register_optional(name: str, *examples: str) -> None:

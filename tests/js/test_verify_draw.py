@@ -79,6 +79,7 @@ def test_a_browser_without_ed25519_says_so_and_checks_the_rest() -> None:
         ("proof", {"path": "x"}),
         ("jwks", []),
         ("jwks", {"keys": [None]}),
+        ("commitment", "abc"),
     ],
 )
 def test_what_is_none_of_the_documents_is_told_so(part: str, wrong: Any) -> None:
