@@ -20,6 +20,7 @@ import gevent
 from locust import FastHttpUser, constant, events, task
 from locust.exception import StopUser
 
+from loadtest.draw import Lot
 from loadtest.payment import confirm_request, test_payment_request
 from loadtest.shopper import Habits, Intent, Items, Plan, Ware, plan_shopper, poll_after_s, position, settle_for
 
@@ -60,18 +61,19 @@ class Shopper(FastHttpUser):
         drop = self.ask("drop", "GET", self.path, expected={200}).json()
         self.wares = [Ware(sku["sku"], sku["limit_per_shopper"]) for sku in sorted(drop["skus"], key=lambda sku: str(sku["sku"]))]
         self.limit = drop["limit_per_shopper"]
+        self.draws = drop["order"] == "draw"
 
     @task
     def visit(self) -> None:
         """One shopper, from joining to leaving."""
         habits = Habits() if self.key else Habits(webhook=1.0)
         plan = plan_shopper(self.seed, next(self.numbers), self.wares, self.limit, habits)
-        number = self.join(plan)
-        if plan.joins_twice and self.join(plan) != number:
+        lot = self.join(plan)
+        if plan.joins_twice and self.join(plan).entry_number != lot.entry_number:
             raise AssertionError("the same secret got two places")
         if plan.no_show:
             return
-        self.wait_to_be_served(plan, number)
+        self.wait_to_be_served(plan, lot)
         bearer = self.admitted(plan)
         if bearer is None:
             return
@@ -81,8 +83,8 @@ class Shopper(FastHttpUser):
         if (reservation := self.take(plan, bearer)) is not None:
             self.finish(plan, bearer, reservation)
 
-    def join(self, plan: Plan) -> int:
-        """The shopper's number."""
+    def join(self, plan: Plan) -> Lot:
+        """The shopper's place."""
         answer = self.ask("join", "POST", self.path + "/tickets", body={"secret_hash": plan.secret_hash}, expected={200, 201, 409})
         if answer.status_code == 409:
             self.stop_when_over(answer.json().get("code"))
@@ -90,8 +92,7 @@ class Shopper(FastHttpUser):
             return self.join(plan)
         ticket = answer.json()
         self.ticket_id = ticket["ticket_id"]
-        number = ticket.get("queue_number")
-        return int(ticket["entry_number"] if number is None else number)
+        return Lot(ticket, draws=self.draws)
 
     def look(self) -> dict[str, Any]:
         """The serving document."""
@@ -100,11 +101,12 @@ class Shopper(FastHttpUser):
             self.stop_when_over("sold_out")
         return document
 
-    def wait_to_be_served(self, plan: Plan, number: int) -> None:
+    def wait_to_be_served(self, plan: Plan, lot: Lot) -> None:
         """Polls as the document asks."""
         for poll in range(VISIT_ATTEMPTS_MAX):
             document = self.look()
-            if document["state"] == "open" and position(number, document) < 0:
+            number = lot.drawn_by(document)
+            if document["state"] == "open" and number is not None and position(number, document) < 0:
                 return
             gevent.sleep(poll_after_s(number, document, (plan.joins_at + poll * 0.618) % 1))
 

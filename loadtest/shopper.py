@@ -191,14 +191,17 @@ def position(queue_number: int, document: Mapping[str, Any]) -> int:
     return queue_number - serving if queue_number >= serving else -1
 
 
-def wait_ms(queue_number: int, document: Mapping[str, Any]) -> float:
-    """The wait a client reckons from the serving document: until the opening, then the line at its rate."""
+def wait_ms(queue_number: int | None, document: Mapping[str, Any]) -> float:
+    """The wait a client reckons from the serving document: until the opening, then the line at its rate.
+
+    Whoever has no queue number yet waits for the opening, which brings the draw.
+    """
     until_opening_ms = max(0, document["opens_at_ms"] - document["now_ms"])
-    ahead = max(0, position(queue_number, document) + 1)
+    ahead = 0 if queue_number is None else max(0, position(queue_number, document) + 1)
     return float(until_opening_ms + ahead * 60_000 / max(1, document["rate_per_min"]))
 
 
-def poll_after_s(queue_number: int, document: Mapping[str, Any], roll: float) -> float:
+def poll_after_s(queue_number: int | None, document: Mapping[str, Any], roll: float) -> float:
     """When to look again: clamp(floor, ceiling, wait / divisor), ± 30 % by `roll` from 0 to 1."""
     poll = document["poll"]
     interval_ms = min(max(wait_ms(queue_number, document) / poll["divisor"], poll["floor_ms"]), poll["ceiling_ms"])

@@ -65,6 +65,7 @@ def read_sale(drop: dict[str, Any], now: float, late_span_s: float) -> tuple[Sal
         opens_at=max(opens_at, now),
         starts_at=min(max(now, drop["joins_at_ms"] / 1000), max(opens_at, now)),
         late_span_s=late_span_s,
+        draws=drop["order"] == "draw",
     )
     return sale, int(drop["limit_per_shopper"])
 

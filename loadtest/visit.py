@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from loadtest.asking import Asker, TimeUp, code_of
 from loadtest.client import Answer
 from loadtest.diary import Diary
+from loadtest.draw import Lot
 from loadtest.history import Call, Kind
 from loadtest.payment import NOT_FOUND, Payments
 from loadtest.shopper import Intent, Items, Plan, Ware, poll_after_s, position, reservation_id_of, settle_for
@@ -40,6 +41,8 @@ class Sale:
     """when the first early shoppers come, seconds since the epoch"""
     late_span_s: float
     """the late ones come within this time after the opening"""
+    draws: bool = False
+    """whether the order of those who come early is drawn by lot"""
 
     @property
     def path(self) -> str:
@@ -65,7 +68,7 @@ class Visit:
         self._payments = payments
         self._diary = diary
         self._ticket_id = ""
-        self._queue_number = 0
+        self._lot = Lot({}, draws=sale.draws)
         self._place_receipt = ""
         self._restores = 0
         self._polls = 0
@@ -113,16 +116,14 @@ class Visit:
         ticket = await self._ask_for_place()
         if self._plan.joins_twice:
             first, ticket = ticket, await self._ask_for_place(str(ticket["receipt"]))
-            names = ("ticket_id", "entry_number", "queue_number")
-            if [first.get(name) for name in names] != [ticket.get(name) for name in names] and not await self._was_recovered():
+            if not _same_place(first, ticket) and not await self._was_recovered():
                 self._diary.promise_broken(f"the same secret got two places: {first} {ticket}")
         self._take_place(ticket)
         self._diary.joined[self._plan.number] = self._ticket_id
 
     def _take_place(self, ticket: Mapping[str, Any]) -> None:
         self._ticket_id, self._place_receipt = str(ticket["ticket_id"]), str(ticket["receipt"])
-        number = ticket.get("queue_number")
-        self._queue_number = int(ticket["entry_number"] if number is None else number)
+        self._lot = Lot(ticket, draws=self._sale.draws)
 
     async def _join_again(self) -> None:
         """The service has forgotten this place; its receipt gives it back, or another one when somebody has it."""
@@ -169,7 +170,7 @@ class Visit:
     async def _poll(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """The next serving document, after the pause the present one asks for."""
         self._polls += 1
-        await self._asker.rest(poll_after_s(self._queue_number, document, self._roll()))
+        await self._asker.rest(poll_after_s(self._lot.drawn_by(document), document, self._roll()))
         return await self._look()
 
     def _roll(self) -> float:
@@ -184,16 +185,21 @@ class Visit:
 
     async def _wait_to_be_served(self) -> None:
         document = await self._look()
-        drawn = False
-        while document["state"] != "open" or position(self._queue_number, document) >= 0:
+        while document["state"] != "open" or not self._served(document):
             document = await self._poll(document)
-            if document["key"] and not drawn and not self._plan.late:
-                self._queue_number = await self._drawn_place()
-                drawn = True
+        if self._plan.joins_twice:
+            await self._look_up(document)
 
-    async def _drawn_place(self) -> int:
+    def _served(self, document: Mapping[str, Any]) -> bool:
+        number = self._lot.drawn_by(document)
+        return number is not None and position(number, document) < 0
+
+    async def _look_up(self, document: Mapping[str, Any]) -> None:
+        """What the service says of the place has to be what follows from the published draw."""
         answer = await self._asker.ask("ticket", "GET", f"/v1/tickets/{self._ticket_id}")
-        return int(answer.json().get("queue_number", self._queue_number))
+        told, number = answer.json().get("queue_number"), self._lot.drawn_by(document)
+        if answer.status == 200 and told not in (None, number) and not await self._was_recovered():
+            self._diary.promise_broken(f"queue number {number} follows from the draw, and the service says {told}")
 
     async def _get_admitted(self) -> None:
         credentials = {"Authorization": f"Ticket {self._ticket_id}.{self._plan.secret}"}
@@ -366,6 +372,12 @@ class Visit:
     def _leave_empty_handed(self) -> NoReturn:
         self._diary.left_empty_handed(self._plan.wanted, _now_ms())
         raise Leaves("sold_out")
+
+
+def _same_place(first: Mapping[str, Any], again: Mapping[str, Any]) -> bool:
+    """Whether two answers to one secret tell of one place; the later may tell a queue number that was not drawn before."""
+    names = first.keys() & again.keys() & {"ticket_id", "entry_number", "queue_number"}
+    return "ticket_id" in names and len(names) > 1 and all(first[name] == again[name] for name in names)
 
 
 def _now_ms() -> int:

@@ -11,6 +11,7 @@ import pytest
 from loadtest.diary import Diary, Times
 from loadtest.shopper import Habits, Intent, Ware, plan_shopper, poll_after_s, position, secret_hash_of, settle_for, wait_ms
 from loadtest.swarm import _habit, read_sale
+from loadtest.visit import _same_place
 
 WARES = (Ware("a", 2), Ware("b", 2))
 DOCUMENT: dict[str, Any] = {
@@ -74,6 +75,10 @@ class TestArithmetic:
     def test_before_the_opening_the_wait_includes_it(self) -> None:
         assert wait_ms(99, {**DOCUMENT, "now_ms": 40_000}) == 10_000
 
+    def test_without_a_queue_number_the_wait_is_for_the_opening(self) -> None:
+        assert wait_ms(None, {**DOCUMENT, "now_ms": 40_000}) == 10_000
+        assert wait_ms(None, DOCUMENT) == 0
+
     @pytest.mark.parametrize(
         ("number", "roll", "seconds"), [(100, 0.5, 2), (699, 0.5, 3), (699, 0.0, 2.1), (699, 1.0, 3.9), (90_000, 0.5, 30)]
     )
@@ -94,6 +99,20 @@ def test_people_take_what_is_left(wanted: Any, available: Any, taken: Any) -> No
     assert settle_for(wanted, available) == taken
 
 
+@pytest.mark.parametrize(
+    ("again", "same"),
+    [
+        ({"ticket_id": "t", "entry_number": 3}, True),
+        ({"ticket_id": "t", "entry_number": 3, "queue_number": 0}, True),
+        ({"ticket_id": "t", "entry_number": 4}, False),
+        ({"ticket_id": "t", "queue_number": 3}, False),
+        ({"ticket_id": "u", "entry_number": 3}, False),
+    ],
+)
+def test_one_secret_has_one_place_though_its_queue_number_comes_later(again: Any, same: bool) -> None:  # noqa: FBT001 - a case
+    assert _same_place({"ticket_id": "t", "entry_number": 3}, again) is same
+
+
 class TestHabitsAsOptions:
     def test_a_habit_has_a_name_and_a_share(self) -> None:
         assert _habit("pays_twice=0.25") == ("pays_twice", 0.25)
@@ -111,12 +130,17 @@ class TestSale:
         "opens_at_ms": 100_000,
         "skus": [{"sku": "b", "limit_per_shopper": 1}, {"sku": "a", "limit_per_shopper": 2}],
         "limit_per_shopper": 2,
+        "order": "draw",
     }
 
     def test_early_shoppers_come_between_now_and_the_opening(self) -> None:
         sale, limit = read_sale(self.DROP, now=95.0, late_span_s=5.0)
         assert (sale.starts_at, sale.opens_at, limit) == (95.0, 100.0, 2)
         assert sale.wares == (Ware("a", 2), Ware("b", 1))
+        assert sale.draws
+
+    def test_a_line_by_arrival_is_known_as_one(self) -> None:
+        assert not read_sale({**self.DROP, "order": "arrival"}, now=95.0, late_span_s=5.0)[0].draws
 
     def test_in_an_open_drop_everybody_is_late(self) -> None:
         sale, _ = read_sale(self.DROP, now=120.0, late_span_s=5.0)
