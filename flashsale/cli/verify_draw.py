@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 TIMEOUT_MS = 10_000
 _EXAMPLE = "https://shop.example/v1/drops/trial/fairness"
+_EXAMPLE_COMMITMENT = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
 Document = TypeVar("Document")
 
@@ -34,7 +35,7 @@ def register(app: typer.Typer) -> None:
         app,
         "verify-draw",
         f"flashsale verify-draw receipt.json --fairness {_EXAMPLE}",
-        f"flashsale verify-draw receipt.json --fairness {_EXAMPLE} --commitment 9f86d0…",
+        f"flashsale verify-draw receipt.json --fairness {_EXAMPLE} --commitment {_EXAMPLE_COMMITMENT}",
         "flashsale verify-draw receipt.txt --fairness fairness.json --proof proof.json --keys jwks.json",
     )(verify_draw)
 
