@@ -10,15 +10,21 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from admission.drawing import DrawStore, draws_of, make_draw, prepare
+from admission.pace import Signals, plan
+from admission.places import Draws, queue_place
 from admission.serving import encode_document, serving_document
 from flashsale.errors import FlashsaleError, Recovering, ScriptError
 from flashsale.log import Trouble
-from flashsale.model import Drop, DropState, Inspection, Snapshot
+from flashsale.model import BeatPlan, Drop, DropState, Inspection, Snapshot
 from flashsale.settings import WaitingRoomSettings
+
+if TYPE_CHECKING:
+    from admission.beacon import Beacon
 
 LOOK_AGAIN_S = 1.0
 DROPS_MAX = 1000
@@ -29,15 +35,20 @@ RECORDED_TIMEOUT_S = 1.0
 BACKOFF_MAX_S = 0.5
 """While the store is away a beat costs nothing but a refusal, and the one that is let through finds out that it is back."""
 
+GONE_AT_ONCE = 500
+LATENCY_SHARE = 0.2
+"""of a new call in the running mean of what a call to the store takes"""
+
 _BEATING = (DropState.WAITING, DropState.OPEN, DropState.PAUSED)
 
 
-class DropBeats(Protocol):
+class DropBeats(DrawStore, Protocol):
     """What the inlet needs of `flashsale.drops.DropStore`."""
 
     async def ids(self) -> set[str]: ...  # noqa: D102 - see DropStore
     async def inspect(self, drop_id: str) -> Inspection: ...  # noqa: D102 - see DropStore
-    async def advance(self, drop_id: str, beat_ms: int) -> tuple[bool, Snapshot]: ...  # noqa: D102 - see DropStore
+    async def advance(self, drop_id: str, beat_ms: int, plan: BeatPlan) -> tuple[bool, Snapshot]: ...  # noqa: D102 - see DropStore
+    async def leaving(self, drop_id: str, count: int) -> list[int]: ...  # noqa: D102 - see DropStore
     async def fence_behind(self, drop_id: str) -> None: ...  # noqa: D102 - see DropStore
 
 
@@ -49,6 +60,8 @@ class LiveDrop:
     snapshot: Snapshot
     document: bytes
     recovering: bool = False
+    draws: Draws = ()
+    """of the drop's lines, for working out queue numbers"""
 
 
 class Inlet:
@@ -65,12 +78,14 @@ class Inlet:
         expire: Callable[[str, int], Awaitable[int]],
         on_change: Callable[[LiveDrop], None],
         recorded: Callable[[], Awaitable[Mapping[str, Drop]]] | None = None,
+        beacons: Mapping[str, Beacon] | None = None,
     ) -> None:
         """Put it together; see the class.
 
         Args:
             recorded: the drops the store should hold, as Postgres has them, by id. A worker started after a loss knows by it
                 that a drop is recovering and not made up. Never asked for a shopper's request.
+            beacons: of draws, by kind.
         """
         self._drops = drops
         self._room = room
@@ -78,6 +93,8 @@ class Inlet:
         self._on_change = on_change
         self._live: dict[str, LiveDrop] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._draws = DrawTasks(drops, beacons or {})
+        self._latency_ms = 0.0
         self._looked = asyncio.Event()
         self._recorded = recorded
         self._should_be: Mapping[str, Drop] = {}
@@ -106,7 +123,7 @@ class Inlet:
     async def run(self) -> None:
         """Looks for drops and beats for each, until cancelled."""
         pause_s = LOOK_AGAIN_S
-        async with asyncio.TaskGroup() as group:
+        async with asyncio.TaskGroup() as group, self._draws:
             while True:
                 try:
                     await self._ask_recorded()
@@ -170,7 +187,9 @@ class Inlet:
 
     def _see(self, definition: Drop, snapshot: Snapshot, *, recovering: bool = False) -> None:
         document = encode_document(serving_document(snapshot, self._room, recovering=recovering))
-        live = self._live[snapshot.drop_id] = LiveDrop(definition, snapshot, document, recovering)
+        before = self._live.get(snapshot.drop_id)
+        draws = draws_of(snapshot, before.draws if before else ())
+        live = self._live[snapshot.drop_id] = LiveDrop(definition, snapshot, document, recovering, draws)
         self._on_change(live)
 
     async def _beat_for(self, drop_id: str) -> None:
@@ -178,13 +197,14 @@ class Inlet:
         while True:
             live = self._live[drop_id]
             try:
-                _, snapshot = await self._drops.advance(drop_id, self._room.beat_ms)
+                snapshot = await self._beat(live)
                 failures = 0
                 definition = live.definition
                 if snapshot.digest != live.snapshot.digest:
                     inspection: Inspection = await self._drops.inspect(drop_id)
                     definition = inspection.definition
                 self._see(definition, snapshot)
+                self._draws.attend(self._live[drop_id])
                 if snapshot.overdue:
                     await self._expire(drop_id, EXPIRE_BATCH_MAX)
             except Recovering:
@@ -198,6 +218,18 @@ class Inlet:
                 if failures == 1:
                     self._log.warning("beat_failed", drop=drop_id, error=str(error))
             await asyncio.sleep(self._pause_s(self._live[drop_id].snapshot, failures))
+
+    async def _beat(self, live: LiveDrop) -> Snapshot:
+        """A beat with the plan that follows from what the last one saw."""
+        before = live.snapshot
+        signals = Signals(before.flow.journal_age_ms, self._latency_ms, before.signal_permille / 1000)
+        pace = plan(before, signals)
+        told = BeatPlan(pace.rate_per_min, pace.weights_permille, pace.units_per_claim_permille, pace.door, live.document)
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        _, snapshot = await self._drops.advance(before.drop_id, self._room.beat_ms, told)
+        self._latency_ms += LATENCY_SHARE * ((clock() - began) * 1000 - self._latency_ms)
+        return snapshot
 
     async def _fence(self, drop_id: str) -> None:
         """What this worker has seen and the store has not must be heard by those who have not seen it."""
@@ -214,3 +246,49 @@ class Inlet:
             return beat_s
         until_join_s = (snapshot.joins_at_ms - snapshot.now_ms) / 1000
         return max(beat_s, min(LOOK_AGAIN_S, until_join_s)) if snapshot.state is DropState.SCHEDULED else LOOK_AGAIN_S
+
+
+class DrawTasks:
+    """What has to be done for draws beside the beats: making one, working out where those are who left before it."""
+
+    def __init__(self, drops: DropBeats, beacons: Mapping[str, Beacon]) -> None:
+        self._drops = drops
+        self._beacons = beacons
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._log = structlog.get_logger("draw")
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, *_: object) -> None:
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def attend(self, live: LiveDrop) -> None:
+        """Starts what is due for a drop, unless it is being done; called after every beat."""
+        drop_id, snapshot = live.snapshot.drop_id, live.snapshot
+        unprepared = any(draw is not None and not draw.prepared for draw in live.draws)
+        if drop_id in self._tasks or not (snapshot.undrawn or unprepared or (snapshot.key and snapshot.leaving)):
+            return
+        task = self._tasks[drop_id] = asyncio.create_task(self._work(live), name=f"draw:{drop_id}")
+        task.add_done_callback(lambda _: self._tasks.pop(drop_id, None))
+
+    async def _work(self, live: LiveDrop) -> None:
+        snapshot = live.snapshot
+        try:
+            if snapshot.undrawn:
+                if await make_draw(self._drops, snapshot, self._beacons, live.definition.beacon):
+                    self._log.info("drawn", drop=snapshot.drop_id, entries=sum(line.entries or 0 for line in snapshot.lines))
+                return
+            await prepare(live.draws)
+            await self._tell_gone(live)
+        except FlashsaleError as error:
+            self._log.warning("draw_held_up", drop=snapshot.drop_id, error=str(error))
+
+    async def _tell_gone(self, live: LiveDrop) -> None:
+        drop_id = live.snapshot.drop_id
+        while places := await self._drops.leaving(drop_id, GONE_AT_ONCE):
+            await self._drops.draw(drop_id, "gone", places, [queue_place(place, live.draws) for place in places])
+            await asyncio.sleep(0)

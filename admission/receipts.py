@@ -35,7 +35,7 @@ ROOT_CONTEXT = b"flashsale-receipt-root\x00"
 SIGNATURE_BYTES = 64
 
 
-class ReceiptPayload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ReceiptPayload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What a receipt proves: this secret's place and when it was given."""
 
     drop: str
@@ -46,6 +46,10 @@ class ReceiptPayload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     late: bool
     epoch: int = 0
     """of the drop when the place was given; 0 in receipts from before epochs were in them"""
+    line: int = 0
+    """of a priority group; 0 is everybody's"""
+    ticket: str = ""
+    """the ticket whose place it is, when a second device of the shopper has it too; its secret hash is under the draw's root"""
 
 
 class ReservationReceipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

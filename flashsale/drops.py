@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,9 @@ import msgspec
 from flashsale.errors import DropNotFound, FlashsaleError, Recovering, ScriptError, StoreUnavailable
 from flashsale.model import (
     AdjustStockOutcome,
+    BeatPlan,
     CloseDropOutcome,
+    DrawOutcome,
     Drop,
     DropState,
     Durability,
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from flashsale.settings import Settings
 
 FIRST_EPOCH = 1
+DRAW_SECRET_BYTES = 32
 ROLLED_BACK = "rolled_back"
 """Reason of a fence: the store has gone back in time."""
 
@@ -69,8 +73,16 @@ def encode_drop(drop: Drop) -> str:
     What a drop does not use is left out where an earlier version did not know it, so that an older drop keeps its digest.
     """
     fields = msgspec.to_builtins(drop)
-    if not drop.extension_ms:
-        del fields["extension_ms"]
+    for name, unused in (
+        ("extension_ms", 0),
+        ("order", "arrival"),
+        ("beacon", "none"),
+        ("groups", ()),
+        ("invites", "none"),
+        ("identity", "none"),
+    ):
+        if getattr(drop, name) == unused:
+            del fields[name]
     return msgspec.json.encode(fields, order="deterministic").decode()
 
 
@@ -95,10 +107,13 @@ class DropStore:
         """Ids of all drops in the store."""
         return await self._scripts.drop_ids()
 
-    async def open(self, drop: Drop, epoch: int = FIRST_EPOCH, *, injected_clock: bool = False) -> OpenDropOutcome:
+    async def open(
+        self, drop: Drop, epoch: int = FIRST_EPOCH, *, draw_secret: bytes = b"", injected_clock: bool = False
+    ) -> OpenDropOutcome:
         """Gives a drop to the store. Repeating it is harmless.
 
         Args:
+            draw_secret: of a drop with a draw: 32 bytes, of which the commitment is published.
             injected_clock: the drop takes its time from `Scripts.clock_ms`; for tests and rehearsals only.
 
         Raises:
@@ -108,7 +123,9 @@ class DropStore:
         await self.require_durability(drop)
         definition = encode_drop(drop)
         self._scripts.forget_durability(drop.drop_id)
-        reply = await self._scripts.run("open_drop", drop.drop_id, self._wire(drop, definition, epoch, injected_clock=injected_clock))
+        reply = await self._scripts.run(
+            "open_drop", drop.drop_id, self._wire(drop, definition, epoch, draw_secret, injected_clock=injected_clock)
+        )
         word, held_epoch = msgpack.unpackb(reply)
         await self._scripts.add_drop_id(drop.drop_id)
         self._scripts.learn_epoch(drop.drop_id, held_epoch)
@@ -131,12 +148,13 @@ class DropStore:
             "reservations_per_shopper_max": room.reservations_per_shopper_max,
         }
 
-    def _wire(self, drop: Drop, definition: str, epoch: int, *, injected_clock: bool) -> bytes:
+    def _wire(self, drop: Drop, definition: str, epoch: int, draw_secret: bytes, *, injected_clock: bool) -> bytes:
         rules: dict[str, Any] = {"epoch": epoch, **self.rules_of(drop)}
         if injected_clock:
             rules["clock"] = "injected"
         skus = [(sku.sku, sku.allotment, sku.allotment, 0, sku.price_minor, sku.limit_per_shopper) for sku in drop.skus]
-        packed: bytes = msgpack.packb((digest_of(definition), definition, rules, skus))
+        groups = [(group.group_id, group.share_permille) for group in drop.groups]
+        packed: bytes = msgpack.packb((digest_of(definition), definition, rules, skus, (drop.order, draw_secret.hex(), groups)))
         return packed
 
     async def require_durability(self, drop: Drop) -> None:
@@ -160,30 +178,57 @@ class DropStore:
             definition=_read_definition(drop_id, definition),
             stats={name: int(total) for name, total in zip(stats[::2], stats[1::2], strict=True)},
             journal_length=journal_length,
-            tickets=tuple(
-                Ticket.from_wire(ticket_id, record) if record else None for ticket_id, record in zip(tickets, ticket_records, strict=True)
-            ),
+            tickets=tuple(Ticket.from_wire(record) if record else None for record in ticket_records),
             reservations=tuple(
                 Reservation.from_wire(reservation_id, record) if record else None
                 for reservation_id, record in zip(reservations, reservation_records, strict=True)
             ),
         )
 
-    async def advance(self, drop_id: str, beat_ms: int, rate_per_min: int = -1) -> tuple[bool, Snapshot]:
+    async def advance(self, drop_id: str, beat_ms: int, plan: BeatPlan | None = None) -> tuple[bool, Snapshot]:
         """One beat of the inlet: (whether this call did the beat's work, the drop as it is now).
 
         Args:
-            rate_per_min: shoppers admitted a minute; negative for the drop's own rate.
+            plan: how many to call; without one, the drop's own rate, and everybody called is expected to come.
 
         Raises: as `inspect` does.
         """
-        now_ms, (word, wire) = await self._scripts.call("advance", drop_id, msgpack.packb((beat_ms, rate_per_min)))
+        told = plan or BeatPlan()
+        pace = (beat_ms, told.rate_per_min, told.weights_permille, told.units_per_claim_permille, told.door, told.sample)
+        now_ms, (word, wire) = await self._scripts.call("advance", drop_id, msgpack.packb(pace, use_bin_type=False))
         snapshot = Snapshot.from_wire(drop_id, now_ms, wire)
         self._scripts.learn_epoch(drop_id, snapshot.epoch)
         return word == "advanced", snapshot
 
+    async def draw(self, drop_id: str, *step: Any) -> tuple[DrawOutcome, int, list[str], list[str]]:
+        """A step of the draw, as `draw.lua` takes it: (outcome, when the entries were closed, roots, keys). Raises as `inspect` does."""
+        _, (word, closed_at_ms, roots, keys) = await self._scripts.call("draw", drop_id, msgpack.packb(step))
+        return DrawOutcome(word), closed_at_ms, roots, keys
+
+    async def draw_record(self, drop_id: str) -> tuple[str, dict[str, Any]]:
+        """The draw's secret in hex, and what its beacon said; for whoever makes the draw or tells of it after the reveal.
+
+        Raises:
+            StoreUnavailable, StoreUnknown: see `Scripts.call`.
+        """
+        secret, beacon = await self._scripts.read(drop_id, "HMGET", "drop", "draw_secret", "beacon")
+        return (secret or b"").decode(), msgpack.unpackb(beacon) if beacon else {}
+
+    async def entries_page(self, drop_id: str, after: str, count: int) -> list[tuple[str, int, int, bytes]]:
+        """The next entries of the draw: (id to go on after, line, first number, secret hashes). Raises as `draw_record` does."""
+        found = await self._scripts.read(drop_id, "XRANGE", "entries", f"({after}" if after else "-", "+", "COUNT", count)
+        return [(entry_id.decode(), int(fields[b"l"]), int(fields[b"n"]), fields[b"h"]) for entry_id, fields in found]
+
+    async def leaving(self, drop_id: str, count: int) -> list[int]:
+        """Places given up before the draw, at most `count`. Raises as `draw_record` does."""
+        return [int(place) for place in await self._scripts.read(drop_id, "ZRANGE", "leaving", 0, count - 1)]
+
+    async def signal(self, drop_id: str, factor_permille: int, ttl_ms: int) -> None:
+        """What the storefront can take of the rate, for `ttl_ms`. Raises as `inspect` does."""
+        await self._scripts.call("steer_drop", drop_id, msgpack.packb(("signal", factor_permille, ttl_ms)))
+
     async def steer(self, drop_id: str, word: str, value: int | str = 0) -> tuple[SteerOutcome, DropState]:
-        """Pause, resume, open before time, or set `rate_per_min`, `capacity` or `notice`. Raises as `inspect` does."""
+        """Pause, resume, open before time, or set `rate_per_min`, `capacity`, `notice` or `joining`. Raises as `inspect` does."""
         _, (outcome, state) = await self._scripts.call("steer_drop", drop_id, msgpack.packb((word, value)))
         return SteerOutcome(outcome), DropState(state)
 
@@ -274,6 +319,8 @@ class DropCatalog:
                     [sku.price_minor for sku in drop.skus],
                     [sku.limit_per_shopper for sku in drop.skus],
                 )
+                if drop.order == "draw":
+                    await transaction.execute("draw_insert", drop.drop_id, secrets.token_bytes(DRAW_SECRET_BYTES))
         if not created and encode_drop((await self.get(drop.drop_id)).drop) != definition:
             raise DropExists(
                 what=f"A drop called {drop.drop_id} exists with another definition.",
@@ -313,7 +360,9 @@ class DropCatalog:
             return
         epoch = row.epoch or FIRST_EPOCH
         has_happened = await self._database.fetchval("drop_has_happened", drop_id)
-        if not has_happened and await self._store.open(row.drop, epoch) is OpenDropOutcome.EXISTS:
+        draw = await self._database.fetchrow("draw_get", drop_id)
+        secret = bytes(draw["secret"]) if draw else b""
+        if not has_happened and await self._store.open(row.drop, epoch, draw_secret=secret) is OpenDropOutcome.EXISTS:
             raise Recovering(
                 what=f"The store already holds another drop called {drop_id}.",
                 todo="Is this store used by another installation? Each needs a store of its own.",

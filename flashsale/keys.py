@@ -24,12 +24,34 @@ class DropKeys:
     """hash: allotment, available, reserved, sold, price and limit of each SKU"""
     tickets: str
     """hash: ticket id to the shopper's packed record (place, admission, units held)"""
+    identities: str
+    """hash: digest of a shopper's identity to the ticket that has its place"""
+    codes: str
+    """hash: invite code's id to how often it was used"""
+    entries: str
+    """stream: secret hashes of those who joined before the opening, in order: what the draw's root stands on"""
+    leaving: str
+    """sorted set: places given up before the draw, by entry number; nobody knows yet when their turn would be"""
+    gone: str
+    """sorted set: places given up, by queue number; they are not called"""
+    called: str
+    """sorted set: places called whose shopper has not come yet, by the time (ms) of the call"""
     slots: str
-    """sorted set: queue numbers that count as active, by the time (ms) their slot lapses"""
+    """sorted set: places that count as active, by the time (ms) their slot lapses"""
     returning: str
-    """sorted set: served queue numbers that lost their slot and came back, by queue number"""
+    """sorted set: places that were called and found no slot free, by place; they go before anyone new"""
+    standby: str
+    """sorted set: places of admitted shoppers who found everything reserved, by place"""
+    wants: str
+    """hash: place in `standby` to the packed items it waits for"""
+    offers: str
+    """sorted set: places in `standby` whose turn it is, by the time (ms) it ends"""
     served: str
-    """stream: one entry per raise of the serving number"""
+    """stream: the admission log, one entry per event"""
+    samples: str
+    """stream: the serving document every two seconds, for the report afterwards"""
+    flow: str
+    """hash: how the line has moved, which the pace is made of"""
     reservations: str
     """hash: reservation id to its packed record"""
     expiries: str

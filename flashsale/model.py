@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Any
@@ -119,11 +120,47 @@ class JoinOutcome(StrEnum):
     REPLAYED = "replayed"
     RESTORED = "restored"
     """a place from before a loss, given back"""
+    TAKEN_OVER = "taken_over"
+    """a place that another device had handed over"""
     NOT_OPEN = "not_open"
     CLOSED = "closed"
     SOLD_OUT = "sold_out"
     ROOM_FULL = "room_full"
-    TICKET_INVALID = "ticket_invalid"
+    JOINING_CLOSED = "joining_closed"
+    CODE_USED = "code_used"
+    MOVED = "moved"
+    """the place was handed to another device"""
+    LEFT = "left"
+    REMOVED = "removed"
+    HANDOFF_USED = "handoff_used"
+    NOT_FOUND = "not_found"
+    """the place that was to be handed over is not there"""
+    RECOVERING = "recovering"
+
+
+class LeaveOutcome(StrEnum):
+    """Answers of `leave.lua`."""
+
+    LEFT = "left"
+    REMOVED = "removed"
+    REPLAYED = "replayed"
+    NOT_FOUND = "not_found"
+    MOVED = "moved"
+    PLACE = "place"
+    """to be asked again with its place in the draw's order"""
+    RESERVED = "reserved"
+    """the shopper holds units: they have to be given back or paid first"""
+    RECOVERING = "recovering"
+
+
+class DrawOutcome(StrEnum):
+    """Answers of `draw.lua`."""
+
+    CLOSED = "closed"
+    REVEALED = "revealed"
+    GONE = "gone"
+    REPLAYED = "replayed"
+    REFUSED = "refused"
     RECOVERING = "recovering"
 
 
@@ -133,11 +170,16 @@ class AdmitOutcome(StrEnum):
     ADMITTED = "admitted"
     REPLAYED = "replayed"
     NOT_YET = "not_yet"
+    PLACE = "place"
+    """to be asked again with its place in the draw's order"""
     NOT_OPEN = "not_open"
     PAUSED = "paused"
     CLOSED = "closed"
     SOLD_OUT = "sold_out"
     TICKET_INVALID = "ticket_invalid"
+    MOVED = "moved"
+    LEFT = "left"
+    REMOVED = "removed"
     RECOVERING = "recovering"
 
 
@@ -308,6 +350,16 @@ class Sku:
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """Shoppers with a line of their own and a share of the rate."""
+
+    group_id: str
+    name: str
+    share_permille: int
+    """of the admissions, while anybody of the group waits"""
+
+
+@dataclass(frozen=True, slots=True)
 class Drop:
     """One scheduled sale, as the merchant defined it."""
 
@@ -334,6 +386,16 @@ class Drop:
     """how much longer a reservation may be made to last, once; 0 when it may not"""
     tenant: str = "default"
     description: str = ""
+    order: str = "arrival"
+    """how those who join before the opening come to their places: by `draw`, or by `arrival`"""
+    beacon: str = "none"
+    """public randomness in the draw: `none`, `drand` or `file`"""
+    groups: tuple[Group, ...] = ()
+    """of line 1, 2, …; line 0 is everybody else's"""
+    invites: str = "none"
+    """whether joining takes an invite code: `none`, `accepted` or `required`"""
+    identity: str = "none"
+    """whether the storefront says who a shopper is: `none`, `accepted` or `required`"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,6 +408,52 @@ class SkuStock:
     sold: int
     draining: int = 0
     """units of the allotment that are withdrawn as reservations end unpaid"""
+
+
+CALL_AGES_MS = (500, 1_000, 1_500, 2_000, 3_000, 4_500, 7_000, 10_000)
+"""Ages of a call at which the next bucket of `Flow` begins; `include/flow.lua` has the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinePicture:
+    """One line of a drop at one instant."""
+
+    group: str
+    """empty for everybody's"""
+    share_permille: int
+    joined: int
+    entries: int | None
+    """people in the draw; None before the opening"""
+    serving_number: int
+    key: str
+    """hex key of the draw once drawn, else empty"""
+    root: str
+    """hex root of the entries once they are closed, else empty"""
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """How the line has moved so far (`lua/include/flow.lua`)."""
+
+    called_by_age: tuple[int, ...] = (0,) * 9
+    """places called whose shopper has not come, by the age of the call"""
+    claims_by_delay: tuple[int, ...] = (0,) * 9
+    """shoppers who came, ever, by how long after the call"""
+    called: int = 0
+    """places called, ever"""
+    sessions_ended: int = 0
+    """slots that lapsed or were left, ever"""
+    standby: int = 0
+    """admitted shoppers who wait for units to come back"""
+    units_reserved: int = 0
+    """ever"""
+    units_confirmed: int = 0
+    units_expired: int = 0
+    units_released: int = 0
+    progress: tuple[tuple[int, int], ...] = ()
+    """(time in ms, places called by then), every five seconds, oldest first"""
+    journal_age_ms: int = 0
+    """of the oldest reservation that is not in Postgres yet"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,6 +490,21 @@ class Snapshot:
     digest: str
     """of the definition; it changes when the definition does"""
     skus: dict[str, SkuStock]
+    lines: tuple[LinePicture, ...] = ()
+    flow: Flow = Flow()
+    order: str = "arrival"
+    drawn_at_ms: int = 0
+    """0 before the draw"""
+    leaving: int = 0
+    """places given up before the draw whose turn has not been worked out yet"""
+    joining_closed: bool = False
+    signal_permille: int = 1000
+    """what the storefront says it can take of the rate"""
+
+    @property
+    def undrawn(self) -> bool:
+        """Whether the opening has fixed the entries and the draw is still to be made."""
+        return self.order == "draw" and self.entries is not None and not self.key
 
     @property
     def sold_out(self) -> bool:
@@ -392,7 +515,9 @@ class Snapshot:
     def from_wire(cls, drop_id: str, now_ms: int, wire: list[Any]) -> Snapshot:
         """The snapshot in the order `lua/include/snapshot.lua` packs it."""
         (state, epoch, joins, opens, closes, rate, capacity, joined, entries, key, serving, admitted, *rest) = wire
-        active, returning, live, overdue, notice, definition_digest, skus = rest
+        active, returning, live, overdue, notice, definition_digest, sku_wires, line_wires, flow, order, drawn_at_ms, *last = rest
+        leaving, joining, signal = last
+        skus = {sku: SkuStock(*units) for sku, *units in sku_wires}
         return cls(
             drop_id=drop_id,
             now_ms=now_ms,
@@ -414,8 +539,56 @@ class Snapshot:
             overdue=overdue,
             notice=notice,
             digest=definition_digest,
-            skus={sku: SkuStock(*units) for sku, *units in skus},
+            skus=skus,
+            lines=tuple(
+                LinePicture(group, share, there, None if fixed < 0 else fixed, number, line_key, root)
+                for group, share, there, fixed, number, line_key, root in line_wires
+            ),
+            flow=_flow(flow, skus),
+            order=order,
+            drawn_at_ms=drawn_at_ms,
+            leaving=leaving,
+            joining_closed=joining == "closed",
+            signal_permille=signal,
         )
+
+
+def _flow(wire: list[Any], skus: dict[str, SkuStock]) -> Flow:
+    by_age, by_delay, called, ended, standby, reserved, expired, progress, journal_age_ms = wire
+    sold, held = sum(stock.sold for stock in skus.values()), sum(stock.reserved for stock in skus.values())
+    return Flow(
+        called_by_age=tuple(by_age),
+        claims_by_delay=tuple(by_delay),
+        called=called,
+        sessions_ended=ended,
+        standby=standby,
+        units_reserved=reserved,
+        units_confirmed=sold,
+        units_expired=expired,
+        units_released=max(0, reserved - expired - sold - held),
+        progress=tuple((at_ms, by_then) for at_ms, by_then in progress),
+        journal_age_ms=journal_age_ms,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class BeatPlan:
+    """What a beat is told (`lua/advance.lua`)."""
+
+    rate_per_min: int = -1
+    """places called a minute; negative for the drop's own"""
+    weights_permille: tuple[int, ...] = ()
+    """for each age of a call (`CALL_AGES_MS`), how many of a thousand will still come"""
+    units_per_claim_permille: int = 0
+    """units that a thousand who come take; 0 when nobody knows"""
+    door: int = 0
+    """people to call beyond the free slots"""
+    sample: bytes = b""
+    """the serving document, for the report"""
+
+
+_TICKET_LATER = (0, 0, 0, "", 0, 0, 0, 0, 0, 0, {}, -1, "", "", "")
+"""what a ticket's record leaves out until there is something to say (`lua/include/ledger.lua`)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -423,10 +596,12 @@ class Ticket:
     """A shopper's record in one drop (`lua/include/ledger.lua`)."""
 
     ticket_id: str
+    """the one whose place it is; a second device of the shopper has a ticket of its own"""
     number: int
+    """the place given: order of joining in its line; with `late` it is the place in the queue"""
     late: bool
-    secret_hash: str
     joined_at_ms: int
+    """0 when a loss has swallowed it"""
     token_id: str
     token_issued_at_ms: int
     token_expires_at_ms: int
@@ -435,12 +610,29 @@ class Ticket:
     reservations: int
     live: int
     units: int
+    turn: int = -1
+    """place in the queue by the draw, once the shopper was admitted by it; -1 otherwise"""
+    gone: str = ""
+    """why the place is not called any more: `left` or `removed`"""
+    holder: str = ""
+    """the ticket the place was handed to"""
 
     @classmethod
-    def from_wire(cls, ticket_id: str, wire: list[Any]) -> Ticket:
-        """The record in the order `lua/include/ledger.lua` packs it."""
-        number, late, *rest = wire[:11]
-        return cls(ticket_id, number, bool(late), *rest)
+    def from_record(cls, ticket_id: str, record: Sequence[Any]) -> Ticket | None:
+        """The ticket as the tickets hash holds it: as short as it can be read again. None for a second device's, which only
+        names the ticket it belongs to.
+        """
+        if isinstance(record[0], str):
+            return None
+        return cls.from_wire((ticket_id, [*record, *_TICKET_LATER[len(record) :]]))
+
+    @classmethod
+    def from_wire(cls, wire: tuple[str, list[Any]]) -> Ticket:
+        """The ticket as `inspect.lua` answers it."""
+        ticket_id, (place, late, joined_at_ms, token_id, issued_at_ms, expires_at_ms, admitted_at_ms, *counters) = wire
+        reservations, live, units, _held, turn, gone, holder, _identity = counters
+        times = (joined_at_ms, token_id, issued_at_ms, expires_at_ms, admitted_at_ms)
+        return cls(ticket_id, place, bool(late), *times, reservations, live, units, turn, gone, holder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -486,7 +678,7 @@ class Place(msgspec.Struct, frozen=True):
 
     ticket_id: str
     number: int
-    """order of joining, from 0"""
+    """the place: order of joining in its line, from 0 (`line_of`, `number_of`)"""
     late: bool
     """joined after the opening: `number` is the queue number; otherwise it is the entry number"""
     joined_at_ms: int

@@ -137,6 +137,11 @@ class Scripts:
         self.clock_ms = 0
         """Time for drops made with an injected clock; 0 in production."""
 
+    @property
+    def calls(self) -> StoreCalls:
+        """For reading what no script is needed for."""
+        return self._calls
+
     def learn_epoch(self, drop_id: str, epoch: int) -> None:
         """Remembers that the drop has reached `epoch`; sequences count within an epoch."""
         if epoch > self._epochs.get(drop_id, 0):
@@ -187,11 +192,19 @@ class Scripts:
         """Makes a drop known to every process; adding it twice is harmless. Raises as `drop_ids` does."""
         await self._command("SADD", DROPS, drop_id)
 
-    async def _command(self, *command: str) -> Any:
+    async def _command(self, *command: str | int) -> Any:
         try:
             return await self._calls.command(*command)
         except (StoreUnknown, ResponseError) as error:
             raise StoreUnavailable(what="The store cannot be reached.", todo="Try again in a moment.") from error
+
+    async def read(self, drop_id: str, word: str, key: str, *arguments: str | int) -> Any:
+        """A reading command on one of the drop's keys, by the key's name in `DropKeys`.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+        return await self._command(word, getattr(drop_keys(drop_id), key), *arguments)
 
     async def require_durability(self, drop_id: str, durability: Durability) -> None:
         """Returns when the store that would hold the drop keeps `durability`.
@@ -269,7 +282,8 @@ class Scripts:
         """
 
         async def send(requests: list[Any]) -> list[Any]:
-            packed: bytes = msgpack.packb(requests)
+            # Lua's msgpack knows no binary type: bytes are text there.
+            packed: bytes = msgpack.packb(requests, use_bin_type=False)
             now_ms, results = await self.call(name, drop_id, packed)
             return decode(requests, results, now_ms)
 

@@ -103,6 +103,13 @@ class IdentitySettings(Struct, frozen=True, forbid_unknown_fields=True):
     audience: str
 
 
+class BeaconSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Public randomness for draws."""
+
+    drand_url: str
+    file: str
+
+
 class ReaperSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Return of overdue reservations."""
 
@@ -161,6 +168,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     waiting_room: WaitingRoomSettings
     tokens: TokenSettings
     identity: IdentitySettings
+    beacon: BeaconSettings
     reaper: ReaperSettings
     reconciler: ReconcilerSettings
     confirm: ConfirmSettings

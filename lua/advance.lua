@@ -1,47 +1,67 @@
 #!lua
--- One beat of the inlet: lets time take its effect on the drop, frees lapsed slots, raises the serving number.
+-- One beat of the inlet: lets time take its effect on the drop, frees lapsed slots, calls the next in line.
 -- Whoever comes first in a beat does the work; everyone gets the picture.
--- KEYS[1] drop hash: state, rate, capacity, serving number, beat
+-- KEYS[1] drop hash: state, rate, capacity, serving numbers, beat
 -- KEYS[2] stock hash: what is left
--- KEYS[3] slots zset: queue numbers that count as active, by the time their slot lapses
--- KEYS[4] returning zset: served numbers that wait for a slot again; they go before anyone new
--- KEYS[5] served stream: one entry per raise
--- KEYS[6] expiries zset: live reservations, for the picture
--- KEYS[7] stats hash: totals for people
--- KEYS[8] journal stream: changes of the drop's state
+-- KEYS[3] called zset: places called whose shopper has not come yet, by the time of the call
+-- KEYS[4] slots zset: places that count as active, by the time their slot lapses
+-- KEYS[5] returning zset: places that were called and found no slot; they go before anyone new
+-- KEYS[6] gone zset: places given up; they are not called
+-- KEYS[7] leaving zset: places given up before the draw, for the picture
+-- KEYS[8] standby zset: places of shoppers who found everything reserved
+-- KEYS[9] wants hash: place in standby to what it waits for
+-- KEYS[10] offers zset: places in standby whose turn it is, by the time it ends
+-- KEYS[11] served stream: the admission log
+-- KEYS[12] samples stream: the serving document now and then, for the report
+-- KEYS[13] flow hash: how the line has moved
+-- KEYS[14] expiries zset: live reservations, for the picture
+-- KEYS[15] stats hash: totals for people
+-- KEYS[16] journal stream: changes of the drop's state
 -- ARGV[1] envelope msgpack: {epoch, clock_ms, sequence}
--- ARGV[2] pace msgpack: {beat_ms, rate_per_min}; a negative rate means the drop's own
+-- ARGV[2] pace msgpack: {beat_ms, rate_per_min} or {beat_ms, rate_per_min, weights, units_per_claim, door, sample}; a negative rate
+--         means the drop's own; weights: for each age of a call, how many of a thousand will still come; units_per_claim: how
+--         many units a thousand who come take; door: people to call beyond the free slots; sample: the serving document now
 -- RETURNS msgpack {"done", now_ms, {outcome, snapshot}, sequence}, or {"recovering", epoch, {}}
 -- OUTCOMES advanced held recovering
--- COST O(admitted in this beat log slots), at most 1000
--- INCLUDE arguments drop ledger snapshot
+-- COST O(called in this beat log line), at most 1000
+-- INCLUDE arguments drop ledger lines flow standby snapshot
 
-local BEAT_ADMISSIONS_MAX = 1000
+local CALLS_MAX = 1000
 local CREDIT_SPAN_MS = 2000
+local SAMPLE_EVERY_MS, SAMPLES_MAX, SAMPLE_BYTES_MAX = 2000, 20000, 16384
 
 local drop, epoch = load_drop(KEYS[1], ARGV[1])
 if not drop then return recovering(epoch) end
-local pace = unpack_array(ARGV[2], 2, "pace")
+local pace = unpack_array(ARGV[2], 6, "pace")
 local beat_ms = whole(pace[1], 10, 60000, "beat_ms")
 local rate_per_min = whole(pace[2], -1, 1e9, "rate_per_min")
 if rate_per_min < 0 then rate_per_min = drop.rate_per_min end
-local ledger = ledger_new(drop)
+local weights, units_per_claim = pace[3] or {}, whole(pace[4] or 0, 0, 1e9, "units_per_claim")
+local door = whole(pace[5] or 0, 0, 1e6, "door")
+for bucket = 1, #CALL_AGES_MS + 1 do weights[bucket] = whole(weights[bucket] or 1000, 0, 1000, "weight") end
+local sample = text_or_empty(pace[6] or "", SAMPLE_BYTES_MAX, "sample")
+local ledger, lines = ledger_new(drop), read_lines(drop)
 if not ledger_read_stock(ledger, KEYS[2]) then return recovering(drop.epoch) end
-redis.call("XLEN", KEYS[5])
-check_types(KEYS[6], KEYS[3], KEYS[7], KEYS[8])
-local returning = redis.call("ZCARD", KEYS[4])
+local keys = {
+  called = KEYS[3], slots = KEYS[4], returning = KEYS[5], leaving = KEYS[7], standby = KEYS[8], wants = KEYS[9], offers = KEYS[10],
+  flow = KEYS[13], expiries = KEYS[14], stats = KEYS[15], journal = KEYS[16],
+}
+redis.call("ZCARD", KEYS[6])
+redis.call("HLEN", KEYS[9])
+redis.call("ZCARD", KEYS[10])
+redis.call("XLEN", KEYS[11])
+redis.call("XLEN", KEYS[12])
+check_types(KEYS[14], KEYS[4], KEYS[15], KEYS[16])
+local before = snapshot(ledger, lines, keys)
 
 local beat = math.floor(drop.now / beat_ms)
 -- After a failover to a server whose clock is behind, the line would stand still until the old time came again.
 local clock_went_back = drop.now + CREDIT_SPAN_MS < drop.advanced_at_ms
-if beat <= drop.beat and not clock_went_back then
-  return done(drop, {"held", snapshot(ledger, KEYS[3], KEYS[4], KEYS[6])})
-end
+if beat <= drop.beat and not clock_went_back then return done(drop, {"held", before}) end
 
 local fields = {"beat", beat, "advanced_at_ms", drop.now}
 local function set(name, value)
-  fields[#fields + 1] = name
-  fields[#fields + 1] = value
+  fields[#fields + 1], fields[#fields + 2] = name, value
   drop[name] = value
 end
 
@@ -50,46 +70,143 @@ if changed then
   set("state", drop.effective)
   set("state_at_ms", drop.now)
 end
-if drop.entries == "" and drop.now >= drop.opens_at_ms then set("entries", tostring(drop.joined)) end
+if drop.now >= drop.opens_at_ms then fix_entries(lines) end
 
-local lapsed, back, first, admit = {}, {}, drop.serving_number, 0
+local function waiting_in(line)
+  return is_drawn(drop, line) and line.joined - line.serving or 0
+end
+
+-- How many of those who were called and have not come are still expected.
+local function expected()
+  local by_age, total = flow_called_by_age(KEYS[3], drop.now), 0
+  for bucket = 1, #by_age do total = total + by_age[bucket] * weights[bucket] / 1000 end
+  return total
+end
+
+-- How many more people there are units for: those who are in and have not chosen, or wait for units, come first.
+local function takers()
+  if units_per_claim == 0 then return math.huge end
+  local available = 0
+  for _, stock in pairs(ledger.stock) do available = available + stock.available end
+  if available == 0 then return 0 end
+  local deciding = math.max(0, redis.call("ZCARD", KEYS[4]) - redis.call("ZCARD", KEYS[14]))
+  return math.max(1, available * 1000 / units_per_claim) - deciding - redis.call("ZCARD", KEYS[8])
+end
+
+-- How many each line may call: a group its share of the calls while anybody waits in it, and what is not used goes round.
+local function divide(calls)
+  local share_of, left = {}, calls
+  for at = 1, #lines do
+    local line = lines[at]
+    line.credit = math.min(line.credit + calls * line.share / 1000, math.max(1, calls))
+    share_of[at] = math.min(math.floor(line.credit), waiting_in(line), left)
+    line.credit, left = line.credit - share_of[at], left - share_of[at]
+  end
+  for at = 0, #lines do
+    local more = math.min(left, waiting_in(lines[at]) - (share_of[at] or 0))
+    share_of[at], left = (share_of[at] or 0) + more, left - more
+  end
+  return share_of
+end
+
+-- The places from `from` on of which `count` are still wanted: where they end, and those that were given up.
+local function stretch(line_from, count, end_of_line)
+  local to, gone = line_from + count, {}
+  repeat
+    local before_gone = #gone
+    gone = redis.call("ZRANGEBYSCORE", KEYS[6], line_from, string.format("(%d", to), "LIMIT", 0, CALLS_MAX)
+    to = math.min(line_from + count + #gone, end_of_line)
+  until #gone == before_gone or #gone >= CALLS_MAX
+  return to, gone
+end
+
+local called_now, runs = 0, {}
+
+local function call_line(at, count)
+  local line = lines[at]
+  local from = at * LINE_STRIDE + line.serving
+  local to, gone = stretch(from, count, at * LINE_STRIDE + line.joined)
+  local skip, calls = {}, {}
+  for i = 1, #gone do
+    local place = tonumber(gone[i])
+    if place < to then skip[place] = true end
+  end
+  for place = from, to - 1 do
+    if not skip[place] then calls[#calls + 1], calls[#calls + 2] = drop.now, place end
+  end
+  if #calls > 0 then redis.call("ZADD", KEYS[3], unpack(calls)) end
+  if #gone > 0 then redis.call("ZREMRANGEBYSCORE", KEYS[6], from, string.format("(%d", to)) end
+  line.serving, called_now = to % LINE_STRIDE, called_now + #calls / 2
+  runs[#runs + 1] = {from, to}
+end
+
+local lapsed, back = {}, {}
 if drop.effective == "open" then
-  lapsed = redis.call("ZRANGEBYSCORE", KEYS[3], "-inf", drop.now, "LIMIT", 0, BEAT_ADMISSIONS_MAX)
+  lapsed = redis.call("ZRANGEBYSCORE", KEYS[4], "-inf", drop.now, "LIMIT", 0, CALLS_MAX)
+  if #lapsed > 0 then
+    redis.call("ZREM", KEYS[4], unpack(lapsed))
+    redis.pcall("HINCRBY", KEYS[15], "slots_lapsed", #lapsed)
+    flow_add(KEYS[13], "ended", #lapsed)
+  end
+  -- Whoever comes later than the claim window is still let in, from the head of the line; nobody waits for them any more.
+  redis.call("ZREMRANGEBYSCORE", KEYS[3], "-inf", string.format("%d", drop.now - drop.claim_window_ms))
   local since_ms = drop.advanced_at_ms > 0 and drop.now - math.max(drop.advanced_at_ms, drop.opens_at_ms) or 0
   since_ms = math.max(0, math.min(since_ms, CREDIT_SPAN_MS))
   local credit_max = rate_per_min > 0 and math.max(1, rate_per_min * CREDIT_SPAN_MS / 60000) or 0
   local credit = math.min(drop.credit + rate_per_min * since_ms / 60000, credit_max)
-  local free = drop.capacity - redis.call("ZCARD", KEYS[3]) + #lapsed
-  local may = math.max(0, math.min(math.floor(credit), free, BEAT_ADMISSIONS_MAX))
-  if all_sold(ledger) then may = 0 end
-  if may > 0 and returning > 0 then back = redis.call("ZRANGE", KEYS[4], 0, may - 1) end
-  admit = math.min(may - #back, drop.joined - first)
-  set("credit", string.format("%.6f", credit - #back - admit))
+  local free = drop.capacity - redis.call("ZCARD", KEYS[4])
+  local sold = all_sold(ledger)
+  if free > 0 and not sold then back = redis.call("ZRANGE", KEYS[5], 0, math.min(free, CALLS_MAX) - 1) end
+  local comers = math.min(free + door - #back, takers()) - expected() - (redis.call("ZCARD", KEYS[5]) - #back)
+  local calls = math.floor(comers * 1000 / math.max(1, weights[1]) + 1e-6)
+  calls = math.max(0, math.min(calls, math.floor(credit), CALLS_MAX))
+  if sold or drop.now >= drop.closes_at_ms then calls = 0 end
+  local share_of = divide(calls)
+  for at = 0, #lines do
+    if share_of[at] > 0 then call_line(at, share_of[at]) end
+  end
+  set("credit", string.format("%.6f", credit - called_now))
+  standby_turns(keys, ledger)
 end
 
-if #lapsed > 0 then
-  redis.call("ZREM", KEYS[3], unpack(lapsed))
-  redis.pcall("HINCRBY", KEYS[7], "slots_lapsed", #lapsed)
+if #back > 0 then
+  local slots, places = {}, {}
+  for i = 1, #back do
+    slots[2 * i - 1], slots[2 * i], places[i] = drop.now + drop.claim_window_ms, back[i], tonumber(back[i])
+  end
+  redis.call("ZADD", KEYS[4], unpack(slots))
+  redis.call("ZREM", KEYS[5], unpack(back))
+  redis.call("XADD", KEYS[11], "*", "at_ms", string.format("%d", drop.now), "k", "returned", "p", cmsgpack.pack(places))
 end
-local until_ms, slots = drop.now + drop.claim_window_ms, {}
-for i = 1, #back do
-  slots[#slots + 1] = until_ms
-  slots[#slots + 1] = back[i]
+for i = 1, #runs do
+  redis.call("XADD", KEYS[11], "*", "at_ms", string.format("%d", drop.now), "from", runs[i][1], "to", runs[i][2])
 end
-for number = first, first + admit - 1 do
-  slots[#slots + 1] = until_ms
-  slots[#slots + 1] = number
+flow_add(KEYS[13], "called", called_now)
+
+-- Once, when nothing is left that could come back: who is not served by then never will be.
+local function cut_off()
+  if drop.effective ~= "open" or not all_sold(ledger) or redis.call("HSETNX", KEYS[13], "cut_at_ms", drop.now) == 0 then return end
+  local places = {}
+  for at = 0, #lines do places[at + 1] = at * LINE_STRIDE + lines[at].serving end
+  redis.call("XADD", KEYS[11], "*", "at_ms", string.format("%d", drop.now), "k", "cut", "p", cmsgpack.pack(places), "why", "sold_out")
 end
-if #slots > 0 then redis.call("ZADD", KEYS[3], unpack(slots)) end
-if #back > 0 then redis.call("ZREM", KEYS[4], unpack(back)) end
-if admit > 0 then
-  set("serving_number", first + admit)
-  redis.call("XADD", KEYS[5], "*", "at_ms", string.format("%d", drop.now), "from", first, "to", first + admit)
+cut_off()
+
+if sample ~= "" then
+  local sampled_at_ms = tonumber(redis.call("HGET", KEYS[13], "sampled_at_ms") or "0") or 0
+  if drop.now >= sampled_at_ms + SAMPLE_EVERY_MS or drop.now < sampled_at_ms - CREDIT_SPAN_MS then
+    redis.call("XADD", KEYS[12], "MAXLEN", "~", SAMPLES_MAX, "*", "d", sample)
+    redis.call("HSET", KEYS[13], "sampled_at_ms", string.format("%d", drop.now))
+  end
 end
+if drop.effective == "open" then
+  flow_progress(KEYS[13], drop.now, tonumber(redis.call("HGET", KEYS[13], "called") or "0") or 0)
+end
+
 -- A quiet beat tells nobody anything, so nothing is lost with it.
-if changed or admit > 0 then set("sequence", next_sequence(drop)) end
-redis.call("HSET", KEYS[1], unpack(fields))
+if changed or called_now > 0 then set("sequence", next_sequence(drop)) end
+redis.call("HSET", KEYS[1], unpack(lines_fields(lines, fields)))
 if changed then
-  redis.call("XADD", KEYS[8], "*", "v", "1", "s", drop.sequence, "d", cmsgpack.pack({drop.effective, drop.now}))
+  redis.call("XADD", KEYS[16], "*", "v", "1", "s", drop.sequence, "d", cmsgpack.pack({drop.effective, drop.now}))
 end
-return done(drop, {"advanced", snapshot(ledger, KEYS[3], KEYS[4], KEYS[6])})
+return done(drop, {"advanced", snapshot(ledger, lines, keys)})

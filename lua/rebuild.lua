@@ -13,9 +13,14 @@
 -- KEYS[8] adjustments hash: id of a stock adjustment to its record
 -- KEYS[9] served stream: one entry per raise of the serving number
 -- KEYS[10] journal stream: what the reconciler reads
+-- KEYS[11] called zset: places called; whoever was called keeps the right to come
+-- KEYS[12] standby zset: places of shoppers who found everything reserved
+-- KEYS[13] wants hash: place in standby to what it waits for
+-- KEYS[14] offers zset: places in standby whose turn it is
 -- ARGV[1] step msgpack: {attempt id, clock_ms, word, …}. {"begin", epoch looked at or 0, fields (name to text), skus}, each
 --         SKU {sku, allotment, units sold that no loaded order stands for, price_minor, limit_per_shopper}; {"keep", ticket
---         ids}; {"load", shoppers, adjustments}, each shopper {ticket_id, number, orders}, each adjustment {id, sku, delta,
+--         ids}; {"load", shoppers, adjustments}, each shopper {ticket_id, queue place, orders, place the ticket was
+--         given}, each adjustment {id, sku, delta,
 --         at_ms}, each order {reservation_id, state, items, amount_minor, reserved_at_ms, expires_at_ms, payment_reference,
 --         request_id, reason (empty, or why a live one cannot come back), extend_key, references of payments that go back};
 --         {"finish", epoch, state, skus, reservations, live, {queue number from which nobody knows when it was served, ms of
@@ -23,7 +28,7 @@
 -- RETURNS msgpack {outcome, now_ms, what does not add up or ""}
 -- OUTCOMES begun kept loaded finished replayed superseded unbalanced
 -- COST O(orders in the chunk), at most 1000; begin and finish O(SKUs)
--- INCLUDE arguments drop ledger
+-- INCLUDE arguments drop ledger lines
 
 local ORDERS_MAX = 1000
 local FIELDS_MAX = 64
@@ -76,7 +81,7 @@ local function begin()
   end
   if epoch and fenced == "rebuilding" and attempt_held == attempt then return reply("replayed") end
   if (epoch or 0) ~= looked_at or epoch and fenced == "" then return reply("superseded") end
-  redis.call("UNLINK", KEYS[2], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8])
+  redis.call("UNLINK", KEYS[2], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[11], KEYS[12], KEYS[13], KEYS[14])
   redis.call("HSET", KEYS[2], unpack(units))
   redis.call("HSET", KEYS[1], "fenced", "rebuilding", "rebuild", attempt, "skus", cmsgpack.pack(names), unpack(rules))
   return reply("begun")
@@ -164,12 +169,13 @@ local function keep()
   if not ledger then return reply("superseded") end
   -- A copy of this call that arrives late finds that orders are back and their tickets right.
   if reservations_held > 0 then return reply("replayed") end
-  read_records(KEYS[3], ids, ledger.tickets)
+  read_tickets(ledger, KEYS[3], ids)
   local numbers, from = {}, tonumber(held[9] or "") or 0
   for id, ticket in pairs(ledger.tickets) do
     forget_counters(ticket)
     ledger.tickets_changed[id] = true
-    if ticket[TICKET_NUMBER] >= from then numbers[#numbers + 1], numbers[#numbers + 2] = ticket[TICKET_NUMBER], id end
+    local place = ticket[TICKET_PLACE]
+    if place % LINE_STRIDE >= from then numbers[#numbers + 1], numbers[#numbers + 2] = place, id end
   end
   ledger_write(ledger, all_keys)
   if #numbers > 0 then redis.call("HSET", KEYS[7], unpack(numbers)) end
@@ -195,16 +201,21 @@ local function load()
   if not ledger then return reply("superseded") end
   local ids, ticket_ids = check_shoppers(shoppers, ledger)
   read_records(KEYS[4], ids, ledger.reservations)
-  read_records(KEYS[3], ticket_ids, ledger.tickets)
+  read_tickets(ledger, KEYS[3], ticket_ids)
 
   local numbers, fresh = {}, 0
   for i = 1, #shoppers do
     local ticket_id, number, orders = ticket_ids[i], shoppers[i][2], shoppers[i][3]
+    local place = whole(shoppers[i][4] or number, 0, 2 ^ 53, "place")
     -- Nobody knows any more when they joined; they were admitted before they reserved.
     local first_ms = orders[1][5]
-    local late = (ledger.drop.entries and number >= ledger.drop.entries) and 1 or 0
-    local ticket = ledger.tickets[ticket_id] or {number, late, "", 0, "", 0, 0, first_ms, 0, 0, 0, {}}
-    number = ticket[TICKET_NUMBER]
+    local late = (ledger.drop.entries and place % LINE_STRIDE >= ledger.drop.entries) and 1 or 0
+    local ticket = ledger.tickets[ticket_id]
+    if not ticket then
+      ticket = fresh_ticket(place, late, 0)
+      ticket[TICKET_ADMITTED_AT_MS], ticket[TICKET_TURN] = first_ms, number ~= place and number or -1
+    end
+    number = slot_of(ticket)
     forget_counters(ticket)
     for j = 1, #orders do
       local order = orders[j]
@@ -218,7 +229,7 @@ local function load()
       end
     end
     ledger.tickets[ticket_id], ledger.tickets_changed[ticket_id] = ticket, true
-    numbers[#numbers + 1], numbers[#numbers + 2] = number, ticket_id
+    numbers[#numbers + 1], numbers[#numbers + 2] = ticket[TICKET_PLACE], ticket_id
   end
   if #made > 0 then redis.call("HSET", KEYS[8], unpack(made)) end
   if fresh == 0 and #ids > 0 then return reply("replayed") end

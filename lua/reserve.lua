@@ -10,15 +10,18 @@
 -- KEYS[6] slots zset: queue numbers that count as active
 -- KEYS[7] stats hash: totals for people
 -- KEYS[8] journal stream: what the reconciler reads
+-- KEYS[9] standby zset: places of shoppers who found everything reserved; what comes back is for them first
+-- KEYS[10] wants hash: place in standby to what it waits for
+-- KEYS[11] offers zset: places in standby whose turn it is
 -- ARGV[1] envelope msgpack: {epoch, clock_ms, sequence}
 -- ARGV[2] requests msgpack: array of {reservation_id, ticket_id, token_id, request_id, items}; items is an array of
 --         {sku, quantity}, each SKU once and always in the same order, so that a repetition compares equal
 -- RETURNS msgpack {"done", now_ms, results, sequence}, each {outcome, state, amount_minor, reserved_at_ms, expires_at_ms, number},
---         {"sold_out", {sku, left, sku, left, …}}, {"limit_reached", limit, held} or {outcome, at_ms};
+--         {"sold_out", {sku, left, sku, left, …}, 1 when the shopper now waits for what comes back, else 0}, {"limit_reached", limit, held} or {outcome, at_ms};
 --         or {"recovering", epoch, {}}
 -- OUTCOMES reserved replayed key_reused not_open paused closed token_invalid token_expired unknown_sku limit_reached sold_out recovering
 -- COST O(requests), seven commands and the writes whatever their number
--- INCLUDE arguments drop ledger
+-- INCLUDE arguments drop ledger standby
 
 local drop, epoch = load_drop(KEYS[1], ARGV[1])
 if not drop then return recovering(epoch) end
@@ -34,8 +37,12 @@ end
 local ledger = ledger_new(drop)
 if not ledger_read_stock(ledger, KEYS[2]) then return recovering(drop.epoch) end
 read_records(KEYS[4], ids, ledger.reservations)
-read_records(KEYS[3], ticket_ids, ledger.tickets)
+read_tickets(ledger, KEYS[3], ticket_ids)
 check_types(KEYS[5], KEYS[6], KEYS[7], KEYS[8])
+local line = {standby = KEYS[9], wants = KEYS[10], offers = KEYS[11]}
+local waiting, more = standby_waiting(line)
+redis.call("HLEN", KEYS[10])
+redis.call("ZCARD", KEYS[11])
 
 local stock_of = ledger.stock
 
@@ -54,7 +61,7 @@ end
 
 -- Looks at each item once. Answers why `items` cannot be taken, or nil, their price and their number.
 local function judge(ticket, items)
-  local held_of, units, amount_minor = ticket[TICKET_HELD], 0, 0
+  local held_of, units, amount_minor, may_return = ticket[TICKET_HELD], 0, 0, true
   local limit, held, short
   if ticket[TICKET_RESERVATIONS] >= drop.reservations_per_shopper_max then
     limit, held = drop.reservations_per_shopper_max, ticket[TICKET_RESERVATIONS]
@@ -65,7 +72,10 @@ local function judge(ticket, items)
     if not stock then return {"unknown_sku", 0} end
     local of_sku = held_of[sku] or 0
     if not limit and of_sku + quantity > stock.limit then limit, held = stock.limit, of_sku end
-    if quantity > stock.available then short = true end
+    local free = stock.available
+    if #waiting > 0 then free = free - standby_before(waiting, more, slot_of(ticket), sku) end
+    if quantity > free then short = true end
+    if quantity > stock.available + stock.reserved - stock.draining then may_return = false end
     units = units + quantity
     amount_minor = amount_minor + stock.price * quantity
   end
@@ -78,7 +88,7 @@ local function judge(ticket, items)
     for j = 1, #items do
       left[2 * j - 1], left[2 * j] = items[j][1], stock_of[items[j][1]].available
     end
-    return {"sold_out", left}
+    return {"sold_out", left, may_return and 1 or 0}
   end
   return nil, amount_minor, units
 end
@@ -86,7 +96,7 @@ end
 local now, expires_at_ms, taken, taken_units = drop.now, drop.now + drop.reservation_ttl_ms, 0, 0
 
 local function take(id, ticket_id, ticket, request, amount_minor, units)
-  local items, number, request_id = request[5], ticket[TICKET_NUMBER], request[4]
+  local items, number, request_id = request[5], slot_of(ticket), request[4]
   move_units(ledger, items, "available", "reserved")
   hold_units(ticket, items, 1)
   ticket[TICKET_RESERVATIONS] = ticket[TICKET_RESERVATIONS] + 1
@@ -102,6 +112,15 @@ local function take(id, ticket_id, ticket, request, amount_minor, units)
     "reserved", id, now, request_id, ticket_id, number, items, amount_minor, now, expires_at_ms, "", "",
   }
   return {"reserved", STATE_RESERVED, amount_minor, now, expires_at_ms, number}
+end
+
+local standby_add, wants_add, standby_done = {}, {}, {}
+
+-- Keeps the shopper's place for what comes back, before everybody who was admitted after them.
+local function stand_by(ticket, items)
+  local place, n = slot_of(ticket), #standby_add
+  standby_add[n + 1], standby_add[n + 2] = place, place
+  wants_add[n + 1], wants_add[n + 2] = place, cmsgpack.pack(items)
 end
 
 local results = {}
@@ -121,7 +140,9 @@ for i = 1, #requests do
     local why, amount_minor, units = judge(ticket, request[5])
     if not why then
       results[i] = take(id, ticket_id, ticket, request, amount_minor, units)
+      if #waiting > 0 then standby_done[#standby_done + 1] = slot_of(ticket) end
     else
+      if why[1] == "sold_out" and why[3] == 1 then stand_by(ticket, request[5]) end
       results[i] = why
       if why[1] ~= "unknown_sku" then count(ledger, "refused:" .. why[1], 1) end
     end
@@ -133,4 +154,9 @@ ledger_write(ledger, {
   drop = KEYS[1], stock = KEYS[2], tickets = KEYS[3], reservations = KEYS[4], expiries = KEYS[5], slots = KEYS[6],
   stats = KEYS[7], journal = KEYS[8],
 })
+standby_leave(line, standby_done)
+if #standby_add > 0 then
+  redis.call("ZADD", KEYS[9], unpack(standby_add))
+  redis.call("HSET", KEYS[10], unpack(wants_add))
+end
 return done(drop, results)

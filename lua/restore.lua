@@ -11,12 +11,12 @@
 -- KEYS[9] journal stream: what the reconciler reads
 -- ARGV[1] envelope msgpack: {epoch, clock_ms, sequence}
 -- ARGV[2] requests msgpack: array of {reservation_id, ticket_id, request_id, epoch of the receipt, number, items,
---         amount_minor, reserved_at_ms, expires_at_ms}; items as in reserve
+--         amount_minor, reserved_at_ms, expires_at_ms, place the ticket was given}; number is the queue place, items as in reserve
 -- RETURNS msgpack {"done", now_ms, results, sequence}, each {outcome, state, amount_minor, reserved_at_ms, expires_at_ms,
 --         number}, or {outcome, 0}; or {"recovering", epoch, {}}
 -- OUTCOMES restored replayed not_found expired sold_out limit_reached recovering
 -- COST O(requests)
--- INCLUDE arguments drop ledger places
+-- INCLUDE arguments drop ledger lines places
 
 -- A loss may have taken the minutes in which the shopper would have paid.
 local GRACE_MS = 60000
@@ -30,7 +30,8 @@ for i = 1, #requests do
   ids[i], ticket_ids[i] = text(request[1], 128, "reservation_id"), text(request[2], 128, "ticket_id")
   text_or_empty(request[3], 128, "request_id")
   whole(request[4], 0, 2 ^ 53, "epoch")
-  numbers[i] = whole(request[5], 0, 2 ^ 53, "number")
+  whole(request[5], 0, 2 ^ 53, "number")
+  numbers[i] = whole(request[10] or request[5], 0, 2 ^ 53, "place")
   check_items(request[6])
   whole(request[7], 0, 2 ^ 53, "amount_minor")
   whole(request[8], 0, 2 ^ 53, "reserved_at_ms")
@@ -39,19 +40,23 @@ end
 local ledger = ledger_new(drop)
 if not ledger_read_stock(ledger, KEYS[2]) then return recovering(drop.epoch) end
 read_records(KEYS[4], ids, ledger.reservations)
-read_records(KEYS[3], ticket_ids, ledger.tickets)
-local places = places_open({drop = KEYS[1], restored = KEYS[7]}, drop, numbers)
+read_tickets(ledger, KEYS[3], ticket_ids)
+local lines = read_lines(drop)
+local places = places_open({drop = KEYS[1], restored = KEYS[7]}, lines, numbers)
 check_types(KEYS[5], KEYS[6], KEYS[8], KEYS[9])
 
 -- The shopper's ticket, made anew when the loss has swallowed it too: with its old number when that is still free.
-local function ticket_of(ticket_id, number, receipt_epoch)
+local function old_ticket(ticket_id, place, turn, receipt_epoch)
   if ledger.tickets[ticket_id] then return ledger.tickets[ticket_id] end
-  local late = tonumber(drop.entries) and number >= tonumber(drop.entries) and 1 or 0
-  if not take_place(places, ticket_id, number, receipt_epoch) then
-    number, late = drop.joined, 1
-    drop.joined, places.raised = drop.joined + 1, true
+  local line = lines[line_of(place)] or lines[0]
+  local late = line.entries and place % LINE_STRIDE >= line.entries and 1 or 0
+  if not take_place(places, drop, ticket_id, place, receipt_epoch) then
+    place, turn, late = line_of(place) * LINE_STRIDE + line.joined, -1, 1
+    line.joined, places.raised = line.joined + 1, true
   end
-  return {number, late, "", 0, "", 0, 0, drop.now, 0, 0, 0, {}}
+  local ticket = fresh_ticket(place, late, 0)
+  ticket[TICKET_ADMITTED_AT_MS], ticket[TICKET_TURN] = drop.now, turn ~= place and turn or -1
+  return ticket
 end
 
 -- Why `items` cannot be taken again, or nil.
@@ -71,8 +76,8 @@ end
 
 local function take_again(id, request)
   local ticket_id, items = request[2], request[6]
-  local ticket = ticket_of(ticket_id, request[5], request[4])
-  local number, expires_at_ms, n = ticket[TICKET_NUMBER], math.max(request[9], drop.now + GRACE_MS), #ledger.expiries_add
+  local ticket = old_ticket(ticket_id, request[10] or request[5], request[5], request[4])
+  local number, expires_at_ms, n = slot_of(ticket), math.max(request[9], drop.now + GRACE_MS), #ledger.expiries_add
   local reservation = {STATE_RESERVED, ticket_id, number, items, request[7], request[8], expires_at_ms, "", request[3], ""}
   move_units(ledger, items, "available", "reserved")
   hold_units(ticket, items, 1)
@@ -106,5 +111,9 @@ ledger_write(ledger, {
   stats = KEYS[8], journal = KEYS[9],
 })
 if #places.given > 0 then redis.call("HSET", KEYS[7], unpack(places.given)) end
-if places.raised then redis.call("HSET", KEYS[1], unpack(places_fields(places))) end
+if places.raised then
+  local fields = lines_fields(lines, {})
+  places_fields(places, fields)
+  redis.call("HSET", KEYS[1], unpack(fields))
+end
 return done(drop, results)

@@ -12,7 +12,7 @@ import structlog
 
 from flashsale.errors import DatabaseUnavailable, StoreUnavailable
 from reconciler.agents import Backoff
-from reconciler.entries import DropEvent, Entry, UnreadableEntry, read_entry
+from reconciler.entries import Drawn, DropEvent, Entry, UnreadableEntry, read_entry
 from reconciler.orders import AllotmentRefused, Batch, OrderRecorder, Recorded
 from reconciler.stock import StockRecorder, Told
 
@@ -55,6 +55,11 @@ class Load:
     def event(self) -> DropEvent | None:
         """The latest change of the drop's state."""
         return max((entry.event for entry in self.entries if entry.event), key=lambda event: event.at_ms, default=None)
+
+    @property
+    def drawn(self) -> Drawn | None:
+        """The draw, made once in a drop's life."""
+        return next((entry.drawn for entry in self.entries if entry.drawn), None)
 
     @property
     def entry_ids(self) -> set[str]:
@@ -307,6 +312,8 @@ class JournalConsumer:
             try:
                 if event := load.event:
                     await self._recorder.record_event(self._drop_id, event)
+                if drawn := load.drawn:
+                    await self._recorder.record_draw(self._drop_id, drawn)
                 outcome = await self._record_units(load, stop)
             except DatabaseUnavailable as error:
                 self._say_first(backoff, "database_held_up", error)

@@ -1,8 +1,9 @@
 """Journal entries as the scripts write them, read strictly and without input or output.
 
 Entry of transitions: `v`=`1`, `e`=msgpack array of transitions. Entry of a drop event: `v`=`1`, `d`=msgpack
-`[state, at_ms]`. Anything else is unreadable here. An entry of a later version waits for a reconciler of that release, as
-during a rolling upgrade; what nobody will ever read is for the dead-letter stream.
+`[state, at_ms]`. Entry of a draw: `v`=`1`, `w`=msgpack `[at_ms, lines, beacon]`. Anything else is unreadable here. An entry
+of a later version waits for a reconciler of that release, as during a rolling upgrade; what nobody will ever read is for the
+dead-letter stream.
 """
 
 from __future__ import annotations
@@ -72,6 +73,23 @@ class DropEvent(Struct, frozen=True, array_like=True, forbid_unknown_fields=True
     at_ms: _Natural
 
 
+class DrawnLine(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    """What one line of a drop drew."""
+
+    group: _Text
+    entries: _Natural
+    root: _Text
+    key: _Text
+
+
+class Drawn(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    """The draw of a drop was made."""
+
+    at_ms: _Natural
+    lines: Annotated[tuple[DrawnLine, ...], Meta(min_length=1, max_length=8)]
+    beacon: dict[str, str | int | None]
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One journal entry, understood."""
@@ -82,6 +100,7 @@ class Entry:
     transitions: tuple[ReservationTransition, ...] = ()
     stock_changes: tuple[StockChange, ...] = ()
     event: DropEvent | None = None
+    drawn: Drawn | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +116,8 @@ class UnreadableEntry:
 _TRANSITIONS = msgspec.msgpack.Decoder(tuple[ReservationTransition, ...])
 _STOCK_CHANGES = msgspec.msgpack.Decoder(tuple[StockChange, ...])
 _EVENT = msgspec.msgpack.Decoder(DropEvent)
-_KINDS = (b"e", b"a", b"d")
+_DRAWN = msgspec.msgpack.Decoder(Drawn)
+_KINDS = (b"e", b"a", b"d", b"w")
 
 
 def read_entry(entry_id: str, fields: Mapping[bytes, bytes]) -> Entry | UnreadableEntry:
@@ -106,7 +126,7 @@ def read_entry(entry_id: str, fields: Mapping[bytes, bytes]) -> Entry | Unreadab
     if version != VERSION:
         return UnreadableEntry(entry_id, f"version {version!r} is not known", later_version=_is_later(version))
     if not any(kind in fields for kind in _KINDS):
-        return UnreadableEntry(entry_id, "neither transitions nor stock changes nor an event")
+        return UnreadableEntry(entry_id, "neither transitions nor stock changes nor an event nor a draw")
     try:
         return Entry(
             entry_id,
@@ -114,6 +134,7 @@ def read_entry(entry_id: str, fields: Mapping[bytes, bytes]) -> Entry | Unreadab
             transitions=_TRANSITIONS.decode(fields[b"e"]) if b"e" in fields else (),
             stock_changes=_STOCK_CHANGES.decode(fields[b"a"]) if b"a" in fields else (),
             event=_EVENT.decode(fields[b"d"]) if b"d" in fields else None,
+            drawn=_DRAWN.decode(fields[b"w"]) if b"w" in fields else None,
         )
     except (msgspec.DecodeError, ValueError) as error:
         return UnreadableEntry(entry_id, str(error))

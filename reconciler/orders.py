@@ -28,7 +28,7 @@ from flashsale.orders import PAID_STATES
 
 if TYPE_CHECKING:
     from flashsale.connections.database import Database, Session
-    from reconciler.entries import DropEvent, ReservationTransition
+    from reconciler.entries import Drawn, DropEvent, ReservationTransition
 
 ALLOTMENT_EXCEEDED = "allotment_exceeded"
 """Reason of a refund: the store sold a unit the allotment does not have."""
@@ -264,6 +264,16 @@ class OrderRecorder:
         """
         with try_later():
             return await self._database.fetchrow("drop_state_record", drop_id, event.state, event.at_ms) is not None
+
+    async def record_draw(self, drop_id: str, drawn: Drawn) -> bool:
+        """Note what the store drew; True the first time.
+
+        Raises:
+            DatabaseUnavailable: record it again later.
+        """
+        told = {"at_ms": drawn.at_ms, "lines": [msgspec.structs.asdict(line) for line in drawn.lines], "beacon": drawn.beacon}
+        with try_later():
+            return await self._database.fetchrow("draw_record", drop_id, msgspec.json.encode(told).decode()) is not None
 
     async def _record_surplus(self, drop_id: str, payments: Sequence[ReservationTransition]) -> Recorded:
         """Refunds of payments that pay for nothing. One the database will never accept is found by halving here, too."""

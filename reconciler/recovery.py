@@ -22,9 +22,10 @@ import msgpack
 from flashsale.drops import digest_of, encode_drop
 from flashsale.errors import DropNotFound, FlashsaleError, Recovering, ScriptError
 from flashsale.keys import drop_keys
-from flashsale.model import DropState, OrderState, RebuildOutcome, ReservationState, SkuStock
+from flashsale.model import LINE_STRIDE, DropState, LinePicture, OrderState, RebuildOutcome, ReservationState, SkuStock, line_of, number_of
 from flashsale.recorded import RecordedDrop, encode_picture, recorded_drop
 from reconciler.journal import store_errors
+from reconciler.lines import Entrants, RecordedDraw, line_fields, lines_now, read_draw
 
 if TYPE_CHECKING:
     from flashsale.connections.database import Database, Session
@@ -47,6 +48,8 @@ PLACES_MARGIN_MIN = 20
 PLACES_MARGIN_SHARE = 20
 """One in so many places on top of those known: given in the second between the last picture and the loss."""
 TICKETS_AT_ONCE = 1000
+LOG_LOOK_BACK = 1000
+"""entries of the admission log among which the last call is looked for"""
 SURPLUS_MAX = 16
 """references of payments that go back, for each reservation: as many as the store remembers"""
 EXTENDED_BEFORE = "(forgotten)"
@@ -159,7 +162,9 @@ class Plan:
     """of those, expired meanwhile; their units come back seconds after the drop has opened"""
     refused: frozenset[str]
     """live reservations whose units are another's; they are released"""
-    highest_number: int
+    lines: tuple[LinePicture, ...]
+    """as they are to be"""
+    draw: RecordedDraw | None
     state: DropState
     """as it is written down; what it comes to follows from the time"""
 
@@ -171,7 +176,7 @@ class Plan:
     @property
     def joined(self) -> int:
         """Places that count as given."""
-        return _joined(self)
+        return sum(line.joined for line in self.lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +233,7 @@ class Recovery:
         with store_errors():
             fields = {name.decode(): _text(value) for name, value in (await self._store.hgetall(keys.drop)).items()}
             stock = {name.decode(): value for name, value in (await self._store.hgetall(keys.stock)).items()}
-            raises = await self._store.xrevrange(keys.served, count=1)
+            told = await self._store.xrevrange(keys.served, count=LOG_LOOK_BACK)
         epoch, sequence = _number(fields.get("epoch")), _number(fields.get("sequence"))
         found = Finding(
             condition=Condition.SOUND,
@@ -238,7 +243,7 @@ class Recovery:
             fenced=fields.get("fenced", ""),
             fields=fields,
             draining=_draining(recorded, stock),
-            served=(int(raises[0][1][b"to"]), int(raises[0][1][b"at_ms"])) if raises else (0, 0),
+            served=_last_raise([fields for _, fields in told]),
         )
         return replace(found, condition=await self._condition(drop_id, found))
 
@@ -348,13 +353,13 @@ class Recovery:
         """The drop's hash as it is to be: the definition's rules, over them what is remembered, over that what the store kept."""
         finding, recorded = plan.finding, plan.finding.recorded
         definition = encode_drop(recorded.drop)
-        fields: dict[str, Any] = {"key": "", "notice": "", "entries": "", "serving_number": 0, "admitted": 0}
+        fields: dict[str, Any] = {"notice": "", "admitted": 0}
         fields |= {"digest": digest_of(definition), "definition": definition} | self._drops.rules_of(recorded.drop)
         fields |= _pictured(recorded.picture)
         if not finding.rolled_back or recorded.picture is None:
             fields |= {name: finding.fields[name] for name in _KEPT if name in finding.fields}
-        fields |= _counters(plan, _number(str(fields["serving_number"])))
-        return {name: str(value) for name, value in fields.items()}
+        fields |= _counters(plan) | _draw_fields(plan) | line_fields(plan.lines, _ranges(plan))
+        return {name: _text(value) if isinstance(value, bytes) else str(value) for name, value in fields.items()}
 
     async def _step(self, drop_id: str, attempt: str, word: str, *rest: Any) -> None:
         packed: bytes = msgpack.packb((attempt, self._scripts.clock_ms, word, *rest))
@@ -387,9 +392,9 @@ class Recovery:
         loading: set[asyncio.Task[int]] = set()
         done = 0
 
-        async def load(shoppers: list[tuple[str, int, list[Any]]]) -> int:
+        async def load(shoppers: list[tuple[str, int, list[Any], int]]) -> int:
             await self._step(drop_id, attempt, "load", shoppers, [])
-            return sum(len(orders) for _, _, orders in shoppers)
+            return sum(len(orders) for _, _, orders, _ in shoppers)
 
         async def finished(left_max: int) -> int:
             back = 0
@@ -410,16 +415,17 @@ class Recovery:
                 task.cancel()
             await asyncio.gather(*loading, return_exceptions=True)
 
-    async def _shoppers(self, session: Session, drop_id: str, plan: Plan) -> AsyncIterator[list[tuple[str, int, list[Any]]]]:
+    async def _shoppers(self, session: Session, drop_id: str, plan: Plan) -> AsyncIterator[list[tuple[str, int, list[Any], int]]]:
         """Shoppers with all their orders, in chunks of about `CHUNK_ORDERS` orders."""
-        chunk: list[tuple[str, int, list[Any]]] = []
+        entrants = Entrants(plan.lines)
+        chunk: list[tuple[str, int, list[Any], int]] = []
         size, ttl_ms = 0, int(self._fields(plan)["reservation_ttl_ms"])
         async for row in session.rows("recovery_orders", drop_id, prefetch=ORDERS_AT_ONCE):
             if not chunk or chunk[-1][0] != row["ticket_id"]:
                 if size >= CHUNK_ORDERS:
                     yield chunk
                     chunk, size = [], 0
-                chunk.append((row["ticket_id"], row["queue_number"], []))
+                chunk.append((row["ticket_id"], row["queue_number"], [], entrants.place(row["queue_number"])))
             chunk[-1][2].append(_order(row, plan.refused, ttl_ms))
             size += 1
         if chunk:
@@ -431,6 +437,8 @@ class Recovery:
         totals = await session.fetchrow("recovery_totals", drop.drop_id, time.time_ns() // 1_000_000)
         assert totals is not None
         skus = tuple(_sku_plan(rows[sku.sku], finding.draining.get(sku.sku, (0, 0))) for sku in drop.skus)
+        draw = read_draw(await session.fetchrow("draw_get", drop.drop_id))
+        highest = {row["line"]: row["number"] for row in await session.fetch("recovery_highest", drop.drop_id, LINE_STRIDE)}
         refused: dict[str, dict[str, int]] = {}
         if any(sku.available < 0 for sku in skus):
             pending = await session.fetch("recovery_pending", drop.drop_id)
@@ -446,7 +454,8 @@ class Recovery:
             live=totals["pending"] - len(refused),
             overdue=totals["overdue"],
             refused=frozenset(refused),
-            highest_number=totals["highest_number"],
+            lines=_lines(finding, draw, highest),
+            draw=draw,
             state=_state(finding, keep_paused=keep_paused),
         )
 
@@ -532,31 +541,48 @@ def _picture_or_drop(finding: Finding, name: str) -> int:
     return int(getattr(source, name))
 
 
-def _joined(plan: Plan) -> int:
-    """Places that count as given: all that anybody knows of and, when the store has forgotten some, a few more."""
-    finding, picture = plan.finding, plan.finding.recorded.picture
-    known = max(_number(finding.fields.get("joined")), picture.joined if picture else 0, plan.highest_number + 1)
-    if finding.fenced == REBUILDING or not finding.rolled_back:
-        return known
-    return known + max(PLACES_MARGIN_MIN, known // PLACES_MARGIN_SHARE)
+def _lines(finding: Finding, draw: RecordedDraw | None, highest: Mapping[int, int]) -> tuple[LinePicture, ...]:
+    """The lines with all places that anybody knows of and, when the store has forgotten some, a few more."""
+    recorded = finding.recorded
+    believed = finding.fields if not finding.rolled_back or recorded.picture is None else {}
+    lines = []
+    for at, line in enumerate(lines_now(recorded.drop, believed, recorded.picture, draw.drawn if draw else None)):
+        held = _number(finding.fields.get("joined")) if at == 0 else 0
+        served = _number(finding.fields.get("serving_number")) if at == 0 else 0
+        known = max(line.joined, held, highest.get(at, -1) + 1)
+        if finding.fenced != REBUILDING and finding.rolled_back:
+            known += max(PLACES_MARGIN_MIN, known // PLACES_MARGIN_SHARE)
+        # Whoever has reserved was served, and with them all who came before.
+        lines.append(replace(line, joined=known, serving_number=max(line.serving_number, served, highest.get(at, -1) + 1)))
+    return tuple(lines)
 
 
-def _counters(plan: Plan, serving_number: int) -> dict[str, Any]:
+def _ranges(plan: Plan) -> list[tuple[int, int]]:
+    """Numbers that nobody has taken up since an earlier loss may still be, with a receipt."""
+    held = plan.finding.fields
+    first = _number(held.get("restore_from", held.get("joined")))
+    return [(first if at == 0 else 0, line.joined) for at, line in enumerate(plan.lines)]
+
+
+def _draw_fields(plan: Plan) -> dict[str, Any]:
+    """What decides who is served: the order, its secret, and the draw if it was made."""
+    finding, draw, held = plan.finding, plan.draw, plan.finding.fields
+    fields: dict[str, Any] = {"order": finding.recorded.drop.order, "draw_secret": draw.secret.hex() if draw else ""}
+    fields |= {name: held[name] for name in ("joining", "closed_entries_at_ms", "drawn_at_ms", "beacon") if name in held}
+    if draw is not None and draw.drawn is not None:
+        fields |= {"drawn_at_ms": draw.drawn.at_ms, "beacon": msgpack.packb(draw.drawn.beacon)}
+    return fields
+
+
+def _counters(plan: Plan) -> dict[str, Any]:
     """What follows from how far the drop had come."""
     finding, recorded, held = plan.finding, plan.finding.recorded, plan.finding.fields
-    joined = plan.joined
     return {
         "epoch": finding.held_epoch or recorded.epoch,
         "sequence": max(recorded.sequence, finding.held_sequence),
         "state": plan.state.value,
         "state_at_ms": max(recorded.state_at_ms, _number(held.get("state_at_ms"))),
-        "joined": joined,
-        # Whoever has reserved was served, and with them all who came before.
-        "serving_number": max(serving_number, _number(held.get("serving_number")), plan.highest_number + 1),
         "clock": held.get("clock", "store"),
-        # Numbers that nobody has taken up since an earlier loss may still be.
-        "restore_from": _number(held.get("restore_from", held.get("joined"))),
-        "restore_to": joined,
         "beat": 0,
         "credit": 0,
         "advanced_at_ms": 0,
@@ -565,17 +591,16 @@ def _counters(plan: Plan, serving_number: int) -> dict[str, Any]:
 
 _KEPT = (
     "joins_at_ms", "opens_at_ms", "closes_at_ms", "rate_per_min", "capacity", "claim_window_ms", "reservation_ttl_ms", "token_ttl_ms",
-    "limit_per_shopper", "tickets_max", "reservations_per_shopper_max", "serving_number", "admitted", "entries", "key", "notice",
+    "limit_per_shopper", "tickets_max", "reservations_per_shopper_max", "admitted", "notice",
     "digest", "definition",
 )  # fmt: skip
-_PICTURED = ("joins_at_ms", "opens_at_ms", "closes_at_ms", "rate_per_min", "capacity", "serving_number", "admitted", "key", "notice")
+_PICTURED = ("joins_at_ms", "opens_at_ms", "closes_at_ms", "rate_per_min", "capacity", "admitted", "notice")
 
 
 def _pictured(picture: Snapshot | None) -> dict[str, Any]:
     if picture is None:
         return {}
-    entries = "" if picture.entries is None else picture.entries
-    return {name: getattr(picture, name) for name in _PICTURED} | {"entries": entries}
+    return {name: getattr(picture, name) for name in _PICTURED}
 
 
 def _units(plan: Plan) -> list[tuple[Any, ...]]:
@@ -586,18 +611,27 @@ def _accounted(plan: Plan) -> list[tuple[Any, ...]]:
     return [(sku.sku, sku.reserved, sku.sold, min(sku.draining, sku.available + sku.reserved)) for sku in plan.skus]
 
 
+def _last_raise(newest_first: Sequence[Mapping[bytes, bytes]]) -> tuple[int, int]:
+    """Up to which number everybody's line was called, and when; zeros when nobody knows."""
+    raises = (told for told in newest_first if b"to" in told and line_of(int(told[b"to"])) == 0)
+    last = next(raises, None)
+    return (int(last[b"to"]), int(last[b"at_ms"])) if last else (0, 0)
+
+
 def _served(plan: Plan) -> tuple[int, int]:
     """From which number on nobody knows when it was served; it was after the last raise that is known, and the opening."""
     number, at_ms = plan.finding.served
     return number, max(at_ms, _picture_or_drop(plan.finding, "opens_at_ms"))
 
 
-_NUMBER, _RESERVATIONS, _HELD = 0, 8, 11
-"""positions in a ticket's record, from 0: its counters are from the second up to the third"""
+_NUMBER, _RESERVATIONS, _HELD = 0, 7, 10
+"""positions in a ticket's record, from 0: its counters are from the second up to the third; a waiting ticket has none"""
 
 
 def _is_concerned(ticket: Sequence[Any], restore_from: int) -> bool:
-    return bool(ticket[_NUMBER] >= restore_from or any(ticket[_RESERVATIONS:_HELD]))
+    if isinstance(ticket[0], str):  # a second device's, which only names the ticket it belongs to
+        return False
+    return bool(number_of(ticket[_NUMBER]) >= restore_from or any(ticket[_RESERVATIONS:_HELD]))
 
 
 def _order(row: Any, refused: frozenset[str], ttl_ms: int) -> tuple[Any, ...]:

@@ -6,26 +6,33 @@ import asyncio
 import gc
 import signal
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import msgspec
 import structlog
 import uvloop
+from aiohttp import ClientSession
 
+from admission.beacon import Beacon, FileBeacon
+from admission.handoff import Handoffs
 from admission.inlet import Inlet
+from admission.invites import InviteCodes
+from admission.log import HeadSigner
 from admission.receipts import ReceiptSigner, ReceiptVerifier, ReservationSigner
 from admission.tokens import SigningKeySet, TokenSigner
 from admission.waiting_room import WaitingRoom
 from flashsale.access import AccessKeys
 from flashsale.audits import Audits
+from flashsale.beacons import DrandBeacon
 from flashsale.clock import Clock, SystemClock
 from flashsale.connections.database import Database, open_database
 from flashsale.connections.store import open_store
 from flashsale.drops import DropStore
 from flashsale.errors import ConfigurationError
 from flashsale.expiry import Expiry
+from flashsale.identity import read_identity_keys
 from flashsale.log import configure_logging
 from flashsale.metrics import Metrics
 from flashsale.model import Drop
@@ -40,10 +47,11 @@ from flashsale.refunds import Refunds
 from flashsale.reservations import Reservations
 from flashsale.resources import resource_dir
 from flashsale.scripts import Scripts, read_scripts
-from flashsale.settings import Settings
+from flashsale.settings import BeaconSettings, Settings
 from flashsale.stock import StockLedger
 from flashsale.web.app import listen, serving
 from flashsale.web.cors import CrossOrigin
+from flashsale.web.entrance import Entrance
 from flashsale.web.request_ids import RequestIds
 from flashsale.web.services import Services
 from flashsale.web.serving import ServingDocuments
@@ -73,7 +81,9 @@ async def build_services(settings: Settings, clock: Clock | None = None) -> Asyn
         opened.push_async_callback(database.close)
         metrics = Metrics()
         scripts = Scripts(store, read_scripts(resource_dir("lua")), settings.store, settings.batch, _circuit_watch(metrics))
-        services = _services(settings, clock, keys, scripts, database, Orders(database, store), metrics)
+        services = _services(
+            settings, clock, keys, scripts, database, Orders(database, store), metrics, await _beacons(settings.beacon, opened)
+        )
         async with asyncio.TaskGroup() as group:
             loops = [
                 group.create_task(services.inlet.run(), name="inlet"),
@@ -85,6 +95,17 @@ async def build_services(settings: Settings, clock: Clock | None = None) -> Asyn
             finally:
                 for loop in loops:
                     loop.cancel()
+
+
+async def _beacons(settings: BeaconSettings, opened: AsyncExitStack) -> dict[str, Beacon]:
+    """Where draws get randomness from outside, by kind."""
+    beacons: dict[str, Beacon] = {}
+    if settings.drand_url:
+        client = await opened.enter_async_context(ClientSession())
+        beacons["drand"] = DrandBeacon(client, settings.drand_url)
+    if settings.file:
+        beacons["file"] = FileBeacon(Path(settings.file))
+    return beacons
 
 
 def _circuit_watch(metrics: Metrics) -> Callable[[bool], None]:
@@ -101,12 +122,22 @@ def _circuit_watch(metrics: Metrics) -> Callable[[bool], None]:
 
 
 def _services(
-    settings: Settings, clock: Clock, keys: SigningKeySet, scripts: Scripts, database: Database, orders: Orders, metrics: Metrics
+    settings: Settings,
+    clock: Clock,
+    keys: SigningKeySet,
+    scripts: Scripts,
+    database: Database,
+    orders: Orders,
+    metrics: Metrics,
+    beacons: Mapping[str, Beacon],
 ) -> Services:
     drop_store = DropStore(scripts, settings)
     reservations = Reservations(scripts, ReservationSigner(keys).sign)
     expiry = Expiry(drop_store, reservations.expire, clock=clock)
     tokens = TokenSigner(keys, issuer=settings.tokens.issuer, audience=settings.tokens.audience)
+    handoffs = Handoffs(keys)
+    identity = settings.identity
+    identities = read_identity_keys(identity.keys_file, issuer=identity.issuer, audience=identity.audience)
     documents = ServingDocuments(CrossOrigin(settings.http.cors_origins), RequestIds(), metrics)
 
     async def recorded() -> dict[str, Drop]:
@@ -122,11 +153,13 @@ def _services(
     return Services(
         settings=settings,
         clock=clock,
-        inlet=Inlet(drop_store, settings.waiting_room, expiry.end_overdue, documents.see, recorded),
+        inlet=Inlet(drop_store, settings.waiting_room, expiry.end_overdue, documents.see, recorded, beacons),
         documents=documents,
         waiting_room=WaitingRoom(scripts, tokens, ReceiptSigner(keys)),
         reservations=reservations,
         drop_store=drop_store,
+        store_calls=scripts.calls,
+        heads=HeadSigner(keys),
         stock=StockLedger(database, drop_store),
         audits=Audits(database),
         orders=orders,
@@ -135,6 +168,8 @@ def _services(
         refunds=Refunds(database),
         tokens=tokens,
         receipts=ReceiptVerifier.of(keys),
+        entrance=Entrance(identities, InviteCodes(keys), handoffs),
+        handoffs=handoffs,
         jwks=msgspec.json.encode(keys.jwks()),
         metrics=metrics,
         checks={"store": store_answers, "postgres": postgres_answers},

@@ -15,7 +15,8 @@ from flashsale.web.clients import Clients
 from flashsale.web.connection import Connection, Connections
 from flashsale.web.cors import CrossOrigin
 from flashsale.web.directory import DropDirectory
-from flashsale.web.merchant import Merchant
+from flashsale.web.fairness import FairnessRoutes
+from flashsale.web.merchant import Merchant, OwnDrops
 from flashsale.web.observer import Elsewhere, Observer
 from flashsale.web.operations import Operations
 from flashsale.web.page import Page
@@ -24,6 +25,7 @@ from flashsale.web.request_ids import RequestIds
 from flashsale.web.routing import Route, RouteTable
 from flashsale.web.services import Services
 from flashsale.web.shopper import Shopper
+from flashsale.web.steering import Steering
 from flashsale.web.storefront import Storefront
 from flashsale.web.test_provider import TEST_PROVIDER_PATH, TestProvider, courier
 
@@ -41,16 +43,22 @@ def routes_of(services: Services) -> list[Route]:
     shopper = Shopper(services, directory, clients)
     storefront = Storefront(services, directory, clients)
     test_provider = TestProvider(services, directory, clients)
-    merchant = Merchant(services, directory, clients)
+    own = OwnDrops(services, directory, clients)
+    merchant, steering = Merchant(services, own), Steering(services, own)
     operations = Operations(services)
+    fairness = FairnessRoutes(services, directory)
     page = Page(services, directory)
     return [
         Route("GET", "/v1/drops/{drop}", shopper.drop, "drop"),
         Route("GET", "/v1/drops/{drop}/serving", shopper.serving, "serving", hot=True),
+        Route("GET", "/v1/drops/{drop}/fairness", fairness.document, "fairness"),
+        Route("GET", "/v1/drops/{drop}/fairness/proofs/{entry_number}", fairness.proof, "proof"),
         Route("POST", "/v1/drops/{drop}/tickets", shopper.join, "join", hot=True),
         Route("POST", "/v1/drops/{drop}/admissions", shopper.admit, "admission", hot=True),
         Route("POST", "/v1/drops/{drop}/reservations", shopper.reserve, "reserve", hot=True),
         Route("GET", "/v1/tickets/{ticket_id}", shopper.ticket, "ticket", hot=True),
+        Route("DELETE", "/v1/tickets/{ticket_id}", shopper.leave, "leave"),
+        Route("POST", "/v1/tickets/{ticket_id}/handoff", shopper.hand_over, "handoff"),
         Route("GET", "/v1/reservations/{id}", shopper.reservation, "reservation", hot=True),
         Route("DELETE", "/v1/reservations/{id}", shopper.release, "release"),
         Route("POST", "/v1/reservations/{id}/extend", shopper.extend, "extend"),
@@ -63,6 +71,14 @@ def routes_of(services: Services) -> list[Route]:
         Route("POST", TEST_PROVIDER_PATH, test_provider.pay, "test_payment"),
         Route("POST", "/v1/merchant/drops/{drop}/stock", merchant.stock, "stock"),
         Route("GET", "/v1/merchant/drops/{drop}/audit", merchant.audit, "audit"),
+        Route("POST", "/v1/merchant/drops/{drop}/pause", steering.pause, "pause"),
+        Route("POST", "/v1/merchant/drops/{drop}/resume", steering.resume, "resume"),
+        Route("POST", "/v1/merchant/drops/{drop}/rate", steering.rate, "rate"),
+        Route("POST", "/v1/merchant/drops/{drop}/capacity", steering.capacity, "capacity"),
+        Route("POST", "/v1/merchant/drops/{drop}/message", steering.message, "message"),
+        Route("POST", "/v1/merchant/drops/{drop}/joining", steering.joining, "joining"),
+        Route("POST", "/v1/merchant/drops/{drop}/signal", steering.signal, "signal"),
+        Route("POST", "/v1/merchant/drops/{drop}/tickets/{ticket_id}/remove", steering.remove, "remove"),
         Route("GET", "/healthz", operations.alive, "healthz"),
         Route("GET", "/readyz", operations.ready, "readyz"),
         Route("GET", "/metrics", operations.metrics, "metrics"),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from admission.handoff import Handoffs
 from admission.inlet import Inlet
+from admission.log import HeadSigner
 from admission.receipts import ReceiptVerifier
 from admission.tokens import TokenSigner
 from admission.waiting_room import WaitingRoom
@@ -20,7 +23,11 @@ from flashsale.refunds import Refunds
 from flashsale.reservations import Reservations
 from flashsale.settings import Settings
 from flashsale.stock import StockLedger
+from flashsale.web.entrance import Entrance
 from flashsale.web.serving import ServingDocuments
+
+if TYPE_CHECKING:
+    from flashsale.connections.calls import StoreCalls
 
 Check = Callable[[], Awaitable[None]]
 """Returns when a part works, raises what is wrong when it does not."""
@@ -38,6 +45,8 @@ class Services:
     waiting_room: WaitingRoom
     reservations: Reservations
     drop_store: DropStore
+    store_calls: StoreCalls
+    """for reading what no script is needed for"""
     stock: StockLedger
     audits: Audits
     orders: Orders
@@ -45,8 +54,13 @@ class Services:
     payments: Payments
     refunds: Refunds
     tokens: TokenSigner
+    heads: HeadSigner
+    """signs the head of the admission log"""
     receipts: ReceiptVerifier
     """of receipts that shoppers show after a loss"""
+    entrance: Entrance
+    """who may have a place, and in which line"""
+    handoffs: Handoffs
     jwks: bytes
     metrics: Metrics
     checks: Mapping[str, Check]

@@ -11,6 +11,12 @@ local DROP_FIELDS = {
 local DROP_TEXT = {
   state = true, skus = true, entries = true, key = true, notice = true, digest = true, clock = true, fenced = true,
 }
+-- Not there in a drop that was given to the store by an earlier version: then it is as it was in that version.
+local DROP_LATER = {
+  {"order", "arrival"}, {"lines", ""}, {"root", ""}, {"joining", ""}, {"signal", 1000}, {"signal_until_ms", 0}, {"drawn_at_ms", 0},
+}
+local DROP_NAMES = {unpack(DROP_FIELDS)}
+for i = 1, #DROP_LATER do DROP_NAMES[#DROP_FIELDS + i] = DROP_LATER[i][1] end
 
 local function store_time_ms()
   local time = redis.call("TIME")
@@ -34,12 +40,18 @@ local function load_drop(key, envelope)
   local epoch = whole(head[1], 0, 2 ^ 53, "epoch")
   local clock_ms = whole(head[2] or 0, 0, 2 ^ 53, "clock_ms")
   local seen = whole(head[3] or 0, 0, 2 ^ 53, "sequence")
-  local values = redis.call("HMGET", key, unpack(DROP_FIELDS))
+  local values = redis.call("HMGET", key, unpack(DROP_NAMES))
   local drop = {}
   for i = 1, #DROP_FIELDS do
     local name, value = DROP_FIELDS[i], values[i]
     if value and not DROP_TEXT[name] then value = tonumber(value) end
     if not value then return nil, 0 end
+    drop[name] = value
+  end
+  for i = 1, #DROP_LATER do
+    local name, otherwise = DROP_LATER[i][1], DROP_LATER[i][2]
+    local value = values[#DROP_FIELDS + i] or otherwise
+    if type(otherwise) == "number" then value = tonumber(value) or otherwise end
     drop[name] = value
   end
   if drop.fenced ~= "" or epoch ~= 0 and (epoch ~= drop.epoch or seen > drop.sequence) then return nil, drop.epoch end

@@ -3,9 +3,12 @@
 -- Records are packed arrays; the positions below are the format.
 
 -- They are plain locals because a table of them would be looked up by name some twenty times a request.
-local TICKET_NUMBER, TICKET_LATE, TICKET_SECRET_HASH, TICKET_JOINED_AT_MS = 1, 2, 3, 4
-local TICKET_TOKEN_ID, TICKET_TOKEN_ISSUED_AT_MS, TICKET_TOKEN_EXPIRES_AT_MS, TICKET_ADMITTED_AT_MS = 5, 6, 7, 8
-local TICKET_RESERVATIONS, TICKET_LIVE, TICKET_UNITS, TICKET_HELD = 9, 10, 11, 12
+local TICKET_PLACE, TICKET_LATE, TICKET_JOINED_AT_MS = 1, 2, 3
+-- Not there until they are needed: a million people who only wait are a million short records.
+local TICKET_TOKEN_ID, TICKET_TOKEN_ISSUED_AT_MS, TICKET_TOKEN_EXPIRES_AT_MS, TICKET_ADMITTED_AT_MS = 4, 5, 6, 7
+local TICKET_RESERVATIONS, TICKET_LIVE, TICKET_UNITS, TICKET_HELD = 8, 9, 10, 11
+local TICKET_TURN, TICKET_GONE, TICKET_HOLDER, TICKET_IDENTITY = 12, 13, 14, 15
+local TICKET_WAITING, TICKET_USUAL = 3, 11
 
 local RESERVATION_STATE, RESERVATION_TICKET_ID, RESERVATION_NUMBER, RESERVATION_ITEMS = 1, 2, 3, 4
 local RESERVATION_AMOUNT_MINOR, RESERVATION_RESERVED_AT_MS, RESERVATION_EXPIRES_AT_MS = 5, 6, 7
@@ -18,7 +21,7 @@ local STATE_CANCELLED = 6
 
 local function ledger_new(drop)
   return {
-    drop = drop, stock = {}, stock_changed = {}, tickets = {}, tickets_changed = {}, reservations = {},
+    drop = drop, stock = {}, stock_changed = {}, tickets = {}, tickets_changed = {}, of = {}, of_changed = {}, reservations = {},
     reservations_changed = {}, expiries_add = {}, expiries_remove = {}, slots_add = {}, slots_remove = {},
     transitions = {}, stock_changes = {}, stats = {},
   }
@@ -57,6 +60,78 @@ local function read_records(key, ids, into)
   end
 end
 
+local function whole_ticket(ticket)
+  local held = ticket[TICKET_HELD] or {}
+  return {
+    ticket[1], ticket[2], ticket[3], ticket[4] or "", ticket[5] or 0, ticket[6] or 0, ticket[7] or 0, ticket[8] or 0,
+    ticket[9] or 0, ticket[10] or 0, held, ticket[TICKET_TURN] or -1, ticket[TICKET_GONE] or "", ticket[TICKET_HOLDER] or "",
+    ticket[TICKET_IDENTITY] or "",
+  }
+end
+
+-- Reads tickets by id. A place that is known to a second device, or was handed to one, has a record there that only names the
+-- ticket it belongs to: `ledger.of` says so.
+local function read_tickets(ledger, key, ids)
+  local found, others = {}, {}
+  read_records(key, ids, found)
+  for id, record in pairs(found) do
+    if type(record[1]) == "string" then
+      ledger.of[id] = record[1]
+      others[#others + 1] = record[1]
+    else
+      ledger.tickets[id] = whole_ticket(record)
+    end
+  end
+  if #others > 0 then
+    local theirs = {}
+    read_records(key, others, theirs)
+    for id, record in pairs(theirs) do ledger.tickets[id] = ledger.tickets[id] or whole_ticket(record) end
+  end
+end
+
+-- Why whoever presents the ticket `id` has no place, or nil and the ticket with its own id.
+local function ticket_of(ledger, id)
+  local own = ledger.of[id] or id
+  local ticket = ledger.tickets[own]
+  if not ticket then return "not_found" end
+  if own == id and ticket[TICKET_HOLDER] ~= "" then return "moved" end
+  if ticket[TICKET_GONE] ~= "" then return ticket[TICKET_GONE] end
+  return nil, ticket, own
+end
+
+-- Where in the line the ticket is served; an entry's place until the draw is known for it.
+local function slot_of(ticket)
+  return ticket[TICKET_TURN] >= 0 and ticket[TICKET_TURN] or ticket[TICKET_PLACE]
+end
+
+local function fresh_ticket(place, late, joined_at_ms)
+  return whole_ticket({place, late, joined_at_ms})
+end
+
+-- As short as it can be read again.
+local function packed_ticket(ticket)
+  local length = TICKET_IDENTITY
+  while length > TICKET_USUAL and (ticket[length] == "" or ticket[length] == -1) do length = length - 1 end
+  if length == TICKET_USUAL and ticket[TICKET_TOKEN_ID] == "" and ticket[TICKET_ADMITTED_AT_MS] == 0
+    and ticket[TICKET_RESERVATIONS] == 0 then
+    length = TICKET_WAITING
+  end
+  return cmsgpack.pack({unpack(ticket, 1, length)})
+end
+
+local function write_tickets(ledger, key)
+  local arguments, n = {}, 0
+  for id in pairs(ledger.tickets_changed) do
+    arguments[n + 1], arguments[n + 2] = id, packed_ticket(ledger.tickets[id])
+    n = n + 2
+  end
+  for id in pairs(ledger.of_changed) do
+    arguments[n + 1], arguments[n + 2] = id, cmsgpack.pack({ledger.of[id]})
+    n = n + 2
+  end
+  if n > 0 then redis.call("HSET", key, unpack(arguments)) end
+end
+
 -- Reads reservations by id, and the tickets they belong to.
 local function read_reservations(ledger, reservations_key, tickets_key, ids)
   read_records(reservations_key, ids, ledger.reservations)
@@ -64,12 +139,7 @@ local function read_reservations(ledger, reservations_key, tickets_key, ids)
   for _, reservation in pairs(ledger.reservations) do
     ticket_ids[#ticket_ids + 1] = reservation[RESERVATION_TICKET_ID]
   end
-  read_records(tickets_key, ticket_ids, ledger.tickets)
-end
-
--- A ticket made anew after a loss has no secret's hash: its id is made of the hash, which the caller has compared.
-local function knows_secret(ticket, secret_hash)
-  return ticket[TICKET_SECRET_HASH] == secret_hash or ticket[TICKET_SECRET_HASH] == ""
+  read_tickets(ledger, tickets_key, ticket_ids)
 end
 
 -- What a caller is told of a reservation.
@@ -139,7 +209,7 @@ local function finish_slot(ledger, ticket_id, ticket)
   ledger.tickets_changed[ticket_id] = true
   if ticket[TICKET_LIVE] <= 0 then
     ticket[TICKET_LIVE] = 0
-    ledger.slots_remove[#ledger.slots_remove + 1] = ticket[TICKET_NUMBER]
+    ledger.slots_remove[#ledger.slots_remove + 1] = slot_of(ticket)
   end
 end
 
@@ -211,7 +281,7 @@ local function ledger_write(ledger, keys)
     changes[#changes + 1] = cmsgpack.pack(ledger.stock_changes)
   end
   if #stock > 0 then redis.call("HSET", keys.stock, unpack(stock)) end
-  write_records(keys.tickets, ledger.tickets, ledger.tickets_changed)
+  if keys.tickets then write_tickets(ledger, keys.tickets) end
   write_records(keys.reservations, ledger.reservations, ledger.reservations_changed)
   if #ledger.expiries_remove > 0 then redis.call("ZREM", keys.expiries, unpack(ledger.expiries_remove)) end
   if #ledger.expiries_add > 0 then redis.call("ZADD", keys.expiries, unpack(ledger.expiries_add)) end

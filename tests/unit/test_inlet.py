@@ -17,7 +17,7 @@ from admission.inlet import Inlet, LiveDrop
 from admission.serving import RECOVERING_NOTICE
 from flashsale.drops import DropStore
 from flashsale.errors import DatabaseUnavailable, StoreUnavailable
-from flashsale.model import Drop, DropState, Inspection, Sku, Snapshot
+from flashsale.model import BeatPlan, Drop, DropState, Inspection, Sku, Snapshot
 from flashsale.scripts import Scripts
 from flashsale.settings import WaitingRoomSettings, load_settings
 from tests.lua.world import LIBRARY
@@ -80,8 +80,8 @@ class Switch:
     async def fence_behind(self, drop_id: str) -> None:
         await self._there(self._drops.fence_behind(drop_id))
 
-    async def advance(self, drop_id: str, beat_ms: int) -> tuple[bool, Snapshot]:
-        found: tuple[bool, Snapshot] = await self._there(self._drops.advance(drop_id, beat_ms))
+    async def advance(self, drop_id: str, beat_ms: int, plan: BeatPlan) -> tuple[bool, Snapshot]:
+        found: tuple[bool, Snapshot] = await self._there(self._drops.advance(drop_id, beat_ms, plan))
         return found
 
 

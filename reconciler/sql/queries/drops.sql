@@ -86,3 +86,15 @@ ORDER BY s.sku
 -- name: drops_live
 -- Drops whose journal may still bring news: opened in the store and not over for more than two days. At most 1000.
 SELECT drop_id FROM drops WHERE opened_in_store AND closes_at > now() - interval '2 days' ORDER BY opens_at DESC, drop_id LIMIT 1000
+
+-- name: draw_insert
+-- Keeps the secret of a drop's draw. $1 drop id; $2 secret.
+INSERT INTO draws (drop_id, secret) VALUES ($1, $2)
+
+-- name: draw_get
+-- The draw of a drop; no row when its line goes by arrival. $1 drop id.
+SELECT secret, drawn::text AS drawn FROM draws WHERE drop_id = $1
+
+-- name: draw_record
+-- Notes what was drawn, the first time. $1 drop id; $2 the draw as JSON. Returns the drop id if it was noted, else no row.
+UPDATE draws SET drawn = $2::text::jsonb WHERE drop_id = $1 AND drawn IS NULL RETURNING drop_id

@@ -61,14 +61,18 @@ WHERE s.drop_id = $1
 ORDER BY s.sku
 
 -- name: recovery_totals
--- Orders of a drop; those that are pending, and of them those that have run out; the highest queue number. $1 drop id; $2 now
--- in ms.
+-- Orders of a drop; those that are pending, and of them those that have run out. $1 drop id; $2 now in ms.
 SELECT
     count(*) AS orders,
     count(*) FILTER (WHERE state = 'pending') AS pending,
-    count(*) FILTER (WHERE state = 'pending' AND expires_at <= to_timestamp($2::bigint::float8 / 1000)) AS overdue,
-    coalesce(max(queue_number), -1) AS highest_number
+    count(*) FILTER (WHERE state = 'pending' AND expires_at <= to_timestamp($2::bigint::float8 / 1000)) AS overdue
 FROM orders WHERE reservation_id > $1::text || '.r' AND reservation_id < $1::text || '.s'
+
+-- name: recovery_highest
+-- For each line of a drop the highest number that has an order. $1 drop id; $2 places from one line to the next.
+SELECT queue_number / $2::bigint AS line, max(queue_number % $2::bigint) AS number
+FROM orders WHERE reservation_id > $1::text || '.r' AND reservation_id < $1::text || '.s'
+GROUP BY line
 
 -- name: recovery_pending
 -- Pending orders with their items, in the order they were made: for the rare case that they hold more than there is. $1 drop id.
