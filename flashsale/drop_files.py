@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from flashsale import drop_values
 from flashsale.drop_values import DAY_MS, EXAMPLE_TIME, HOUR_MS, MINUTE_MS, SECOND_MS, Wrong
 from flashsale.errors import FlashsaleError
-from flashsale.model import ALLOTMENT_MAX, QUANTITY_MAX, SKUS_PER_DROP_MAX, Drop, Sku
+from flashsale.model import ALLOTMENT_MAX, QUANTITY_MAX, SKUS_PER_DROP_MAX, Drop, Group, Sku
 from flashsale.toml_lines import Path, line_index
 
 Value = TypeVar("Value")
@@ -31,6 +31,9 @@ RESERVATION_TTL_MIN_MS, RESERVATION_TTL_MAX_MS = 10 * SECOND_MS, 60 * MINUTE_MS
 CLAIM_WINDOW_MIN_MS, CLAIM_WINDOW_MAX_MS = 5 * SECOND_MS, 10 * MINUTE_MS
 OPEN_FOR_MAX_MS = 7 * DAY_MS
 JOIN_AHEAD_MAX_MS = 7 * DAY_MS
+GROUPS_MAX = 7
+GROUP_SHARES_MAX_PERMILLE = 900
+"""of the admission rate, all groups together: whoever is in none must not wait for ever"""
 OPENS_AHEAD_MAX_MS = 400 * DAY_MS
 """A year and a month: a later opening is a slip of the pen."""
 
@@ -41,20 +44,26 @@ CAPACITY = 200
 CLAIM_WINDOW_MS = 60 * SECOND_MS
 RESERVATION_TTL_MS = 5 * MINUTE_MS
 LIMIT_PER_SHOPPER = 1
+ORDER = "draw"
 
 DROP_KEYS = (
     "id", "name", "description", "currency", "joins_at", "opens_at", "closes_at", "rate_per_min", "capacity", "claim_window",
-    "reservation_ttl", "extension", "limit_per_shopper", "durability", "sku",
+    "reservation_ttl", "extension", "limit_per_shopper", "durability", "order", "beacon", "invites",
+    "identity", "group", "sku",
 )  # fmt: skip
+GROUP_KEYS = ("id", "name", "share")
 SKU_KEYS = ("id", "name", "allotment", "price_minor", "limit_per_shopper", "media")
 _MEANT = {
     "drop": "id", "drop_id": "id", "slug": "id", "title": "name", "opens": "opens_at", "start": "opens_at", "starts_at": "opens_at",
     "end": "closes_at", "ends_at": "closes_at", "ttl": "reservation_ttl", "hold": "reservation_ttl", "rate": "rate_per_min",
     "limit": "limit_per_shopper", "max_per_shopper": "limit_per_shopper", "price": "price_minor", "units": "allotment",
     "stock": "allotment", "quantity": "allotment", "image": "media", "items": "sku", "skus": "sku", "products": "sku",
+    "groups": "group", "priority": "group", "rate_share": "share", "codes": "invites", "invite": "invites", "invite_codes": "invites",
+    "lottery": "order", "draw": "order", "login": "identity",
 }  # fmt: skip
 """What people write, and what it is called here."""
 
+_NAMED = {"sku": "SKU", "group": "group"}
 _AT_LINE = re.compile(r"\(at line (\d+), column \d+\)")
 
 
@@ -174,6 +183,8 @@ class _DropReader:
         top = self._top
         top.refuse_unknown(DROP_KEYS)
         joins_at_ms, opens_at_ms, closes_at_ms = self._times()
+        order, beacon = self._order()
+        invites, identity, groups = self._who()
         limit = top.take("limit_per_shopper", drop_values.whole(1, QUANTITY_MAX, "limit_per_shopper = 2"), LIMIT_PER_SHOPPER)
         return Drop(
             drop_id=top.take("id", drop_values.drop_id, "", required='id = "sneaker-x"'),
@@ -197,6 +208,11 @@ class _DropReader:
             description=top.take(
                 "description", drop_values.text_of(DESCRIPTION_LENGTH_MAX, 'description = "…"', empty=True, lines=True), ""
             ),
+            order=order,
+            beacon=beacon,
+            groups=groups,
+            invites=invites,
+            identity=identity,
         )
 
     # ---- times
@@ -229,6 +245,72 @@ class _DropReader:
             top.note("closes_at", "It is not after the opening.", "Let closes_at be after opens_at, or leave it out for 2 hours.")
         elif closes - opens > OPEN_FOR_MAX_MS:
             top.note("closes_at", "It is more than 7 days after the opening.", "A drop is open for at most 7 days.")
+
+    # ---- the line
+
+    def _order(self) -> tuple[str, str]:
+        top = self._top
+        order = top.take("order", drop_values.one_of(drop_values.ORDERS, 'order = "draw"'), ORDER)
+        beacon = top.take("beacon", drop_values.one_of(drop_values.BEACONS, 'beacon = "drand"'), "none")
+        if beacon != "none" and order != "draw":
+            top.note("beacon", "A beacon is for a draw, and this drop has none.", 'Leave it out, or say order = "draw".')
+        return order, beacon
+
+    def _who(self) -> tuple[str, str, tuple[Group, ...]]:
+        top = self._top
+        invites = top.take("invites", drop_values.one_of(drop_values.ASKED_FOR, 'invites = "required"'), "none")
+        identity = top.take("identity", drop_values.one_of(drop_values.ASKED_FOR, 'identity = "required"'), "none")
+        groups = self._groups()
+        if groups and invites == identity == "none":
+            top.note(
+                "group",
+                "Nobody could get into a group: an invite code or an identity leads there, and the drop takes neither.",
+                'Say invites = "accepted" or identity = "accepted".',
+            )
+        return invites, identity, groups
+
+    def _groups(self) -> tuple[Group, ...]:
+        tables = self._tree.get("group", [])
+        if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+            self._top.note("group", "Each group is a table of its own.", 'Add a table: [[group]] with id = "vip", share = 0.2.')
+            return ()
+        if len(tables) > GROUPS_MAX:
+            self._top.note("group", f"There are {len(tables)} groups.", f"A drop has at most {GROUPS_MAX}.")
+        groups = tuple(self._group(table, position) for position, table in enumerate(tables))
+        self._refuse_same_ids("group", [group.group_id for group in groups])
+        together = sum(group.share_permille for group in groups)
+        if together > GROUP_SHARES_MAX_PERMILLE:
+            self._top.note(
+                "group",
+                f"The shares of all groups together are {together / 1000:g}.",
+                f"Let them be at most {GROUP_SHARES_MAX_PERMILLE / 1000:g}, so that whoever is in none gets on as well.",
+            )
+        return groups
+
+    def _group(self, values: dict[str, Any], position: int) -> Group:
+        table = _Table(values, ("group", position), self._lines, self.problems)
+        table.refuse_unknown(GROUP_KEYS)
+        group_id = table.take("id", drop_values.group_id, "", required='id = "vip"')
+        return Group(
+            group_id=group_id,
+            name=table.take("name", drop_values.text_of(NAME_LENGTH_MAX, 'name = "Members"'), group_id),
+            share_permille=table.take("share", drop_values.share_permille, 0, required="share = 0.2"),
+        )
+
+    def _refuse_same_ids(self, kind: str, ids: list[str]) -> None:
+        """Notes ids that were there before; capitals make no difference."""
+        first: dict[str, int] = {}
+        for position, one in enumerate(ids):
+            folded = one.casefold()
+            if folded and folded in first:
+                where = self._lines.get((kind, first[folded]), 0)
+                table = _Table({}, (kind, position), self._lines, self.problems)
+                table.note(
+                    "id",
+                    f"The {_NAMED[kind]} of line {where} has this id too; capitals make no difference.",
+                    f"Give each {_NAMED[kind]} an id of its own.",
+                )
+            first.setdefault(folded, position)
 
     # ---- SKUs
 
@@ -263,16 +345,7 @@ class _DropReader:
         )
 
     def _check_together(self, skus: tuple[Sku, ...]) -> None:
-        first: dict[str, int] = {}
-        for position, sku in enumerate(skus):
-            folded = sku.sku.casefold()
-            if folded and folded in first:
-                where = self._lines.get(("sku", first[folded]), 0)
-                table = _Table({}, ("sku", position), self._lines, self.problems)
-                table.note(
-                    "id", f"The SKU of line {where} has this id too; capitals make no difference.", "Give each SKU an id of its own."
-                )
-            first.setdefault(folded, position)
+        self._refuse_same_ids("sku", [sku.sku for sku in skus])
         total = sum(sku.allotment for sku in skus)
         if total > ALLOTMENT_MAX:
             self._top.note("sku", f"All SKUs together have {total:,} units.", f"A drop has at most {ALLOTMENT_MAX:,}.")

@@ -16,6 +16,12 @@ PRICE_MINOR_MAX = 100_000_000_000
 """Ten lines of a thousand units at this price still add up exactly in Lua (below 2^53)."""
 EXAMPLE_TIME = "opens_at = 2026-12-01T10:00:00+01:00"
 
+ORDERS = ("draw", "arrival")
+BEACONS = ("none", "drand", "file")
+ASKED_FOR = ("none", "accepted", "required")
+"""how a drop asks for an invite code or an identity"""
+
+_GROUP_ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 _DURATION = re.compile(r"(?:\d+ *(?:ms|s|m|h|d) *)+")
 _DURATION_PART = re.compile(r"(\d+) *(ms|s|m|h|d)")
 _UNIT_MS = {"ms": 1, "s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS}
@@ -94,6 +100,33 @@ def durability(value: Any) -> str | Wrong:
     if value in list(Durability):
         return str(value)
     return Wrong('It has to be "second", "disk" or "replica".', 'For example: durability = "disk" (a reservation answered is on disk)')
+
+
+def one_of(words: tuple[str, ...], example: str) -> Callable[[Any], str | Wrong]:
+    """One of a few words."""
+
+    def check(value: Any) -> str | Wrong:
+        if isinstance(value, str) and value in words:
+            return value
+        *most, last = (f'"{word}"' for word in words)
+        return Wrong(f"It has to be {', '.join(most)} or {last}.", f"For example: {example}")
+
+    return check
+
+
+def group_id(value: Any) -> str | Wrong:
+    """A priority group's id."""
+    if isinstance(value, str) and _GROUP_ID.fullmatch(value):
+        return value
+    return Wrong("It has to be 1 to 32 lower-case letters, digits and hyphens.", 'For example: id = "vip"')
+
+
+def share_permille(value: Any) -> int | Wrong:
+    """A part of a whole, in thousandths."""
+    permille = round(value * 1000) if isinstance(value, int | float) and 0 < value < 1 else 0
+    if permille and abs(value * 1000 - permille) < 1e-6:
+        return permille
+    return Wrong("It has to be a part of 1 with at most three decimals, more than 0.", "For example: share = 0.2 (a fifth)")
 
 
 def duration(low_ms: int, high_ms: int, example: str) -> Callable[[Any], int | Wrong]:

@@ -128,11 +128,13 @@ class Example(StrEnum):
 
     TRIAL = "trial"
     LAUNCH = "launch"
+    MEMBERS = "members"
 
 
 def example(
     name: Annotated[
-        Example, typer.Argument(help="trial: the smallest, opens in half a minute; launch: everything that can be said.")
+        Example,
+        typer.Argument(help="trial: the smallest, opens in half a minute; launch: all that is usual; members: invited people, groups."),
     ] = Example.TRIAL,
 ) -> None:
     """Print a commented drop file to start from."""

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flashsale import drop_files
+from flashsale.cli.drop import Example
 from flashsale.drop_files import DropFileError, Problem, parse_drop
-from flashsale.model import ALLOTMENT_MAX, QUANTITY_MAX, SKUS_PER_DROP_MAX, Drop, Sku
+from flashsale.model import ALLOTMENT_MAX, QUANTITY_MAX, SKUS_PER_DROP_MAX, Drop, Group, Sku
 from flashsale.toml_lines import line_index
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "config" / "drops").glob("*.toml"))
@@ -67,6 +68,7 @@ def test_what_is_left_out_has_a_safe_default() -> None:
         reservation_ttl_ms=300_000,
         limit_per_shopper=2,
         durability="disk",
+        order="draw",
     )
 
 
@@ -76,8 +78,8 @@ def test_the_examples_are_good(path: Path) -> None:
     assert drop.drop_id == path.stem
 
 
-def test_there_are_two_examples() -> None:
-    assert len(EXAMPLES) >= 2
+def test_every_example_can_be_asked_for() -> None:
+    assert {path.stem for path in EXAMPLES} == {example.value for example in Example}
 
 
 @pytest.mark.parametrize(
@@ -295,3 +297,90 @@ def test_whatever_is_in_a_file_the_answer_is_a_drop_or_its_problems(data: st.Dat
     except DropFileError as error:
         found = error.problems
     assert all(1 <= problem.line <= text.count("\n") + 1 for problem in found)
+
+
+# -------------------------------------------------------------------------------------------------------------- the line
+
+GROUPS = """
+[[group]]
+id = "vip"
+name = "Members"
+share = 0.2
+
+[[group]]
+id = "press"
+share = 0.05
+"""
+
+
+def test_who_may_have_a_place_and_when_is_said_in_the_file() -> None:
+    drop = parse(f'order = "arrival"\ninvites = "required"\nidentity = "accepted"\n{GOOD}{GROUPS}')
+    assert (drop.order, drop.beacon, drop.invites, drop.identity) == ("arrival", "none", "required", "accepted")
+    assert drop.groups == (Group("vip", "Members", 200), Group("press", "press", 50))
+    assert parse(f'beacon = "drand"\n{GOOD}').beacon == "drand"
+    assert (parse(GOOD).groups, parse(GOOD).invites, parse(GOOD).identity) == ((), "none", "none")
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        ('order = "random"', "order"),
+        ("order = true", "order"),
+        ('order = ["draw"]', "order"),
+        ('beacon = "dice"', "beacon"),
+        ('invites = "yes"', "invites"),
+        ("invites = true", "invites"),
+        ('identity = "maybe"', "identity"),
+        ('group = "vip"', "group"),
+        ("group = [1]", "group"),
+    ],
+)
+def test_rules_of_the_line_are_words(line: str, key: str) -> None:
+    assert problems(f"{line}\n{GOOD}") == [(1, key)]
+
+
+def test_a_beacon_needs_a_draw() -> None:
+    assert problems(f'order = "arrival"\nbeacon = "drand"\n{GOOD}') == [(2, "beacon")]
+
+
+def groups_of(*shares: str, ids: list[str] | None = None) -> str:
+    tables = "".join(f'[[group]]\nid = "{(ids or [f"g{i}" for i in range(99)])[i]}"\nshare = {share}\n' for i, share in enumerate(shares))
+    return f'invites = "accepted"\n{GOOD}{tables}'
+
+
+@pytest.mark.parametrize("share", ["0", "1", "1.0", "-0.1", "0.0001", "0.12345", '"0.2"', "true", "nan", "inf", "200"])
+def test_a_share_is_a_part_of_one(share: str) -> None:
+    assert problems(groups_of(share)) == [(19, "group[0].share")]
+
+
+@given(st.integers(1, 900))
+def test_every_share_of_three_decimals_is_exact(permille: int) -> None:
+    assert parse(groups_of(str(permille / 1000))).groups[0].share_permille == permille
+
+
+def test_groups_leave_something_for_everybody_else() -> None:
+    assert parse(groups_of("0.6", "0.3")).groups[1].share_permille == 300
+    assert problems(groups_of("0.6", "0.301")) == [(17, "group")]
+
+
+def test_a_drop_has_at_most_seven_groups_each_with_an_id_of_its_own() -> None:
+    assert len(parse(groups_of(*["0.1"] * 7)).groups) == 7
+    assert problems(groups_of(*["0.1"] * 8)) == [(17, "group")]
+    assert problems(groups_of("0.1", "0.1", ids=["vip", "vip"])) == [(21, "group[1].id")]
+
+
+@pytest.mark.parametrize("name", ["VIP", "", "v" * 33, "-vip", "vip club"])
+def test_a_groups_id_is_short_and_plain(name: str) -> None:
+    assert problems(groups_of("0.1", ids=[name])) == [(18, "group[0].id")]
+
+
+def test_a_group_that_nothing_leads_to_is_told() -> None:
+    assert problems(GOOD + GROUPS) == [(17, "group")]
+
+
+def test_a_group_needs_an_id_and_a_share_and_nothing_else() -> None:
+    assert problems(f'identity = "accepted"\n{GOOD}[[group]]\nweight = 2\n') == [
+        (17, "group[0].id"),
+        (17, "group[0].share"),
+        (18, "group[0].weight"),
+    ]
