@@ -17,17 +17,17 @@ class Authority:
         self._access = access
         self._clients = clients
 
-    async def of(self, request: web.Request, scope: Scope) -> Principal:
-        """Who asks.
+    async def of(self, request: web.Request, *scopes: Scope) -> Principal:
+        """Who asks, with a key for one of `scopes`.
 
         Raises:
-            ProblemError: there is no valid key, or it has not the scope.
+            ProblemError: there is no valid key, or it has none of the scopes.
         """
         principal = await self._access.authenticate(bearer(request))
         if principal is None:
             self.charge(request)
             raise ProblemError(problem(Code.UNAUTHORIZED))
-        if scope not in principal.scopes:
+        if principal.scopes.isdisjoint(scopes):
             raise ProblemError(problem(Code.FORBIDDEN))
         return principal
 

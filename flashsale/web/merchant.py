@@ -66,18 +66,41 @@ class AuditView(Struct, frozen=True):
     drifts: list[DriftFound]
 
 
+class OwnDrops:
+    """Finds drops for those they belong to."""
+
+    def __init__(self, services: Services, directory: DropDirectory, clients: Clients) -> None:
+        self._directory = directory
+        self._authority = Authority(services.access, clients)
+
+    async def find(self, request: web.Request, *scopes: Scope) -> LiveDrop:
+        """The drop asked about. Another tenant's is as if it did not exist.
+
+        Args:
+            scopes: one of which the key has to have; the merchant's when none is named.
+
+        Raises:
+            ProblemError: the key is not valid or has not the scope, or the drop is not its tenant's.
+            DropNotFound, Recovering, StoreUnavailable: see `DropDirectory.find`.
+        """
+        principal = await self._authority.of(request, *(scopes or (Scope.MERCHANT,)))
+        live = await self._directory.find(request.match_info["drop"])
+        if live.definition.tenant != principal.tenant:
+            raise ProblemError(problem(Code.DROP_NOT_FOUND))
+        return live
+
+
 class Merchant:
     """Handlers of the merchant's routes."""
 
-    def __init__(self, services: Services, directory: DropDirectory, clients: Clients) -> None:
+    def __init__(self, services: Services, own: OwnDrops) -> None:
         self._services = services
-        self._directory = directory
-        self._authority = Authority(services.access, clients)
+        self._own = own
         self._body_timeout_s = services.settings.http.body_timeout_ms / 1000
 
     async def stock(self, request: web.Request) -> web.Response:
         """POST /v1/merchant/drops/{drop}/stock: add or withdraw units; the same key counts once."""
-        live = await self._own_drop(request)
+        live = await self._own.find(request)
         key = idempotency_key(request)
         body = await read_json(request, _stock_body, self._body_timeout_s)
         if body.delta == 0:
@@ -92,20 +115,12 @@ class Merchant:
 
     async def audit(self, request: web.Request) -> web.Response:
         """GET /v1/merchant/drops/{drop}/audit: whether the drop adds up."""
-        live = await self._own_drop(request)
+        live = await self._own.find(request)
         drop_id = live.definition.drop_id
         last = await self._services.audits.last(drop_id)
         if last is None:
             return _answer(AuditView(drop_id, None, None, None, []))
         return _answer(AuditView(drop_id, last.result, last.audited_at_ms, last.paused_at_ms, last.drifts))
-
-    async def _own_drop(self, request: web.Request) -> LiveDrop:
-        """The drop asked about. Another tenant's is as if it did not exist."""
-        principal = await self._authority.of(request, Scope.MERCHANT)
-        live = await self._directory.find(request.match_info["drop"])
-        if live.definition.tenant != principal.tenant:
-            raise ProblemError(problem(Code.DROP_NOT_FOUND))
-        return live
 
 
 def _answer(view: Struct) -> web.Response:

@@ -26,6 +26,7 @@ from flashsale.model import (
     ConfirmOutcome,
     ExtendOutcome,
     JoinOutcome,
+    LeaveOutcome,
     Refused,
     ReleaseOutcome,
     ReservationState,
@@ -47,7 +48,13 @@ class Code(StrEnum):
     TOKEN_INVALID = "token_invalid"  # noqa: S105 - a code
     TOKEN_EXPIRED = "token_expired"  # noqa: S105 - a code
     TICKET_INVALID = "ticket_invalid"
+    IDENTITY_INVALID = "identity_invalid"
     FORBIDDEN = "forbidden"
+    CODE_REQUIRED = "code_required"
+    CODE_INVALID = "code_invalid"
+    IDENTITY_REQUIRED = "identity_required"
+    HANDOFF_INVALID = "handoff_invalid"
+    REMOVED = "removed"
     NOT_FOUND = "not_found"
     DROP_NOT_FOUND = "drop_not_found"
     TICKET_NOT_FOUND = "ticket_not_found"
@@ -60,6 +67,12 @@ class Code(StrEnum):
     PAUSED = "paused"
     CLOSED = "closed"
     SOLD_OUT = "sold_out"
+    JOINING_CLOSED = "joining_closed"
+    CODE_USED = "code_used"
+    MOVED = "moved"
+    HANDOFF_USED = "handoff_used"
+    LEFT = "left"
+    UNITS_HELD = "units_held"
     LIMIT_REACHED = "limit_reached"
     NOT_YET = "not_yet"
     ALREADY_PAID = "already_paid"
@@ -108,7 +121,13 @@ _KINDS: Mapping[Code, _Kind] = {
     ),
     Code.TOKEN_EXPIRED: _Kind(401, "Admission token expired", "The admission token has expired; exchange the ticket again for a new one."),
     Code.TICKET_INVALID: _Kind(401, "Ticket invalid", "The ticket is missing, unknown, of another drop, or its secret is wrong."),
+    Code.IDENTITY_INVALID: _Kind(401, "Identity invalid", "The identity is not genuine, not in force, or not for this drop."),
     Code.FORBIDDEN: _Kind(403, "Forbidden", "The key does not have the scope this needs."),
+    Code.CODE_REQUIRED: _Kind(403, "Invite code required", "Joining this drop takes an invite code."),
+    Code.CODE_INVALID: _Kind(403, "Invite code invalid", "This is not an invite code of this drop. Is it typed as it was sent?"),
+    Code.IDENTITY_REQUIRED: _Kind(403, "Identity required", "This drop is joined from the shop, by people who are signed in there."),
+    Code.HANDOFF_INVALID: _Kind(403, "Handoff code invalid", "The handoff code is not genuine, has expired, or its place is not there."),
+    Code.REMOVED: _Kind(403, "Removed", "The merchant has taken this place away."),
     Code.NOT_FOUND: _Kind(404, "Not found", "There is nothing at this address."),
     Code.DROP_NOT_FOUND: _Kind(404, "Drop not found", "There is no drop of that name."),
     Code.TICKET_NOT_FOUND: _Kind(404, "Ticket not found", "There is no such ticket."),
@@ -121,6 +140,12 @@ _KINDS: Mapping[Code, _Kind] = {
     Code.PAUSED: _Kind(409, "Paused", "The drop is paused; your place is kept."),
     Code.CLOSED: _Kind(409, "Closed", "The drop has ended."),
     Code.SOLD_OUT: _Kind(409, "Sold out", "Not enough units are available."),
+    Code.JOINING_CLOSED: _Kind(409, "Joining closed", "Nobody else can join this drop. Whoever has a place keeps it."),
+    Code.CODE_USED: _Kind(409, "Invite code used", "The invite code has been used as often as it may be."),
+    Code.MOVED: _Kind(409, "Moved", "The place was handed to another device."),
+    Code.HANDOFF_USED: _Kind(409, "Handed over", "The place was handed over before; that is possible once."),
+    Code.LEFT: _Kind(409, "Left", "The place was given up and cannot be taken again with this secret."),
+    Code.UNITS_HELD: _Kind(409, "Units held", "There are reservations that are not paid yet. Give them back first."),
     Code.LIMIT_REACHED: _Kind(409, "Limit reached", "This is more than one shopper may buy in this drop."),
     Code.NOT_YET: _Kind(409, "Not yet", "It is not this ticket's turn yet."),
     Code.ALREADY_PAID: _Kind(409, "Already paid", "The reservation is paid and cannot be given back here."),
@@ -224,11 +249,13 @@ def _reserve_code(outcome: ReserveOutcome) -> Code:
 
 def _admit_code(outcome: AdmitOutcome) -> Code:
     match outcome:
-        case AdmitOutcome.ADMITTED | AdmitOutcome.REPLAYED:
-            raise AssertionError("an admission is not a problem")
+        case AdmitOutcome.ADMITTED | AdmitOutcome.REPLAYED | AdmitOutcome.PLACE:
+            raise AssertionError("an admission is not a problem, and a place to work out never gets here")
         case AdmitOutcome.NOT_OPEN | AdmitOutcome.PAUSED | AdmitOutcome.CLOSED | AdmitOutcome.RECOVERING:
             return Code(outcome.value)
         case AdmitOutcome.NOT_YET | AdmitOutcome.SOLD_OUT | AdmitOutcome.TICKET_INVALID:
+            return Code(outcome.value)
+        case AdmitOutcome.MOVED | AdmitOutcome.LEFT | AdmitOutcome.REMOVED:
             return Code(outcome.value)
         case _:
             assert_never(outcome)
@@ -236,12 +263,35 @@ def _admit_code(outcome: AdmitOutcome) -> Code:
 
 def _join_code(outcome: JoinOutcome) -> Code:
     match outcome:
-        case JoinOutcome.JOINED | JoinOutcome.REPLAYED | JoinOutcome.RESTORED:
+        case JoinOutcome.JOINED | JoinOutcome.REPLAYED | JoinOutcome.RESTORED | JoinOutcome.TAKEN_OVER:
             raise AssertionError("a place in the line is not a problem")
         case JoinOutcome.ROOM_FULL:
             return Code.BUSY
-        case JoinOutcome.NOT_OPEN | JoinOutcome.CLOSED | JoinOutcome.SOLD_OUT | JoinOutcome.TICKET_INVALID | JoinOutcome.RECOVERING:
+        case JoinOutcome.NOT_FOUND:
+            return Code.HANDOFF_INVALID
+        case JoinOutcome.NOT_OPEN | JoinOutcome.CLOSED | JoinOutcome.SOLD_OUT | JoinOutcome.JOINING_CLOSED | JoinOutcome.RECOVERING:
             return Code(outcome.value)
+        case JoinOutcome.CODE_USED | JoinOutcome.MOVED | JoinOutcome.LEFT | JoinOutcome.REMOVED | JoinOutcome.HANDOFF_USED:
+            return Code(outcome.value)
+        case _:
+            assert_never(outcome)
+
+
+def of_leave(outcome: LeaveOutcome) -> Problem | None:
+    """The answer for a place that was not given up, or None when it was, now or before."""
+    match outcome:
+        case LeaveOutcome.LEFT | LeaveOutcome.REMOVED | LeaveOutcome.REPLAYED:
+            return None
+        case LeaveOutcome.NOT_FOUND:
+            return problem(Code.TICKET_NOT_FOUND)
+        case LeaveOutcome.MOVED:
+            return problem(Code.MOVED)
+        case LeaveOutcome.RESERVED:
+            return problem(Code.UNITS_HELD)
+        case LeaveOutcome.PLACE:
+            return problem(Code.BUSY, "The draw was made a moment ago. Try again.")
+        case LeaveOutcome.RECOVERING:
+            return problem(Code.RECOVERING)
         case _:
             assert_never(outcome)
 

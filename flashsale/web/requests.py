@@ -10,8 +10,11 @@ import msgspec
 from aiohttp import web
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from admission.handoff import HANDOFF_LENGTH_MAX
+from admission.invites import CODE_LENGTH_MAX
 from admission.receipts import RECEIPT_LENGTH_MAX
 from flashsale.errors import BadInput
+from flashsale.identity import IDENTITY_LENGTH_MAX
 from flashsale.model import (
     IDEMPOTENCY_KEY_LENGTH_MAX,
     ITEMS_PER_RESERVATION_MAX,
@@ -42,9 +45,13 @@ class JoinBody(Struct, frozen=True, forbid_unknown_fields=True):
 
     secret_hash: Annotated[str, Meta(pattern=DIGEST_PATTERN)]
     """base64url SHA-256 of a secret the browser keeps"""
-    identity: Any = UNSET
-    code: Any = UNSET
+    identity: Annotated[str, Meta(min_length=1, max_length=IDENTITY_LENGTH_MAX)] | UnsetType = UNSET
+    """a JWT of the storefront for this shopper"""
+    code: Annotated[str, Meta(min_length=1, max_length=CODE_LENGTH_MAX)] | UnsetType = UNSET
+    """an invite code"""
     challenge: Any = UNSET
+    handoff: Annotated[str, Meta(min_length=1, max_length=HANDOFF_LENGTH_MAX)] | UnsetType = UNSET
+    """of the shopper's other device, whose place this one takes over"""
     receipt: Annotated[str, Meta(min_length=1, max_length=RECEIPT_LENGTH_MAX)] | UnsetType = UNSET
     """of the place this secret had; after a loss it is given back"""
 

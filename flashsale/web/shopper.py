@@ -3,22 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
+from typing import NamedTuple
 
 import msgspec
 from aiohttp import web
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
+from admission.draw import commitment_of
 from admission.estimate import position, wait_range_ms
+from admission.handoff import HANDOFF_TTL_MS
 from admission.inlet import LiveDrop
+from admission.places import queue_place
 from admission.receipts import ReceiptPayload, ReservationReceipt
-from flashsale.errors import BadInput, Busy, DatabaseUnavailable
-from flashsale.model import Drop, DropState, Refused, Reservation, ReservationState, ReserveOutcome, Ticket
+from flashsale.errors import Busy, DatabaseUnavailable
+from flashsale.model import (
+    Drop,
+    DropState,
+    Refused,
+    Reservation,
+    ReservationState,
+    ReserveOutcome,
+    Snapshot,
+    Ticket,
+    line_of,
+    number_of,
+    place_of,
+    secret_hash_of,
+    ticket_id_of,
+)
 from flashsale.web.answers import JsonAnswer
 from flashsale.web.clients import Clients
 from flashsale.web.directory import DropDirectory
 from flashsale.web.observer import REQUEST_ID
-from flashsale.web.problems import Code, Problem, ProblemError, of_extend, of_refusal, of_release, of_restore, problem
+from flashsale.web.problems import Code, Problem, ProblemError, of_extend, of_leave, of_refusal, of_release, of_restore, problem
 from flashsale.web.requests import (
     JoinBody,
     ReserveBody,
@@ -31,9 +50,12 @@ from flashsale.web.requests import (
 )
 from flashsale.web.services import Services
 from flashsale.web.serving import etag_of, serving_response
+from flashsale.web.steering import PlaceGoneView
 
 ORDER_TIMEOUT_S = 0.3
 """how long a reservation's answer waits for Postgres to tell the order's state"""
+
+COMMITMENTS_MAX = 1000
 
 ENDED_TOKEN = "of-an-earlier-epoch"  # noqa: S105 - no token's id
 
@@ -55,6 +77,15 @@ class SkuView(Struct, frozen=True):
     media: str | None
 
 
+class GroupView(Struct, frozen=True):
+    """A priority group, as shown."""
+
+    group: str
+    name: str
+    share: float
+    """of the admissions while anybody of it waits"""
+
+
 class DropView(Struct, frozen=True):
     """A drop, as shown."""
 
@@ -72,6 +103,15 @@ class DropView(Struct, frozen=True):
     extension_ms: int
     limit_per_shopper: int
     durability: str
+    order: str
+    """draw or arrival"""
+    commitment: str | None
+    """hex SHA-256 of the draw's secret; None without a draw"""
+    groups: list[GroupView]
+    invites: str
+    """none, accepted or required"""
+    identity: str
+    """none, accepted or required"""
     skus: list[SkuView]
 
 
@@ -85,8 +125,17 @@ class TicketView(Struct, frozen=True):
     receipt: str
     serving_number: int
     opens_at_ms: int
+    group: str | UnsetType = UNSET
+    """only where there are groups; empty for everybody's line"""
     entry_number: int | UnsetType = UNSET
     queue_number: int | UnsetType = UNSET
+
+
+class HandoffView(Struct, frozen=True):
+    """What the shopper's other device joins with."""
+
+    handoff: str
+    expires_at_ms: int
 
 
 class EtaView(Struct, frozen=True):
@@ -107,6 +156,8 @@ class PlaceView(Struct, frozen=True):
     opens_at_ms: int
     eta: EtaView | None
     chance: float | None
+    group: str | UnsetType = UNSET
+    """only where there are groups; empty for everybody's line"""
     entry_number: int | UnsetType = UNSET
     queue_number: int | UnsetType = UNSET
 
@@ -164,11 +215,12 @@ class Shopper:
         self._directory = directory
         self._clients = clients
         self._body_timeout_s = services.settings.http.body_timeout_ms / 1000
+        self._commitments: OrderedDict[str, str] = OrderedDict()
 
     async def drop(self, request: web.Request) -> web.Response:
         """GET /v1/drops/{drop}: what is on sale."""
         live = await self._directory.find(request.match_info["drop"])
-        body = _encode(_drop_view(live))
+        body = _encode(_drop_view(live, await self._commitment(live.definition)))
         etag = etag_of(body)
         headers = {"ETag": etag, "Cache-Control": "public, max-age=5"}
         if_none_match = request.headers.get("If-None-Match")
@@ -192,24 +244,25 @@ class Shopper:
             return limited
         live = await self._live(request)
         body = await read_json(request, _join_body, self._body_timeout_s)
-        for name in ("identity", "code", "challenge"):
-            if getattr(body, name) is not UNSET:
-                raise BadInput(what=f"'{name}' is not enabled for this drop.", field=name)
-        drop_id = live.definition.drop_id
-        place = await self._room.join(drop_id, body.secret_hash, self._place_before(body, drop_id))
+        drop = live.definition
+        before = self._place_before(body, drop.drop_id)
+        entrant = self._services.entrance.check(drop, body, before, live.snapshot.now_ms)
+        place = await self._room.join(drop.drop_id, body.secret_hash, before, **entrant._asdict())
         if isinstance(place, Refused):
             return of_refusal(place)
         snapshot = live.snapshot
+        numbers = _numbers(live, place.number, late=place.late)
         view = TicketView(
-            place.ticket_id,
-            drop_id,
-            "waiting",
-            place.joined_at_ms,
-            place.receipt,
-            snapshot.serving_number,
-            snapshot.opens_at_ms,
-            UNSET if place.late else place.number,
-            place.number if place.late else UNSET,
+            ticket_id=place.ticket_id,
+            drop=drop.drop_id,
+            state="waiting",
+            joined_at_ms=place.joined_at_ms,
+            receipt=place.receipt,
+            serving_number=_serving_number(snapshot, place.number),
+            opens_at_ms=snapshot.opens_at_ms,
+            group=_group(drop, place.number),
+            entry_number=numbers.entry,
+            queue_number=numbers.queue,
         )
         return JsonAnswer(_encode(view), 200 if place.replayed else 201)
 
@@ -222,20 +275,48 @@ class Shopper:
         if ticket is None:
             return problem(Code.TICKET_NOT_FOUND)
         snapshot = inspection.snapshot
-        eta = wait_range_ms(snapshot, ticket.number)
+        numbers = _numbers(live, ticket.number, late=ticket.late)
+        turn = ticket.number if numbers.queue is UNSET else place_of(line_of(ticket.number), numbers.queue)
+        eta = wait_range_ms(snapshot, turn)
         view = PlaceView(
             ticket_id=ticket_id,
             drop=snapshot.drop_id,
-            state=_ticket_state(ticket, snapshot.state, snapshot.now_ms),
-            position=position(ticket.number, snapshot.serving_number),
-            serving_number=snapshot.serving_number,
+            state=_ticket_state(ticket, ticket_id, snapshot.state, snapshot.now_ms),
+            position=position(number_of(turn), _serving_number(snapshot, turn)),
+            serving_number=_serving_number(snapshot, turn),
             opens_at_ms=snapshot.opens_at_ms,
             eta=None if eta is None else EtaView(*eta),
             chance=None,
-            entry_number=UNSET if ticket.late else ticket.number,
-            queue_number=ticket.number if ticket.late else UNSET,
+            group=_group(live.definition, turn),
+            entry_number=numbers.entry,
+            queue_number=numbers.queue,
         )
         return JsonAnswer(_encode(view))
+
+    async def leave(self, request: web.Request) -> web.StreamResponse:
+        """DELETE /v1/tickets/{ticket_id}: gives the place up."""
+        if limited := self._limited(request):
+            return limited
+        live, ticket_id, secret = await self._own_ticket(request)
+        drop_id = live.definition.drop_id
+        refusal = of_leave(await self._room.leave(drop_id, ticket_id, secret, live.draws))
+        return refusal or JsonAnswer(_encode(PlaceGoneView(ticket_id, drop_id, "left")))
+
+    async def hand_over(self, request: web.Request) -> web.StreamResponse:
+        """POST /v1/tickets/{ticket_id}/handoff: a code with which the shopper's other device takes the place over."""
+        if limited := self._limited(request):
+            return limited
+        live, ticket_id, _ = await self._own_ticket(request)
+        inspection = await self._services.drop_store.inspect(live.definition.drop_id, tickets=(ticket_id,))
+        ticket = inspection.tickets[0]
+        if ticket is None:
+            return problem(Code.TICKET_NOT_FOUND)
+        if ticket.gone:
+            return problem(Code(ticket.gone))
+        if ticket.holder:
+            return problem(Code.HANDOFF_USED if ticket.holder == ticket_id else Code.MOVED)
+        expires_at_ms = inspection.now_ms + HANDOFF_TTL_MS
+        return JsonAnswer(_encode(HandoffView(self._services.handoffs.make(ticket.ticket_id, expires_at_ms), expires_at_ms)))
 
     async def admit(self, request: web.Request) -> web.StreamResponse:
         """POST /v1/drops/{drop}/admissions: a served ticket becomes an admission token."""
@@ -244,7 +325,7 @@ class Shopper:
         live = await self._live(request)
         drop_id = live.definition.drop_id
         ticket_id, secret = ticket_with_secret(request, drop_id)
-        admitted = await self._room.admit(drop_id, live.snapshot.epoch, ticket_id, secret)
+        admitted = await self._room.admit(drop_id, live.snapshot.epoch, ticket_id, secret, live.draws)
         if isinstance(admitted, Refused):
             return of_refusal(admitted)
         return JsonAnswer(_encode(AdmissionView(admitted.token, admitted.expires_at_ms)))
@@ -326,6 +407,18 @@ class Shopper:
             return problem(Code.RESERVATION_EXPIRED)
         return self._shown(found, drop)
 
+    async def _commitment(self, drop: Drop) -> str | None:
+        """What a drop's draw was committed to before anybody joined. It never changes, so the store is asked once."""
+        known = self._commitments.get(drop.drop_id)
+        if known is None and drop.order == "draw":
+            secret, _ = await self._services.drop_store.draw_record(drop.drop_id)
+            if not secret:
+                return None
+            known = self._commitments[drop.drop_id] = commitment_of(bytes.fromhex(secret))
+            if len(self._commitments) > COMMITMENTS_MAX:
+                self._commitments.popitem(last=False)
+        return known
+
     def _place_before(self, body: JoinBody, drop_id: str) -> ReceiptPayload | None:
         """What the shopper's receipt proves, when one is shown. Raises ProblemError when it is not theirs."""
         if body.receipt is UNSET:
@@ -337,6 +430,15 @@ class Shopper:
         if receipt is None or (receipt.drop, receipt.secret_hash) != (drop_id, body.secret_hash):
             raise ProblemError(problem(Code.RECEIPT_INVALID))
         return receipt
+
+    async def _own_ticket(self, request: web.Request) -> tuple[LiveDrop, str, str]:
+        """The drop of the ticket in the address, its id, and the secret that proves whose it is. Raises ProblemError without."""
+        ticket_id = request.match_info["ticket_id"]
+        live = await self._directory.of_ticket(ticket_id)
+        shown, secret = ticket_with_secret(request, live.definition.drop_id)
+        if shown != ticket_id or ticket_id != ticket_id_of(live.definition.drop_id, secret_hash_of(secret)):
+            raise ProblemError(problem(Code.TICKET_INVALID))
+        return live, ticket_id, secret
 
     def _check_shopper(self, request: web.Request, reservation: Reservation) -> None:
         """The id cannot be guessed and is permission enough; a token, when sent, must be of the same shopper. Raises ProblemError."""
@@ -393,7 +495,7 @@ def _state(live: LiveDrop) -> str:
     return "recovering" if live.recovering else live.snapshot.state.value
 
 
-def _drop_view(live: LiveDrop) -> DropView:
+def _drop_view(live: LiveDrop, commitment: str | None) -> DropView:
     drop, snapshot = live.definition, live.snapshot
     return DropView(
         drop=drop.drop_id,
@@ -410,6 +512,11 @@ def _drop_view(live: LiveDrop) -> DropView:
         extension_ms=drop.extension_ms,
         limit_per_shopper=drop.limit_per_shopper,
         durability=drop.durability,
+        order=drop.order,
+        commitment=commitment,
+        groups=[GroupView(group.group_id, group.name, group.share_permille / 1000) for group in drop.groups],
+        invites=drop.invites,
+        identity=drop.identity,
         skus=[
             SkuView(sku.sku, sku.name, sku.price_minor, snapshot.skus[sku.sku].allotment, sku.limit_per_shopper, sku.media or None)
             for sku in drop.skus
@@ -417,10 +524,43 @@ def _drop_view(live: LiveDrop) -> DropView:
     )
 
 
-def _ticket_state(ticket: Ticket, state: DropState, now_ms: int) -> str:
+def _ticket_state(ticket: Ticket, ticket_id: str, state: DropState, now_ms: int) -> str:
+    if ticket.gone:
+        return ticket.gone
+    if ticket.holder not in {"", ticket_id}:
+        return "moved"
     if state is DropState.CLOSED:
         return "expired"
     return "admitted" if now_ms < ticket.token_expires_at_ms else "waiting"
+
+
+class _Numbers(NamedTuple):
+    entry: int | UnsetType
+    """order of joining before the opening"""
+    queue: int | UnsetType
+    """place in line, as far as it is known"""
+
+
+def _numbers(live: LiveDrop, place: int, *, late: bool) -> _Numbers:
+    """The numbers of a place in its line."""
+    number = number_of(place)
+    if late:
+        return _Numbers(UNSET, number)
+    drawn = line_of(place) < len(live.draws) and live.draws[line_of(place)] is not None
+    return _Numbers(number, number_of(queue_place(place, live.draws)) if drawn else UNSET)
+
+
+def _serving_number(snapshot: Snapshot, place: int) -> int:
+    at = line_of(place)
+    return snapshot.lines[at].serving_number if at < len(snapshot.lines) else snapshot.serving_number
+
+
+def _group(drop: Drop, place: int) -> str | UnsetType:
+    """The group whose line a place is in; unset where there are none."""
+    if not drop.groups:
+        return UNSET
+    at = line_of(place)
+    return drop.groups[at - 1].group_id if 1 <= at <= len(drop.groups) else ""
 
 
 def _reservation_view(reservation: Reservation, drop: Drop, order: OrderStateView | UnsetType = UNSET) -> ReservationView:

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 import yaml
 
+from admission import fairness
+from admission.serving import ServingDocument
 from flashsale.clock import SystemClock
 from flashsale.payments.test import Behaviour
 from flashsale.settings import load_settings
-from flashsale.web import merchant, problems, requests, shopper, storefront, test_provider
+from flashsale.web import merchant, problems, requests, shopper, steering, storefront, test_provider
 from flashsale.web.app import routes_of
 from flashsale.web.problems import Code
 
@@ -39,7 +41,7 @@ def test_the_served_file_is_generated_from_the_source() -> None:
 
 def test_every_route_is_described_and_every_description_has_a_route(description: dict[str, Any]) -> None:
     services: Any = SimpleNamespace(settings=load_settings(environment={}), clock=SystemClock())
-    for name in ("inlet", "drop_store", "waiting_room", "reservations", "tokens", "payments", "access"):
+    for name in ("inlet", "drop_store", "waiting_room", "reservations", "tokens", "payments", "access", "entrance", "handoffs"):
         setattr(services, name, None)
     routes = {(route.method, route.path, route.name) for route in routes_of(services)}
     described = {
@@ -114,6 +116,18 @@ def test_examples_of_problems_are_what_is_answered(description: dict[str, Any]) 
         ("StockChange", merchant.StockBody),
         ("Stock", merchant.StockView),
         ("Audit", merchant.AuditView),
+        ("Fairness", fairness.FairnessDocument),
+        ("EntryProof", fairness.EntryProof),
+        ("ServingDocument", ServingDocument),
+        ("Handoff", shopper.HandoffView),
+        ("PlaceGone", steering.PlaceGoneView),
+        ("Steered", steering.SteeredView),
+        ("Rate", steering.RateBody),
+        ("Capacity", steering.CapacityBody),
+        ("Message", steering.MessageBody),
+        ("Joining", steering.JoiningBody),
+        ("Signal", steering.SignalBody),
+        ("Removal", steering.RemoveBody),
     ],
 )
 def test_members_of_bodies_are_those_described(description: dict[str, Any], schema: str, view: Any) -> None:
