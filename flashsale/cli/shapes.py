@@ -127,12 +127,32 @@ class StockChanged(Struct, frozen=True):
 
 
 class DropSteered(Struct, frozen=True):
-    """`drop open`, `pause`, `resume` and `close` with `--json`."""
+    """`drop open`, `pause`, `resume`, `close`, `rate`, `capacity`, `message`, `joining` and `signal` with `--json`."""
 
     drop_id: str
     outcome: str
     """done, unchanged, closed or replayed"""
     state: str
+
+
+class PlaceRemoved(Struct, frozen=True):
+    """`drop remove --json`."""
+
+    drop_id: str
+    ticket_id: str
+    outcome: str
+    """removed or replayed"""
+
+
+class InvitesMade(Struct, frozen=True):
+    """`drop invites --json`."""
+
+    drop_id: str
+    group: str
+    """empty for everybody's line"""
+    uses: int
+    """people who may join with each"""
+    codes: list[str]
 
 
 class KeyListed(Struct, frozen=True):
