@@ -1,7 +1,7 @@
 """What happened at a drop, from its admission log and its samples. Pure.
 
 Every member of `DropReport` is in the JSON of `flashsale drop report --json`; docs/report.md describes them. Times with `_at_ms`
-are milliseconds since the Unix epoch, `_ms` are lengths of time; a moment `_ms` is counted from the opening.
+are milliseconds since the Unix epoch, `_ms` are lengths of time, those of the stock and of the rate from the opening on.
 """
 
 from __future__ import annotations
@@ -87,8 +87,7 @@ class CutPlaces(msgspec.Struct, frozen=True):
     number: int
     """queue number from which on"""
     places: int
-    at_ms: int
-    """from the opening"""
+    since_opening_ms: int
     why: str
 
 
@@ -130,8 +129,8 @@ class RateBin(msgspec.Struct, frozen=True):
 class Moment(msgspec.Struct, frozen=True):
     """Where the drop stood. `null` where no sample says."""
 
-    at_ms: int
-    """from the opening, below 0 before it"""
+    since_opening_ms: int
+    """below 0 before it"""
     called: int
     claimed: int
     joined: int | None
@@ -358,7 +357,7 @@ def _together(lines: Sequence[LineReport], ends: Sequence[LineEnd], waits: Mappi
         never_came=sum(line.never_came for line in lines) if admitted is None else max(0, called - admitted),
         left=sum(line.left for line in lines),
         removed=dict(sum((Counter(line.removed) for line in lines), Counter[str]())),
-        cut=CutPlaces(cuts[0].number, sum(cut.places for cut in cuts), cuts[0].at_ms, cuts[0].why) if cuts else None,
+        cut=CutPlaces(cuts[0].number, sum(cut.places for cut in cuts), cuts[0].since_opening_ms, cuts[0].why) if cuts else None,
         calls=_added(line.calls for line in lines),
         claims=_added(line.claims for line in lines),
         wait_to_call=quantiles(waits.items()),
@@ -434,7 +433,7 @@ def _moments(total: Tally, samples: Sequence[ServingDocument], totals: Totals, s
         available, sold, reserved = _units(document, totals.allotment) if document else (None, None, None)
         moments.append(
             Moment(
-                at_ms=min(at_ms, end_ms),
+                since_opening_ms=min(at_ms, end_ms),
                 called=called(now_ms),
                 claimed=bisect_right(claimed, now_ms),
                 joined=document.joined if document else None,

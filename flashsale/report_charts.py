@@ -96,6 +96,6 @@ def _drawn(*series: Series) -> tuple[Series, ...]:
 
 def _curve(name: str, moments: tuple[Moment, ...], value_of: Callable[[Moment], int | None]) -> Series:
     """A step where the value changes, and both ends: the drawing is the same, and the page small."""
-    known = [(float(moment.at_ms), float(value)) for moment in moments if (value := value_of(moment)) is not None]
+    known = [(float(moment.since_opening_ms), float(value)) for moment in moments if (value := value_of(moment)) is not None]
     kept = [point for at, point in enumerate(known) if at in (0, len(known) - 1) or point[1] != known[at - 1][1]]
     return Series(name, "step", tuple(kept))

@@ -93,7 +93,7 @@ def _line(line: LineReport, *, final: bool) -> Section:
 
 
 def _cut(cut: CutPlaces) -> Figure:
-    note = f"from number {cut.number:,} on, {shown(cut.at_ms, 'time')} after the opening: {cut.why.replace('_', ' ')}"
+    note = f"from number {cut.number:,} on, {shown(cut.since_opening_ms, 'time')} after the opening: {cut.why.replace('_', ' ')}"
     return Figure("cut", "nothing was left for", cut.places, f"{cut.places:,}", note)
 
 

@@ -132,7 +132,7 @@ def test_stock_is_timed_by_the_samples() -> None:
 def test_moments_cover_the_drop_and_end_at_its_totals() -> None:
     first, last = REPORT.moments[0], REPORT.moments[-1]
     assert len(REPORT.moments) <= 240
-    assert first.at_ms < 0 < last.at_ms
+    assert first.since_opening_ms < 0 < last.since_opening_ms
     assert (first.called, first.joined) == (0, 600)
     assert (last.called, last.claimed) == (REPORT.whole.called, 300)
     assert all(one.available is not None and one.available + (one.reserved or 0) + (one.sold or 0) == 300 for one in REPORT.moments)
