@@ -16,6 +16,7 @@ from flashsale.cli import (
     audit,
     doctor,
     drop,
+    drop_report,
     drop_stock,
     key,
     migrate,
@@ -88,6 +89,7 @@ migrate.register(app)
 drop.register(app)
 watch.register(drop.drops)
 drop_stock.register(drop.drops)
+drop_report.register(drop.drops)
 key.register(app)
 order.register(app)
 refunds.register(app)
