@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple, assert_never
@@ -135,7 +135,7 @@ class LineTally:
 class Tally:
     """What the log says of a drop."""
 
-    lines: dict[int, LineTally] = field(default_factory=dict)
+    lines: defaultdict[int, LineTally] = field(default_factory=lambda: defaultdict(LineTally))
     entries: int = 0
     unknown: Counter[str] = field(default_factory=Counter)
     """entries this release cannot read, by kind"""
@@ -144,7 +144,7 @@ class Tally:
 
     def line(self, place: int) -> LineTally:
         """The line of a place."""
-        return self.lines.setdefault(line_of(place), LineTally())
+        return self.lines[line_of(place)]
 
     def add(self, event: Event) -> None:
         """Counts one event."""
