@@ -140,15 +140,20 @@ class Buyer:
     ticket_id: str = ""
     token: str = ""
 
-    async def join(self) -> Answer:
-        answer = await self.service.post(f"/v1/drops/{self.drop_id}/tickets", {"secret_hash": secret_hash_of(self.secret)})
+    async def join(self, **shown: str) -> Answer:
+        body = {"secret_hash": secret_hash_of(self.secret), **shown}
+        answer = await self.service.post(f"/v1/drops/{self.drop_id}/tickets", body)
         if answer.status in {200, 201}:
             self.ticket_id = answer.json["ticket_id"]
         return answer
 
+    @property
+    def proof(self) -> dict[str, str]:
+        """The header that proves whose ticket it is."""
+        return {"Authorization": f"Ticket {self.ticket_id}.{self.secret}"}
+
     async def admit(self) -> Answer:
-        headers = {"Authorization": f"Ticket {self.ticket_id}.{self.secret}"}
-        answer = await self.service.post(f"/v1/drops/{self.drop_id}/admissions", headers=headers)
+        answer = await self.service.post(f"/v1/drops/{self.drop_id}/admissions", headers=self.proof)
         if answer.status == 200:
             self.token = answer.json["admission_token"]
         return answer
