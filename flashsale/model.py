@@ -587,7 +587,7 @@ class BeatPlan:
     """the serving document, for the report"""
 
 
-_TICKET_LATER = (0, 0, 0, "", 0, 0, 0, 0, 0, 0, {}, -1, "", "", "")
+_TICKET_LATER: tuple[Any, ...] = (0, 0, 0, "", 0, 0, 0, 0, 0, 0, {}, -1, "", "", "")
 """what a ticket's record leaves out until there is something to say (`lua/include/ledger.lua`)"""
 
 

@@ -103,9 +103,26 @@ def test_a_drop_without_extensions_has_the_digest_it_had_before_there_were_any()
 
 
 def test_records_are_read_in_the_order_of_the_ledger() -> None:
-    ticket = Ticket.from_wire("t", [4, 1, "hash", 10, "token", 11, 12, 13, 2, 1, 3, {"s1": 3}])
-    assert (ticket.number, ticket.late, ticket.secret_hash, ticket.joined_at_ms) == (4, True, "hash", 10)
+    ticket = Ticket.from_wire(("t", [4, 1, 10, "token", 11, 12, 13, 2, 1, 3, {"s1": 3}, 6, "left", "u", "who"]))
+    assert (ticket.number, ticket.late, ticket.joined_at_ms) == (4, True, 10)
     assert (ticket.token_id, ticket.token_issued_at_ms, ticket.token_expires_at_ms, ticket.admitted_at_ms) == ("token", 11, 12, 13)
     assert (ticket.reservations, ticket.live, ticket.units) == (2, 1, 3)
+    assert (ticket.turn, ticket.gone, ticket.holder) == (6, "left", "u")
     record = Reservation.from_wire("d.r1", [2, "t", 4, [["s1", 1]], 1_000, 5, 6, "pay", "q"])
     assert record == Reservation("d.r1", "d", "t", ReservationState.CONFIRMED, (("s1", 1),), 1_000, 5, 6, "pay", number=4)
+
+
+class TestTicketRecords:
+    def test_who_only_waits_has_a_short_record(self) -> None:
+        ticket = Ticket.from_record("d.t1", [7, 1, 5_000])
+        assert ticket is not None
+        assert (ticket.number, ticket.late, ticket.joined_at_ms) == (7, True, 5_000)
+        assert (ticket.token_id, ticket.admitted_at_ms, ticket.units, ticket.turn, ticket.gone, ticket.holder) == ("", 0, 0, -1, "", "")
+
+    @pytest.mark.parametrize("left_out", range(5))
+    def test_what_is_left_out_at_the_end_is_what_there_is_nothing_to_say_of(self, left_out: int) -> None:
+        record = [7, 0, 5_000, "token", 6_000, 9_000, 6_000, 2, 1, 3, {"a": 3}, -1, "", "", ""]
+        assert Ticket.from_record("d.t1", record[: len(record) - left_out]) == Ticket.from_wire(("d.t1", record))
+
+    def test_a_second_devices_only_names_the_ticket_it_belongs_to(self) -> None:
+        assert Ticket.from_record("d.t2", ["d.t1"]) is None
