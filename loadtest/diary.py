@@ -11,6 +11,7 @@ from typing import Any
 BUCKETS_PER_E = 20
 """Answer times are counted in buckets 5 % wide, so a crowd of any size needs little memory."""
 EXAMPLES_MAX = 20
+LOTS_MAX = 2000
 
 RETRY_LATER = ("busy", "unknown", "recovering", "store_unavailable")
 """503s that honestly ask for a repetition"""
@@ -58,6 +59,10 @@ class Diary:
     joined: dict[int, str] = field(default_factory=dict)
     """shopper to ticket"""
     admitted: set[int] = field(default_factory=set)
+    commitment: str = ""
+    """to the draw's secret, as the drop's description showed it; empty without a draw"""
+    lots: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """ticket to the entry number it was given and the queue number its shopper drew, of the first who were served"""
     reservations: dict[str, int] = field(default_factory=dict)
     """acknowledged reservations: id to units"""
     confirmed: dict[str, int] = field(default_factory=dict)
@@ -83,6 +88,11 @@ class Diary:
             if code in RETRY_LATER:
                 self.retry_later[code] += 1
 
+    def drew(self, ticket_id: str, entry_number: int, queue_number: int) -> None:
+        """Notes which queue number a shopper was served by."""
+        if ticket_id in self.lots or len(self.lots) < LOTS_MAX:
+            self.lots[ticket_id] = (entry_number, queue_number)
+
     def promise_broken(self, what: str) -> None:
         """Notes something the service must never do."""
         self.broken += 1
@@ -98,6 +108,8 @@ class Diary:
         return {
             "joined": len(self.joined),
             "admitted": len(self.admitted),
+            "commitment": self.commitment,
+            "lots": self.lots,
             "http_5xx": self.http_5xx,
             "retry_later": dict(self.retry_later),
             "lost_answers": dict(self.lost),

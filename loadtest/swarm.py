@@ -82,7 +82,9 @@ async def run_crowd(options: argparse.Namespace, diary: Diary, recorder: Recorde
         answer = await asker.ask("drop", "GET", f"/v1/drops/{options.drop}")
         if answer.status != 200:
             raise NoDrop(f"GET /v1/drops/{options.drop} was answered {answer.status}: {answer.body[:200]!r}")
-        sale, limit = read_sale(answer.json(), time.time(), options.late_span_s)
+        drop = answer.json()
+        sale, limit = read_sale(drop, time.time(), options.late_span_s)
+        diary.commitment = drop["commitment"] or ""
         payments = Payments(asker, diary, _key_of(options.storefront_key_file))
         usual = Habits() if payments.can_confirm else Habits(webhook=1.0)
         habits = replace(usual, **dict(options.habit))

@@ -187,6 +187,9 @@ class Visit:
         document = await self._look()
         while document["state"] != "open" or not self._served(document):
             document = await self._poll(document)
+        entry, number = self._lot.entry_number, self._lot.queue_number
+        if self._sale.draws and entry is not None and number is not None:
+            self._diary.drew(self._ticket_id, entry, number)
         if self._plan.joins_twice:
             await self._look_up(document)
 

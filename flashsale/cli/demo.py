@@ -60,7 +60,7 @@ def demo(  # noqa: PLR0917 - the options of a command
         raise ConfigurationError(what=f"The folder of {report} does not exist.", todo="Make it, or name another file.")
     wait_s = opens_in if opens_in is not None else OPENS_IN_HEADLESS_S if headless else OPENS_IN_S
     pace = Pace() if headless else HUMAN_PACE
-    scenario = Scenario(shoppers, units, seed, opens_in_s=wait_s, deadline_s=wait_s + DEADLINE_S + shoppers / 100, pace=pace)
+    scenario = Scenario(shoppers, units, seed, opens_in_s=wait_s, deadline_s=wait_s + DEADLINE_S + shoppers / 100, pace=pace, order="draw")
     wishes = _Wishes(
         scenario=scenario,
         report_file=report,
@@ -174,11 +174,15 @@ async def _tell_progress(parts: Parts, drop: Drop, shoppers: RunningCrowd) -> Cr
     """Short lines on stderr until the crowd has gone."""
     from flashsale.errors import FlashsaleError
 
-    gone = asyncio.ensure_future(shoppers.finished())
+    gone, drawn = asyncio.ensure_future(shoppers.finished()), False
     try:
         while not (await asyncio.wait((gone,), timeout=PROGRESS_S))[0]:
             with suppress(FlashsaleError):
-                say(progress_line((await parts.drops.inspect(drop.drop_id)).snapshot))
+                snapshot = (await parts.drops.inspect(drop.drop_id)).snapshot
+                if snapshot.key and not drawn:
+                    say(draw_line(snapshot))
+                drawn = bool(snapshot.key)
+                say(progress_line(snapshot))
         return gone.result()
     finally:
         gone.cancel()
@@ -195,6 +199,12 @@ def progress_line(snapshot: Any) -> str:
         f"[dim]{when}: {snapshot.joined} joined, {waiting} in line, {snapshot.admitted} admitted; "
         f"{available} available, {reserved} reserved, {sold} sold[/]"
     )
+
+
+def draw_line(snapshot: Any) -> str:
+    """One line on the draw that has been made."""
+    after_ms = max(0, snapshot.drawn_at_ms - snapshot.opens_at_ms)
+    return f"The order of {snapshot.entries:,} shoppers was drawn {after_ms} ms after the opening, key {snapshot.key[:16]}…"
 
 
 async def _watch(parts: Parts, drop: Drop, shoppers: RunningCrowd) -> Crowd:

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from flashsale.cli.draw_summary import draw_summary, read_draw_records
 from flashsale.cli.summary import Crowd, faults, read_records, summarise
 from flashsale.cli.target import Parts
 from flashsale.errors import FlashsaleError, StoreUnavailable
@@ -73,6 +74,8 @@ class Scenario:
     deadline_s: float = 120.0
     """after the start; then every simulated shopper goes home"""
     pace: Pace = Pace()
+    order: str = "arrival"
+    """of those who come before the opening: by `arrival`, or by `draw`"""
 
 
 def new_drop_id() -> str:
@@ -100,6 +103,7 @@ def make_drop(drop_id: str, scenario: Scenario, now_ms: int) -> Drop:
         reservation_ttl_ms=scenario.pace.reservation_ttl_ms,
         limit_per_shopper=LIMIT_PER_SHOPPER,
         description="A rehearsal: nothing here is real but the machinery.",
+        order=scenario.order,
     )
 
 
@@ -212,8 +216,10 @@ async def report_on(parts: Parts, drop_id: str, seen: Crowd) -> dict[str, Any]:
     from reconciler.evidence import Evidence
 
     report = await audit(Evidence(drop_id, parts.database, parts.store))
-    records = await read_records(parts.store, parts.database, await parts.drops.inspect(drop_id), report.word.value)
-    return summarise(records, seen)
+    inspection = await parts.drops.inspect(drop_id)
+    records = await read_records(parts.store, parts.database, inspection, report.word.value)
+    draw = await read_draw_records(parts.drops, parts.database, inspection.snapshot, seen.lots)
+    return summarise(records, seen) | draw_summary(draw, seen.commitment, seen.lots)
 
 
 def verdict(report: dict[str, Any]) -> list[str]:

@@ -16,15 +16,17 @@ from typing import Any
 
 import msgspec
 
+from admission.drawing import draws_of, prepare
+from admission.places import Draws, queue_place
 from flashsale.connections.database import Database
 from flashsale.keys import drop_keys
-from flashsale.model import Inspection, Ticket
+from flashsale.model import Inspection, Ticket, line_of, place_of
 
 PAGE_ROWS = 1000
 NOTICED_WITHIN_MS = 3000
 """A shopper may act on news this old: units are back on sale within two seconds, and a serving document lives for one."""
 
-ZEROS = ("oversold_units", "undersold_units", "lost_orders", "duplicate_orders", "overtakes", "http_5xx", "broken_promises")
+ZEROS = ("oversold_units", "undersold_units", "lost_orders", "duplicate_orders", "overtakes", "draw_faults", "http_5xx", "broken_promises")
 """Numbers of the report that must be zero"""
 
 _GIVES_BACK = ("expired", "cancelled")
@@ -44,6 +46,10 @@ class Crowd(msgspec.Struct, frozen=True):
     confirmed: dict[str, int] = {}
     """acknowledged payments: reservation id to HTTP status"""
     empty_handed: list[EmptyHanded] = []
+    commitment: str = ""
+    """to the draw's secret, as they were shown it before the opening; empty without a draw"""
+    lots: dict[str, tuple[int, int]] = {}
+    """of some: ticket to entry number and the queue number they were served by"""
     endings: dict[str, int] = {}
     times_ms: dict[str, dict[str, float]] = {}
     broken_promises: int = 0
@@ -59,13 +65,13 @@ class EmptyHanded(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Raise:
-    """One raise of the serving number, from the store's `served` stream."""
+    """Places of one line that were called together, from the store's `served` stream."""
 
     at_ms: int
     first: int
-    """the first number served by it"""
+    """the first of them"""
     end: int
-    """the serving number afterwards"""
+    """the first that was not called yet"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +105,8 @@ class Records:
     inspection: Inspection
     tickets: tuple[Ticket, ...]
     raises: tuple[Raise, ...]
+    draws: Draws
+    """of the drop's lines"""
     orders: Mapping[str, Order]
     """by reservation id"""
     skus: Mapping[str, Sku]
@@ -110,7 +118,7 @@ class Records:
 
 
 async def read_tickets(store: Any, drop_id: str) -> tuple[Ticket, ...]:
-    """Every ticket of a drop, by number. In pages, so the store stays responsive however long the line is.
+    """Every ticket of a drop, by place. In pages, so the store stays responsive however long the line is.
 
     Args:
         store: a client from `open_store`.
@@ -122,17 +130,18 @@ async def read_tickets(store: Any, drop_id: str) -> tuple[Ticket, ...]:
         cursor, page = await store.hscan(drop_keys(drop_id).tickets, cursor, count=PAGE_ROWS)
         for ticket_id, packed in page.items():
             name = ticket_id.decode()
-            found[name] = Ticket.from_wire(name, msgspec.msgpack.decode(packed))
+            if (ticket := Ticket.from_record(name, msgspec.msgpack.decode(packed))) is not None:
+                found[name] = ticket
         if not cursor:
             return tuple(sorted(found.values(), key=lambda ticket: ticket.number))
 
 
 async def read_raises(store: Any, drop_id: str) -> tuple[Raise, ...]:
-    """Every raise of the serving number, in order. Arguments as for `read_tickets`."""
+    """Every raise of a serving number, in order. Arguments as for `read_tickets`."""
     raises: list[Raise] = []
     start = "-"
     while page := await store.xrange(drop_keys(drop_id).served, min=start, count=PAGE_ROWS):
-        raises += [Raise(int(entry[b"at_ms"]), int(entry[b"from"]), int(entry[b"to"])) for _, entry in page]
+        raises += [Raise(int(entry[b"at_ms"]), int(entry[b"from"]), int(entry[b"to"])) for _, entry in page if b"from" in entry]
         start = "(" + page[-1][0].decode()
     return tuple(raises)
 
@@ -177,10 +186,13 @@ async def read_records(store: Any, database: Database, inspection: Inspection, a
     drop_id = inspection.definition.drop_id
     totals = {row["sku"]: row for row in await database.fetch("drop_totals", drop_id)}
     duplicates = await database.fetch("duplicate_orders", drop_id)
+    draws = draws_of(inspection.snapshot)
+    await prepare(draws)
     return Records(
         inspection=inspection,
         tickets=await read_tickets(store, drop_id),
         raises=await read_raises(store, drop_id),
+        draws=draws,
         orders=await read_orders(database, drop_id),
         skus={
             sku: Sku(totals[sku]["allotment"], totals[sku]["paid_units"], stock.available, stock.reserved + stock.sold)
@@ -249,49 +261,68 @@ def lost_orders(crowd: Crowd, orders: Mapping[str, Order]) -> int:
     return reserved + paid + unseen
 
 
-def overtakes(tickets: Sequence[Ticket], raises: Sequence[Raise]) -> int:
+def overtakes(tickets: Sequence[Ticket], raises: Sequence[Raise], draws: Draws = (), drawn_at_ms: int = 0) -> int:
     """Times somebody went before their turn, by the store's records.
 
-    Counted: a number given to somebody who joined later than the owner of the next one, or twice; a late place before an
-    early one; a raise of the serving number that goes back in time, or leaves numbers out, or serves them again; an
-    admission before its number was served. A ticket that was made anew after a loss is left out: its owner had been served,
-    as an order or a receipt proves, and nobody knows any more when they joined.
+    Counted, in each line: a number given to somebody who joined later than the owner of the next one, or twice; a late place
+    before an early one; a raise of the serving number that goes back in time, or comes before the draw, or leaves places out,
+    or serves them again; an admission before its place in the queue, which for an entry the draw decides, was served, or by
+    another place. A ticket that was made anew after a loss is left out: its owner had been served, as an order or a receipt
+    proves, and nobody knows any more when they joined.
+
+    Args:
+        tickets: all of the drop.
+        raises: all of the drop, in order.
+        draws: of its lines.
+        drawn_at_ms: when; 0 when nothing is drawn.
     """
-    by_number = sorted(known := [ticket for ticket in tickets if ticket.joined_at_ms], key=lambda ticket: ticket.number)
+    by_place = sorted(known := [ticket for ticket in tickets if ticket.joined_at_ms], key=lambda ticket: ticket.number)
     count = sum(
         1
-        for one, following in itertools.pairwise(by_number)
-        if following.joined_at_ms < one.joined_at_ms or following.number == one.number or (one.late and not following.late)
+        for one, following in itertools.pairwise(by_place)
+        if line_of(one.number) == line_of(following.number)
+        and (following.joined_at_ms < one.joined_at_ms or following.number == one.number or (one.late and not following.late))
     )
-    served = 0
-    at_ms = 0
+    served: dict[int, int] = {}
+    at_ms = drawn_at_ms
     for step in raises:
-        count += step.first != served or step.end <= step.first or step.at_ms < at_ms
-        served, at_ms = step.end, step.at_ms
-    turn = _Turns(raises)
-    return count + sum(1 for ticket in known if ticket.admitted_at_ms and ticket.admitted_at_ms < turn.of(ticket.number))
+        line = line_of(step.first)
+        count += step.first != served.get(line, place_of(line, 0)) or step.end <= step.first or step.at_ms < at_ms
+        served[line], at_ms = step.end, step.at_ms
+    turn = Turns(raises, draws)
+    return count + sum(1 for ticket in known if ticket.admitted_at_ms and not turn.was_kept(ticket))
 
 
-def waits_ms(tickets: Iterable[Ticket], raises: Sequence[Raise], opens_at_ms: int) -> list[int]:
+def waits_ms(tickets: Iterable[Ticket], turn: Turns, opens_at_ms: int) -> list[int]:
     """How long each admitted shopper stood in line: from joining, or the opening if that was later, until being served."""
-    turn = _Turns(raises)
     admitted = (ticket for ticket in tickets if ticket.admitted_at_ms)
-    return sorted(
-        int(served - max(ticket.joined_at_ms, opens_at_ms)) for ticket in admitted if not math.isinf(served := turn.of(ticket.number))
-    )
+    return sorted(int(served - max(ticket.joined_at_ms, opens_at_ms)) for ticket in admitted if not math.isinf(served := turn.of(ticket)))
 
 
-class _Turns:
-    """When each number was served."""
+class Turns:
+    """When each ticket was served."""
 
-    def __init__(self, raises: Sequence[Raise]) -> None:
-        self._ends = [step.end for step in raises]
-        self._raises = raises
+    def __init__(self, raises: Sequence[Raise], draws: Draws = ()) -> None:
+        """`raises` are in order; `draws` say where in the queue the entries are."""
+        self._draws = draws
+        self._raises: dict[int, list[Raise]] = {}
+        for step in raises:
+            self._raises.setdefault(line_of(step.first), []).append(step)
+        self._ends = {line: [step.end for step in steps] for line, steps in self._raises.items()}
 
-    def of(self, number: int) -> float:
+    def of(self, ticket: Ticket) -> float:
         """The time in ms; infinity when it has not been."""
-        found = bisect.bisect_right(self._ends, number)
-        return self._raises[found].at_ms if found < len(self._raises) else math.inf
+        place = self._queue_place(ticket)
+        steps = self._raises.get(line_of(place), [])
+        found = bisect.bisect_right(self._ends.get(line_of(place), []), place)
+        return steps[found].at_ms if found < len(steps) else math.inf
+
+    def was_kept(self, ticket: Ticket) -> bool:
+        """Whether an admitted ticket was admitted after it was served, and by its own place."""
+        return ticket.admitted_at_ms >= self.of(ticket) and ticket.turn in (-1, self._queue_place(ticket))
+
+    def _queue_place(self, ticket: Ticket) -> int:
+        return ticket.number if ticket.late else queue_place(ticket.number, self._draws)
 
 
 def percentile(ordered: Sequence[int], share: float) -> int:
@@ -308,14 +339,15 @@ def summarise(records: Records, crowd: Crowd) -> dict[str, Any]:
     snapshot = inspection.snapshot
     refused = {name.removeprefix(_REFUSED): total for name, total in stats.items() if name.startswith(_REFUSED)}
     states = Counter(order.state for order in records.orders.values())
-    waits = waits_ms(records.tickets, records.raises, snapshot.opens_at_ms)
-    served = [ticket for ticket in records.tickets if ticket.number < snapshot.serving_number]
+    turn = Turns(records.raises, records.draws)
+    waits = waits_ms(records.tickets, turn, snapshot.opens_at_ms)
+    served = [ticket for ticket in records.tickets if not math.isinf(turn.of(ticket))]
     return {
         "drop": snapshot.drop_id,
         "joined": snapshot.joined,
         "admitted": snapshot.admitted,
         "served": len(served),
-        "no_shows": sum(1 for ticket in served if not ticket.admitted_at_ms),
+        "no_shows": sum(1 for ticket in served if not ticket.admitted_at_ms and not ticket.gone),
         "slots_lapsed": stats.get("slots_lapsed", 0),
         "reserved_units": stats.get("reserved_units", 0),
         "expired_units": stats.get("expired_units", 0),
@@ -335,7 +367,7 @@ def summarise(records: Records, crowd: Crowd) -> dict[str, Any]:
         "undersold_units": undersold_units(records.skus, records.orders.values(), crowd.empty_handed),
         "lost_orders": lost_orders(crowd, records.orders),
         "duplicate_orders": records.duplicate_orders,
-        "overtakes": overtakes(records.tickets, records.raises),
+        "overtakes": overtakes(records.tickets, records.raises, records.draws, snapshot.drawn_at_ms),
         "http_5xx": crowd.http_5xx,
         "retry_later": crowd.retry_later,
         "lost_answers": crowd.lost_answers,

@@ -23,6 +23,7 @@ _PROMISES = (
     ("lost_orders", "orders lost", "acknowledged to a shopper and not in Postgres"),
     ("duplicate_orders", "orders twice", "more than one order for the same payment"),
     ("overtakes", "overtakes", "served before somebody who was ahead in line"),
+    ("draw_faults", "draw faults", "key, entry or queue number that does not follow"),
     ("http_5xx", "server errors", "answers of 500 and above"),
 )
 
@@ -100,6 +101,8 @@ def _line(report: Mapping[str, Any]) -> Text:
         ("Reserving     ", "bold"),
         f"half within {answers.get('p50', 0):.0f} ms, 99 % within {answers.get('p99', 0):.0f} ms",
     )
+    if entries := report["entries_drawn"]:
+        text.append(f"\nDraw          {entries:,} entries drawn; {report['lots_checked']:,} shoppers were served by their lot", "dim")
     if no_shows := report["no_shows"]:
         text.append(f"\nNo-shows      {no_shows:,} never came when it was their turn; their slots went on", "dim")
     return text
@@ -126,6 +129,7 @@ def plain_lines(report: Mapping[str, Any], faults: Sequence[str]) -> list[str]:
         f"took {report['seconds']:.0f} s, seed {report['seed']}",
         ", ".join(f"{report[name]} {label}" for name, label, _ in _PROMISES),
         f"time in line: p50 {_seconds(wait['p50'])}, p95 {_seconds(wait['p95'])}, p99 {_seconds(wait['p99'])}",
+        *([f"draw of {report['entries_drawn']} entries, {report['lots_checked']} lots checked"] if report["entries_drawn"] else []),
         f"audit: {report['audit']}",
         *(f"NOT OK: {fault}" for fault in faults),
     ]

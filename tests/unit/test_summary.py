@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from typing import Any, ClassVar
 
 import pytest
 
+from admission.draw import Draw
 from flashsale.cli.summary import (
     Crowd,
     EmptyHanded,
     Order,
     Raise,
     Sku,
+    Turns,
     faults,
     free_since_ms,
     lost_orders,
@@ -22,11 +25,11 @@ from flashsale.cli.summary import (
     undersold_units,
     waits_ms,
 )
-from flashsale.model import Ticket
+from flashsale.model import Ticket, place_of
 
 
-def ticket(number: int, *, joined: int = 1, admitted: int = 0, late: bool = False) -> Ticket:
-    return Ticket(f"d.t{number}", number, late, "hash", joined, "", 0, 0, admitted, 0, 0, 0)
+def ticket(number: int, *, joined: int = 1, admitted: int = 0, late: bool = False, turn: int = -1) -> Ticket:
+    return Ticket(f"d.t{number}", number, late, joined, "", 0, 0, admitted, 0, 0, 0, turn)
 
 
 def order(name: str, state: str, *, quantity: int = 1, reserved: int = 0, gave_back: int | None = None) -> Order:
@@ -137,6 +140,43 @@ class TestOvertakes:
         assert overtakes([], (Raise(100, 0, 2), second)) == 1
 
 
+class TestOvertakesByDraw:
+    DRAW: ClassVar = Draw(hashlib.sha256(b"key").digest(), 5)
+    FIRST: ClassVar = (DRAW.entry_number(0), DRAW.entry_number(1))
+    """the entries that drew the first two places, which were called at 100"""
+
+    def overtakes(self, *line: Ticket, raises: tuple[Raise, ...] = LINE, drawn_at_ms: int = 90) -> int:
+        return overtakes(line, raises, [self.DRAW], drawn_at_ms)
+
+    def test_none_when_each_is_admitted_after_the_draws_place_was_called(self) -> None:
+        early = [ticket(entry, joined=10 + entry, admitted=100, turn=self.DRAW.queue_number(entry)) for entry in self.FIRST]
+        assert self.overtakes(*early, ticket(5, joined=30, late=True)) == 0
+
+    def test_the_order_of_arrival_does_not_count(self) -> None:
+        last = self.DRAW.entry_number(4)
+        assert self.overtakes(ticket(last, admitted=150)) == 1
+        assert self.overtakes(ticket(last, admitted=200)) == 0
+
+    def test_a_late_place_is_its_own(self) -> None:
+        raises = (*LINE, Raise(300, 5, 6))
+        assert self.overtakes(ticket(5, late=True, admitted=250), raises=raises) == 1
+        assert self.overtakes(ticket(5, late=True, admitted=300), raises=raises) == 0
+
+    def test_an_admission_by_another_place_than_the_draws(self) -> None:
+        entry = self.FIRST[0]
+        assert self.overtakes(ticket(entry, admitted=250, turn=3)) == 1
+
+    def test_somebody_called_before_the_draw(self) -> None:
+        assert self.overtakes(drawn_at_ms=101) == 1
+
+    def test_each_line_is_a_line_of_its_own(self) -> None:
+        raises = (Raise(100, 0, 2), Raise(100, place_of(1, 0), place_of(1, 3)), Raise(200, 2, 5))
+        line = [ticket(0, joined=20), ticket(place_of(1, 0), joined=10, admitted=100, late=True)]
+        assert overtakes(line, raises) == 0
+        assert overtakes([ticket(place_of(1, 3), admitted=200)], raises) == 1
+        assert overtakes([], (*raises, Raise(300, place_of(1, 4), place_of(1, 5)))) == 1
+
+
 def test_waits_count_from_the_opening_or_from_joining_and_only_for_the_admitted() -> None:
     line = [
         ticket(0, joined=10, admitted=101),
@@ -144,7 +184,7 @@ def test_waits_count_from_the_opening_or_from_joining_and_only_for_the_admitted(
         ticket(2, joined=10),
         ticket(3, joined=10, admitted=201),
     ]
-    assert waits_ms(line, LINE, opens_at_ms=50) == [10, 50, 150]
+    assert waits_ms(line, Turns(LINE), opens_at_ms=50) == [10, 50, 150]
 
 
 def test_percentiles_are_nearest_rank() -> None:
@@ -159,6 +199,7 @@ class TestFaults:
         "lost_orders": 0,
         "duplicate_orders": 0,
         "overtakes": 0,
+        "draw_faults": 0,
         "http_5xx": 0,
         "broken_promises": 0,
         "audit": "clean",
@@ -169,7 +210,8 @@ class TestFaults:
         assert faults(self.CLEAN) == []
 
     @pytest.mark.parametrize(
-        "name", ["oversold_units", "undersold_units", "lost_orders", "duplicate_orders", "overtakes", "http_5xx", "broken_promises"]
+        "name",
+        ["oversold_units", "undersold_units", "lost_orders", "duplicate_orders", "overtakes", "draw_faults", "http_5xx", "broken_promises"],
     )
     def test_each_number_that_is_not_zero_is_named(self, name: str) -> None:
         assert faults({**self.CLEAN, name: 2}) == [f"{name} is 2"]

@@ -28,6 +28,9 @@ REPORT: dict[str, Any] = {
     "lost_orders": 0,
     "duplicate_orders": 0,
     "overtakes": 0,
+    "draw_faults": 0,
+    "entries_drawn": 14_000,
+    "lots_checked": 2_000,
     "http_5xx": 0,
     "wait_ms": {"p50": 6_048, "p95": 15_560, "p99": 18_187},
     "answer_ms": {"reserve": {"p50": 2.1, "p99": 11.0}},
@@ -53,6 +56,8 @@ def test_every_promise_stands_on_a_line_of_its_own(width: int) -> None:
         "0 orders lost",
         "0 orders twice",
         "0 overtakes",
+        "0 draw faults",
+        "14,000 entries drawn",
         "0 server errors",
         "audit clean",
     ):
