@@ -7,6 +7,7 @@ there is a deadline; a draw without an answer goes on without, and the fairness 
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -69,8 +70,8 @@ class NoBeacon:
 class FileBeacon:
     """A value that people bring: dice thrown before witnesses, written into a file as hex once the entries are closed.
 
-    Waits for the file. Write it under another name first and then rename it, so that nobody reads half of it. When it
-    was made is for the witnesses to say.
+    Waits for a file written after the entries were closed: the last drop's may still be lying there. Write it under another
+    name first and then rename it, so that nobody reads half of it. When the dice were thrown is for the witnesses to say.
     """
 
     kind: BeaconKind = "file"
@@ -80,25 +81,26 @@ class FileBeacon:
 
     async def value_after(self, fixed_at_ms: int) -> BeaconValue:
         """What the file holds, as soon as it is there. Raises as `Beacon.value_after` does."""
-        del fixed_at_ms
         try:
-            value = bytes.fromhex(await self._text())
+            value = bytes.fromhex(await self._text(fixed_at_ms))
         except ValueError:
             raise BeaconUnavailable(what="The beacon's file does not hold hex digits.") from None
         if not VALUE_BYTES_MIN <= len(value) <= VALUE_BYTES_MAX:
             raise BeaconUnavailable(what=f"The beacon's file does not hold {VALUE_BYTES_MIN} to {VALUE_BYTES_MAX} bytes in hex.")
         return BeaconValue("file", value)
 
-    async def _text(self) -> str:
+    async def _text(self, fixed_at_ms: int) -> str:
         while True:
-            text = await asyncio.to_thread(self._read)
+            text = await asyncio.to_thread(self._read, fixed_at_ms)
             if text is not None:
                 return text
             await asyncio.sleep(LOOK_AGAIN_S)
 
-    def _read(self) -> str | None:
+    def _read(self, fixed_at_ms: int) -> str | None:
         try:
             with self._path.open("rb") as file:
+                if os.fstat(file.fileno()).st_mtime_ns <= 1_000_000 * fixed_at_ms:
+                    return None
                 return file.read(4 * VALUE_BYTES_MAX).decode("ascii", "replace").strip() or None
         except FileNotFoundError:
             return None

@@ -135,7 +135,7 @@ class Draw:
     @property
     def prepared(self) -> bool:
         """Whether calls are fast."""
-        return bool(self._rounds)
+        return bool(self._rounds) or not self.entries
 
     def prepare(self) -> Iterator[None]:
         """Makes calls fast, in slices of about a millisecond: yields between them, so that an event loop stays free.

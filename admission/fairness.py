@@ -12,11 +12,11 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from admission.beacon import BeaconKind, BeaconValue
-from admission.draw import ENTRIES_MAX, Draw, EntriesTree, commitment_of, draw_key
+from admission.draw import ENTRIES_MAX, Draw, commitment_of, draw_key
 from admission.log import SignedHead
 from admission.merkle import leaf_hash, root_from_path
 from admission.receipts import ReceiptPayload, ReceiptVerifier
-from admission.tokens import b64decode, b64encode
+from admission.tokens import b64decode
 from flashsale.model import line_of, number_of
 
 Order = Literal["draw", "arrival"]
@@ -116,17 +116,6 @@ def fairness_document(
 
 def _shown(beacon: BeaconValue) -> BeaconShown:
     return BeaconShown(beacon.kind, beacon.value.hex(), beacon.round, beacon.chain, beacon.why)
-
-
-def entry_proof(drop_id: str, group: str, tree: EntriesTree, entry_number: int, chunk_hashes: Sequence[bytes]) -> EntryProof:
-    """The proof of an entry, from its line's tree and the secret hashes of its chunk (`EntriesTree.chunk_of`).
-
-    Raises:
-        ValueError: see `EntriesTree.path`.
-    """
-    path = tree.path(entry_number, chunk_hashes)
-    secret_hash = b64encode(chunk_hashes[entry_number - tree.chunk_of(entry_number).start])
-    return EntryProof(drop_id, group, entry_number, len(tree), secret_hash, tuple(node.hex() for node in path))
 
 
 # ------------------------------------------------------------------------------------------------------------- verifying
@@ -346,10 +335,8 @@ def _trouble(payload: ReceiptPayload, document: FairnessDocument, line: LineShow
 
 
 def _beacon_words(beacon: BeaconShown | None) -> str:
-    if beacon is None or beacon.kind == "none":
-        return "There was no beacon."
-    if not beacon.value:
-        return f"There was no beacon: {beacon.why}"
+    if beacon is None or not beacon.value:
+        return f"There was no beacon: {beacon.why}" if beacon is not None and beacon.why else "There was no beacon."
     if beacon.kind == "drand":
         return f"The beacon is round {beacon.round} of drand; any drand client tells whether that is genuine."
     return "The beacon was brought by people, in a file."

@@ -47,7 +47,8 @@ export async function verifyDraw({ receipt, fairness, proof = null, jwks, commit
 /** The place in line of entry number `entry` of `entries` in the draw with this key: compute_shuffled_index of the specifications. */
 export async function queueNumber(entry, entries, keyHex) {
   if (!isHash(keyHex)) throw new RangeError("The key of a draw is 64 hex digits.");
-  if (!isCount(entries, ENTRIES_MAX) || !isCount(entry, entries - 1)) throw new RangeError(`There is no number ${entry} in a draw of ${entries}.`);
+  if (!isCount(entries, ENTRIES_MAX) || !isCount(entry, entries - 1))
+    throw new RangeError(`There is no number ${entry} in a draw of ${entries}.`);
   const key = fromHex(keyHex);
   const seeds = Array.from({ length: ROUNDS }, (_, round) => joined(key, Uint8Array.of(round)));
   const pivots = await Promise.all(seeds.map((seed) => pivotOf(seed, entries)));
@@ -117,7 +118,7 @@ async function genuine(steps, receipt, jwks) {
     return payload;
   } catch (error) {
     if (error instanceof CannotCheck) {
-      const sentence = "This browser cannot check Ed25519 signatures, so whether the receipt is genuine stays open; everything else is checked.";
+      const sentence = "This browser cannot check Ed25519 signatures, so whether the receipt is genuine stays open; the rest is checked.";
       steps.push({ name: "receipt", passed: null, sentence });
       return error.payload;
     }
@@ -203,8 +204,7 @@ function troubleOf(payload, fairness, line, proof) {
 }
 
 function beaconWords(beacon) {
-  if (beacon == null || beacon.kind === "none") return "There was no beacon.";
-  if (beacon.value === "") return `There was no beacon: ${beacon.why}`;
+  if (beacon == null || beacon.value === "") return beacon?.why ? `There was no beacon: ${beacon.why}` : "There was no beacon.";
   if (beacon.kind === "drand") return `The beacon is round ${beacon.round} of drand; any drand client tells whether that is genuine.`;
   return "The beacon was brought by people, in a file.";
 }
@@ -234,7 +234,8 @@ async function readReceipt(receipt, jwks) {
 
 function partsOf(parts) {
   try {
-    const [header, payload] = parts.slice(0, 2).map((part) => JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(fromBase64url(part))));
+    const utf8 = new TextDecoder("utf-8", { fatal: true });
+    const [header, payload] = parts.slice(0, 2).map((part) => JSON.parse(utf8.decode(fromBase64url(part))));
     const known =
       [header.alg, header.kid, header.typ, payload.drop, payload.secret_hash].every((one) => typeof one === "string") &&
       Number.isSafeInteger(payload.entry_number) && typeof payload.late === "boolean" && Number.isSafeInteger(payload.at_ms);
@@ -360,12 +361,14 @@ function isBeacon(one) {
 }
 
 function isLine(one) {
-  return typeof one?.group === "string" && orNull(isHash)(one.root) && orNull(isHash)(one.key) && orNull((n) => isCount(n, ENTRIES_MAX))(one.entries);
+  const isEntries = (count) => isCount(count, ENTRIES_MAX);
+  return typeof one?.group === "string" && orNull(isHash)(one.root) && orNull(isHash)(one.key) && orNull(isEntries)(one.entries);
 }
 
 function isProof(one) {
   return (
-    typeof one?.drop === "string" && typeof one.group === "string" && isCount(one.entry_number, ENTRIES_MAX) && isCount(one.entries, ENTRIES_MAX) &&
+    typeof one?.drop === "string" && typeof one.group === "string" &&
+    isCount(one.entry_number, ENTRIES_MAX) && isCount(one.entries, ENTRIES_MAX) &&
     typeof one.secret_hash === "string" && /^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$/.test(one.secret_hash) &&
     Array.isArray(one.path) && one.path.length <= PATH_LENGTH_MAX && one.path.every(isHash)
   );

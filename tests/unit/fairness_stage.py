@@ -16,7 +16,6 @@ from admission.fairness import (
     FairnessDocument,
     LineShown,
     Verdict,
-    entry_proof,
     fairness_document,
     receipt_keys,
     verify,
@@ -61,7 +60,8 @@ def document_of(*lines: LineShown, secret: bytes = SECRET, beacon: BeaconValue =
 def proof_of(group: str, number: int, entries: list[bytes]) -> EntryProof:
     tree = tree_of(entries)
     chunk = tree.chunk_of(number)
-    return entry_proof("trial", group, tree, number, entries[chunk.start : chunk.stop])
+    path = tree.path(number, entries[chunk.start : chunk.stop])
+    return EntryProof("trial", group, number, len(tree), b64encode(entries[number]), tuple(node.hex() for node in path))
 
 
 def receipt_of(group: str, number: int, *, place: int, late: bool = False, drop: str = "trial", keys: Any = KEYS) -> str:
@@ -137,10 +137,10 @@ def _without_a_draw(fair: Case) -> Iterator[Case]:
     silent = BeaconValue("drand", why="The beacon did not answer within 10 s.")
     without = document_of(line_shown("", hashes("", SIZES[""]), beacon=silent), beacon=silent)
     yield replace(fair, name="silent beacon", words="Your queue number", document=without)
-    nothing, dice = BeaconValue("none"), BeaconValue("file", bytes(16))
-    for beacon in (nothing, dice):
+    not_set = BeaconValue("none", why="No beacon of the kind drand is configured.")
+    for name, beacon in (("none", BeaconValue("none")), ("file", BeaconValue("file", bytes(16))), ("not set", not_set)):
         drawn = document_of(line_shown("", hashes("", SIZES[""]), beacon=beacon), beacon=beacon)
-        yield replace(fair, name=f"beacon {beacon.kind}", document=drawn)
+        yield replace(fair, name=f"beacon {name}", document=drawn)
 
 
 def _forged(fair: Case) -> Iterator[Case]:

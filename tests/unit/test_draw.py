@@ -135,6 +135,7 @@ def test_what_is_no_draw_is_refused(key: bytes, entries: int) -> None:
 
 def test_a_draw_of_nobody_is_one() -> None:
     draw = prepared(bytes(32), 0)
+    assert draw.prepared, "or it would be prepared again with every beat"
     with pytest.raises(ValueError, match="no number"):
         draw.queue_number(0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from admission.beacon import Beacon, BeaconUnavailable, BeaconValue, FileBeacon,
 from flashsale.beacons import DrandBeacon
 from flashsale.errors import ConfigurationError
 from flashsale.fetching import ANSWER_BYTES_MAX
+from flashsale.settings import load_settings
 
 # drand's default chain, and a round of it as its documentation shows it.
 GENESIS_S, PERIOD_S, ROUND = 1_595_431_050, 30, 5_347_804
@@ -174,6 +176,17 @@ async def test_no_beacon_is_at_once() -> None:
     assert await value_in_time(NoBeacon(), MADE_AT_MS) == BeaconValue("none")
 
 
+async def test_a_file_from_before_the_entries_closed_is_not_used(tmp_path: Path) -> None:
+    """Somebody forgot to take the last drop's away: its value was known while people could still join."""
+    path = tmp_path / "dice"
+    path.write_text("00" * 32)
+    os.utime(path, (MADE_AT_MS / 1000, MADE_AT_MS / 1000))
+    beacon = FileBeacon(path)
+    stale = await value_in_time(beacon, MADE_AT_MS, deadline_s=0.3)
+    assert (stale.kind, stale.value) == ("file", b"")
+    assert (await value_in_time(beacon, MADE_AT_MS - 1)).value == bytes(32)
+
+
 async def test_a_file_is_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "dice"
     waiting = asyncio.create_task(value_in_time(FileBeacon(path), MADE_AT_MS))
@@ -194,6 +207,11 @@ async def test_a_file_with_something_else_is_no_beacon(tmp_path: Path, text: str
 
 async def test_a_folder_is_no_beacon(tmp_path: Path) -> None:
     assert "cannot be read" in str((await value_in_time(FileBeacon(tmp_path), MADE_AT_MS)).why)
+
+
+def test_the_chain_we_come_with_is_faster_than_our_patience() -> None:
+    """The default chain of drand makes a value every 30 s, so two draws of three would be without; quicknet every 3 s."""
+    assert load_settings(environment={}).beacon.drand_url.endswith("/v2/beacons/quicknet")
 
 
 def test_the_published_round_is_genuine_as_far_as_we_look() -> None:

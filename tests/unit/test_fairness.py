@@ -55,10 +55,13 @@ def test_a_fair_draw_passes_every_step_in_order_and_gives_the_number_of_the_draw
 
 
 def test_the_beacon_is_told_where_the_key_follows() -> None:
-    told = {name: named(name).verdict().steps[-2].sentence for name in ("fair", "silent beacon", "beacon none", "beacon file")}
+    told = {
+        name: named(name).verdict().steps[-2].sentence for name in ("fair", "silent beacon", "beacon none", "beacon file", "beacon not set")
+    }
     assert "round 42 of drand" in told["fair"]
     assert "did not answer within 10 s" in told["silent beacon"]
     assert "There was no beacon." in told["beacon none"]
+    assert "No beacon of the kind drand is configured." in told["beacon not set"]
     assert "by people" in told["beacon file"]
 
 
