@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from flashsale.connections.database import Database, open_database
 from flashsale.connections.store import open_store
-from flashsale.drops import DropCatalog, DropStore
+from flashsale.drops import DRAW_SECRET_BYTES, DropCatalog, DropStore
 from flashsale.embedded.stores import EmbeddedStores
 from flashsale.keys import drop_keys
 from flashsale.model import Drop, Durability, Sku, secret_hash_of, ticket_id_of
@@ -55,8 +55,10 @@ class Stage:
         seconds, microseconds = await self.store.time()
         return int(seconds) * 1000 + int(microseconds) // 1000
 
-    async def make_drop(self, units: int, *, recorded: bool = False, durability: str = Durability.DISK) -> str:
-        """An open drop with one SKU and no limit that would get in the way; in Postgres too when `recorded`."""
+    async def make_drop(
+        self, units: int, *, recorded: bool = False, durability: str = Durability.DISK, order: str = "arrival", opens_in_ms: int = -1
+    ) -> str:
+        """A drop with one SKU and no limit that would get in the way, open unless told otherwise; in Postgres too when `recorded`."""
         now_ms = await self.now_ms()
         drop_id = f"bench-{secrets.token_hex(6)}"
         drop = Drop(
@@ -65,7 +67,7 @@ class Stage:
             currency="EUR",
             skus=(Sku(SKU, "Unit", units, PRICE_MINOR, 1000),),
             joins_at_ms=now_ms - 1000,
-            opens_at_ms=now_ms - 1,
+            opens_at_ms=now_ms + opens_in_ms,
             closes_at_ms=now_ms + HOUR_MS,
             rate_per_min=10_000_000,
             capacity=10_000_000,
@@ -73,18 +75,19 @@ class Stage:
             reservation_ttl_ms=HOUR_MS,
             limit_per_shopper=1000,
             durability=str(durability),
+            order=order,
         )
         if recorded:
             await DropCatalog(self.database, self.drops).create(drop)
         else:
-            await self.drops.open(drop)
+            await self.drops.open(drop, draw_secret=secrets.token_bytes(DRAW_SECRET_BYTES) if order == "draw" else b"")
         return drop_id
 
     async def admit_shoppers(self, drop_id: str, count: int) -> list[Shopper]:
         """Shoppers who hold the admission token id `TOKEN_ID`, put there by the real scripts."""
         shoppers = await self.join_shoppers(drop_id, count)
         for part in _parts(shoppers):
-            requests = [(shopper.ticket_id, secret_hash_of(shopper.secret), TOKEN_ID) for shopper in part]
+            requests = [(shopper.ticket_id, TOKEN_ID) for shopper in part]
             await self.scripts.call("admit", drop_id, msgpack.packb(requests))
         return shoppers
 
