@@ -19,7 +19,7 @@ CORRECTION_MAX = 2.0
 DOOR_PER_ROOT = 4.0
 DOOR_SHARE_MAX = 0.25
 """People at the door: so many times the square root of the capacity (chance makes slots come free in lumps of that size), at most
-a quarter of it. Freed slots then go to whoever looks next, not only to whoever is called next."""
+a quarter of it. Freed slots then go to people who are there, not to a call that has yet to be seen."""
 
 PRIOR_CALLS = 20.0
 PRIOR_SHOW = 0.9

@@ -12,11 +12,12 @@ from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from admission.draw import commitment_of
-from admission.estimate import position, wait_range_ms
 from admission.handoff import HANDOFF_TTL_MS
 from admission.inlet import LiveDrop
+from admission.outlook import outlook
 from admission.places import queue_place
 from admission.receipts import ReceiptPayload, ReservationReceipt
+from admission.serving import serving_document
 from flashsale.errors import Busy, DatabaseUnavailable
 from flashsale.model import (
     Drop,
@@ -277,16 +278,18 @@ class Shopper:
         snapshot = inspection.snapshot
         numbers = _numbers(live, ticket.number, late=ticket.late)
         turn = ticket.number if numbers.queue is UNSET else place_of(line_of(ticket.number), numbers.queue)
-        eta = wait_range_ms(snapshot, turn)
+        undrawn = snapshot.order == "draw" and numbers.queue is UNSET
+        document = serving_document(snapshot, self._services.settings.waiting_room)
+        told = outlook(document, None if undrawn else turn, line=line_of(turn))
         view = PlaceView(
             ticket_id=ticket_id,
             drop=snapshot.drop_id,
             state=_ticket_state(ticket, ticket_id, snapshot.state, snapshot.now_ms),
-            position=position(number_of(turn), _serving_number(snapshot, turn)),
+            position=max(0, number_of(turn) - _serving_number(snapshot, turn)),
             serving_number=_serving_number(snapshot, turn),
             opens_at_ms=snapshot.opens_at_ms,
-            eta=None if eta is None else EtaView(*eta),
-            chance=None,
+            eta=None if told.eta_ms is None else EtaView(*told.eta_ms),
+            chance=told.chance,
             group=_group(live.definition, turn),
             entry_number=numbers.entry,
             queue_number=numbers.queue,

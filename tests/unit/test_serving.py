@@ -7,21 +7,14 @@ from typing import Any
 
 import pytest
 
+from admission.outlook import outlook
+from admission.pace import Signals, plan
 from admission.serving import encode_document, serving_document
-from flashsale.model import DropState, SkuStock, Snapshot
+from flashsale.model import DropState, Flow, LinePicture, SkuStock, Snapshot
 from flashsale.settings import load_settings
+from tests.unit.snapshots import NOW_MS, snapshot
 
-NOW_MS = 1_800_000_000_000
 ROOM = load_settings(environment={}).waiting_room
-
-
-def snapshot(**changes: Any) -> Snapshot:
-    wire = [
-        "open", 2, NOW_MS - 9_000, NOW_MS - 1_000, NOW_MS + 600_000, 600, 10, 100, "40", "", 20, 10, 5, 1, 3, 0, "", "digest",
-        [["s1", 10, 4, 3, 3], ["s2", 5, 0, 0, 5]],
-    ]  # fmt: skip
-    found = Snapshot.from_wire("d", NOW_MS, wire)
-    return type(found)(**({name: getattr(found, name) for name in found.__dataclass_fields__} | changes))
 
 
 def document(recovering: str = "", **changes: Any) -> dict[str, Any]:
@@ -30,7 +23,10 @@ def document(recovering: str = "", **changes: Any) -> dict[str, Any]:
 
 
 def test_it_holds_what_a_browser_computes_with_and_no_more() -> None:
-    assert document() == {
+    found = document()
+    assert set(found.pop("pace")) == {"low_per_min", "high_per_min", "free", "free_per_min", "held_after", "held_ms"}
+    assert set(found.pop("reach")) == {"units", "units_spread", "mean", "spread", "uncertainty", "undecided"}
+    assert found == {
         "drop": "d",
         "epoch": 2,
         "state": "open",
@@ -45,9 +41,10 @@ def test_it_holds_what_a_browser_computes_with_and_no_more() -> None:
         "available": {"s1": 4, "s2": 0},
         "reserved": {"s1": 3, "s2": 0},
         "sold_out": False,
-        "cut_line": None,
+        "cut_line": 39,
         "poll": {"floor_ms": ROOM.poll_floor_ms, "ceiling_ms": ROOM.poll_ceiling_ms, "divisor": ROOM.poll_divisor},
         "notice": None,
+        "groups": None,
     }
 
 
@@ -82,3 +79,50 @@ def test_the_same_picture_gives_the_same_bytes() -> None:
 def test_a_snapshot_of_another_shape_is_refused() -> None:
     with pytest.raises(ValueError, match="unpack"):
         Snapshot.from_wire("d", NOW_MS, ["open", 2])
+
+
+def test_the_merchants_words_come_before_ours() -> None:
+    assert document(state=DropState.PAUSED)["notice"] == "Paused. Your place is kept; this page goes on by itself."
+    assert document(state=DropState.PAUSED, notice="Back at noon")["notice"] == "Back at noon"
+    assert "Your place is kept" in document("yes")["notice"]
+
+
+@pytest.mark.parametrize("state", [DropState.PAUSED, DropState.CLOSED])
+def test_a_line_that_stands_has_no_rate(state: DropState) -> None:
+    assert document(state=state)["pace"] is None
+
+
+def test_nothing_is_said_of_stock_and_rate_while_recovering() -> None:
+    found = document("yes")
+    assert (found["pace"], found["reach"], found["cut_line"]) == (None, None, None)
+
+
+def test_back_pressure_is_told_as_slowness() -> None:
+    busy = snapshot(capacity=10_000, flow=Flow())
+    document_now = serving_document(busy, ROOM, pace=plan(busy, Signals(journal_age_ms=20_000)))
+    assert document_now.notice == "Admissions are slower just now."
+    assert serving_document(busy, ROOM).notice is None
+
+
+def test_groups_are_told_with_everybodys_line_first_and_its_share_what_is_left() -> None:
+    lines = (LinePicture("", 0, 100, 40, 20, "aa", "bb"), LinePicture("vip", 200, 7, None, 3, "", ""))
+    groups = document(lines=lines)["groups"]
+    assert [(line["group"], line["share_permille"], line["entries"], line["key"]) for line in groups] == [
+        ("", 800, 40, "aa"),
+        ("vip", 200, 7, None),
+    ]
+    assert document(lines=lines[:1])["groups"] is None
+
+
+def test_the_cut_line_is_where_half_the_chance_ends_and_none_when_everybody_is_reached() -> None:
+    found = serving_document(snapshot(), ROOM)
+    assert found.cut_line is not None
+    chances = [outlook(found, place).chance for place in (found.cut_line, found.cut_line + 1)]
+    assert chances[0] is not None
+    assert chances[1] is not None
+    assert chances[0] >= 0.5 > chances[1]
+    assert document(skus={"s1": SkuStock(1000, 1000, 0, 0)})["cut_line"] is None
+
+
+def test_the_cut_line_lies_before_the_first_waiting_when_nothing_is_left() -> None:
+    assert document(skus={"s1": SkuStock(10, 0, 0, 10)})["cut_line"] == 19

@@ -1,0 +1,221 @@
+"""From the store's counters to what the serving document says of rates and stock. Pure."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from admission.outlook import LineView, PaceRange, Reach, passed_before, waiting_in
+from admission.pace import SESSION_MS, Pace, decided, deciding, expected, still_coming, units_per_claim
+from flashsale.model import DropState, Flow, Snapshot
+
+TENTH = 1.2816
+"""standard deviations from the middle of a normal distribution to its P10 or P90"""
+
+SHOW_MIN = 0.05
+SESSION_SPREAD = 0.6
+"""standard deviation of the logarithm of a session's length (its median: `pace.SESSION_MS`) before any has ended"""
+DRIFT = 0.08
+"""how far (as a logarithm) a well measured rate wanders while a place waits"""
+FULL_SPREAD = 0.05
+"""the same of a rate that is set, not measured"""
+HELD_SESSIONS = 1.5
+"""sessions until those who hold the line up have decided, at P90"""
+WINDOW_WEIGHT_MAX = 0.5
+
+SLOWED = 0.85
+SLOWED_POINTS = 4
+"""A rate is slow when it is below this part of what it was so many points of `progress` ago."""
+
+PRIOR_KEPT, PRIOR_ENDED = 4.5, 5.0
+"""Before any reservation has ended: as if of five units 90 % had been paid."""
+LINGERING = 2.0
+"""Of the reservations that live just now so many times as many end unpaid as of all, for those last longer than paid ones."""
+SHOW_EVIDENCE = 3.0
+BUY_EVIDENCE = 3.0
+DECIDING_UNSURE = 0.2
+"""standard error of the part of those still deciding that count as decided"""
+PER_BUYER_VARIANCE = 0.3
+"""relative, of the units of one who buys, before anybody has"""
+ABSENT_MIN = 0.2
+"""Until there is evidence, that few are absent is a guess."""
+DRIFT_OF_MEAN = 0.06
+"""relative standard error that no evidence takes away: later people are not quite like earlier ones"""
+UNITS_PER_BUYER_MAX = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """How long a slot is in use."""
+
+    ms: float
+    spread: float
+    """of its logarithm"""
+    evidence: float
+    """0..1: how far it rests on sessions that have ended"""
+
+
+def rates(snapshot: Snapshot, pace: Pace) -> PaceRange:
+    """P10 and P90 of the rate at which places are passed from now on, and the room there is at once.
+
+    While there is room the line moves at the plan's rate. Without room it moves as slots come free: the capacity in a session's
+    length, more by those who do not come.
+    """
+    full = float(pace.rate_per_min)
+    available = _available(snapshot)
+    weights = still_coming(snapshot.flow)
+    coming = expected(snapshot.flow, weights) + snapshot.returning
+    new = pace.weights_permille[0] / 1000
+    room = (snapshot.capacity + pace.door - snapshot.active - coming) / new
+    demand = (available * 1000 / pace.units_per_claim_permille - deciding(snapshot) - snapshot.flow.standby - coming) / new
+    turnover, spread = _turnover_per_min(snapshot, weights[0])
+    show_spread = math.sqrt(_show_variance(snapshot.flow, weights[0]))
+    spread = math.hypot(spread, show_spread)
+    full_spread = math.hypot(FULL_SPREAD, show_spread)
+    high = min(full * math.exp(TENTH * full_spread), turnover * math.exp(TENTH * spread))
+    low = min(full * math.exp(-TENTH * full_spread), turnover * math.exp(-TENTH * spread))
+    return PaceRange(
+        low_per_min=_short(low),
+        high_per_min=_short(high),
+        free=max(0, math.floor(room)),
+        free_per_min=pace.rate_per_min,
+        held_after=max(0, math.floor(demand)),
+        held_ms=round(HELD_SESSIONS * _session(snapshot).ms),
+    )
+
+
+def slowed(snapshot: Snapshot, pace: Pace) -> bool:
+    """Whether places are passed markedly slower than a little while ago, or than the merchant allows."""
+    if snapshot.state is not DropState.OPEN:
+        return False
+    new = pace.weights_permille[0] / 1000
+    turnover, _ = _turnover_per_min(snapshot, still_coming(snapshot.flow)[0])
+    if pace.rate_per_min < SLOWED * min(snapshot.rate_per_min / new, turnover):
+        return True
+    points = snapshot.flow.progress
+    if len(points) <= 2 * SLOWED_POINTS:
+        return False
+    before = _window_per_min(snapshot, points[: -SLOWED_POINTS or None])
+    now = _window_per_min(snapshot, points)
+    return now is not None and before is not None and min(now, turnover) < SLOWED * min(before, pace.rate_per_min)
+
+
+def reach(snapshot: Snapshot) -> Reach:
+    """What is to be had, and what those ahead will take of it; see `Reach` and `admission.outlook.chance`."""
+    flow = snapshot.flow
+    weights = still_coming(flow)
+    show = max(SHOW_MIN, weights[0])
+    claimed = units_per_claim(snapshot)
+    ended = flow.units_confirmed + flow.units_expired + flow.units_released
+    kept = (flow.units_confirmed + PRIOR_KEPT) / (ended + PRIOR_ENDED)
+    available = _available(snapshot)
+    reserved = sum(stock.reserved for stock in snapshot.skus.values())
+    mean = claimed * kept * show
+    per_buyer = _units_per_buyer(snapshot)
+    square = mean * per_buyer * (1 + (per_buyer - 1) / (3 * per_buyer))
+    back = min(1.0, LINGERING * (1 - kept))
+    back_variance = back * (1 - back) * (reserved + reserved**2 / (ended + PRIOR_ENDED))
+    coming = expected(flow, weights) + snapshot.returning + snapshot.admitted - decided(snapshot)
+    return Reach(
+        units=_short(max(0.0, available + reserved * back - flow.standby)),
+        units_spread=_short(math.sqrt(back_variance)),
+        mean=_short(mean),
+        spread=_short(math.sqrt(max(0.0, square - mean * mean))),
+        uncertainty=_short(mean * math.sqrt(_relative_variance(snapshot, show, claimed, kept))),
+        undecided=_short(coming / show),
+    )
+
+
+def cut_line(snapshot: Snapshot, known: Reach, groups: Sequence[LineView] | None) -> int | None:
+    """The last place of line 0 that the stock reaches with a chance of one half; None when it reaches everybody."""
+    lines = waiting_in(snapshot.joined, snapshot.serving_number, groups)
+    people = lines[0][0]
+    reached = bisect_left(range(people), True, key=lambda position: not _is_reached(known, passed_before(lines, 0, position)))
+    return None if reached >= people else snapshot.serving_number + reached - 1
+
+
+def _is_reached(known: Reach, before: float) -> bool:
+    return known.units - 0.5 >= (before + known.undecided) * known.mean
+
+
+def _relative_variance(snapshot: Snapshot, show: float, claimed: float, kept: float) -> float:
+    """Of the mean of units a place takes: that of each of the three shares it is the product of, and of drift."""
+    flow = snapshot.flow
+    ended = flow.units_confirmed + flow.units_expired + flow.units_released
+    buying = min(0.95, claimed)
+    return (
+        _show_variance(flow, show)
+        + (1 - buying) / (buying * (decided(snapshot) + BUY_EVIDENCE))
+        + (DECIDING_UNSURE * deciding(snapshot) / (decided(snapshot) + BUY_EVIDENCE)) ** 2
+        + PER_BUYER_VARIANCE / (decided(snapshot) * buying + 1)
+        + (1 - kept) / (kept * (ended + PRIOR_ENDED))
+        + DRIFT_OF_MEAN**2
+    )
+
+
+def _available(snapshot: Snapshot) -> int:
+    return sum(stock.available for stock in snapshot.skus.values())
+
+
+def _show_variance(flow: Flow, show: float) -> float:
+    """Relative, of the share of those called who come."""
+    settled = max(0, flow.called - sum(flow.called_by_age))
+    return max(ABSENT_MIN, 1 - show) / (max(SHOW_MIN, show) * (settled + SHOW_EVIDENCE))
+
+
+def _units_per_buyer(snapshot: Snapshot) -> float:
+    """Units of those who reserve any; people who came, less those who ended without and those who have not decided."""
+    flow = snapshot.flow
+    buyers = max(0, snapshot.admitted - flow.sessions_ended - deciding(snapshot) - flow.standby)
+    return min(UNITS_PER_BUYER_MAX, max(1.0, (flow.units_reserved + 5) / (buyers + 5)))
+
+
+def _turnover_per_min(snapshot: Snapshot, show: float) -> tuple[float, float]:
+    """Places passed a minute while every slot is in use, and the spread of its logarithm."""
+    session = _session(snapshot)
+    turnover = max(1, snapshot.capacity) * 60_000 / session.ms / max(SHOW_MIN, show)
+    measured = _window_per_min(snapshot, snapshot.flow.progress)
+    if measured is None or not _is_saturated(snapshot):
+        return turnover, session.spread
+    weight = WINDOW_WEIGHT_MAX * session.evidence
+    return math.exp((1 - weight) * math.log(turnover) + weight * math.log(measured)), session.spread
+
+
+def _is_saturated(snapshot: Snapshot) -> bool:
+    return snapshot.active + snapshot.returning >= 0.9 * snapshot.capacity
+
+
+def _session(snapshot: Snapshot) -> _Session:
+    """The length of a session: time in slots over sessions ended, from a prior to what was measured.
+
+    The time in slots is what is in use now for as long as the drop is open, less the half of the time that filling them took.
+    """
+    open_ms = max(0.0, snapshot.now_ms - snapshot.opens_at_ms)
+    filling_ms = min(open_ms, snapshot.active * 60_000 / max(1, snapshot.rate_per_min))
+    age_ms = open_ms - filling_ms / 2
+    ended = max(0, snapshot.admitted - snapshot.active)
+    sessions = ended + snapshot.active / 3
+    evidence = ended / (sessions + 5)
+    guess_ms = max(SESSION_MS, 1.3 * age_ms) if not ended else SESSION_MS
+    measured_ms = max(1_000.0, snapshot.active * age_ms / sessions) if sessions else SESSION_MS
+    ms = math.exp((1 - evidence) * math.log(guess_ms) + evidence * math.log(measured_ms))
+    return _Session(ms, math.hypot((1 - evidence) * SESSION_SPREAD, DRIFT, 0.5 / math.sqrt(ended + 1) * evidence), evidence)
+
+
+def _window_per_min(snapshot: Snapshot, points: tuple[tuple[int, int], ...]) -> float | None:
+    """Places passed a minute within `points`, without those that filled the empty slots at first; None when there is too little."""
+    if len(points) < 3:
+        return None
+    (from_ms, start), (to_ms, end) = points[0], points[-1]
+    fill = min(end, snapshot.capacity)
+    calls = end - max(start, fill)
+    if calls < 1 or to_ms - from_ms < 10_000:
+        return None
+    return calls * 60_000 / (to_ms - from_ms)
+
+
+def _short(value: float) -> float:
+    """Six digits are more than is known, and keep documents small."""
+    return float(f"{value:.6g}")
