@@ -9,6 +9,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from flashsale.resources import resource_dir
 from flashsale.web.directory import DropDirectory
 from flashsale.web.problems import Code, problem
 from flashsale.web.services import Services
@@ -33,7 +34,8 @@ class Page:
     def __init__(self, services: Services, directory: DropDirectory) -> None:
         self._services = services
         self._directory = directory
-        self._assets = {path.name: path.read_bytes() for path in FOLDER.iterdir() if path.suffix in MEDIA_TYPES}
+        files = [*FOLDER.iterdir(), *resource_dir("web").iterdir()]
+        self._assets = {path.name: path.read_bytes() for path in files if path.suffix in MEDIA_TYPES}
         self._drop = (FOLDER / "drop.html").read_text(encoding="utf-8")
         self._drops = (FOLDER / "drops.html").read_text(encoding="utf-8")
 
@@ -55,7 +57,7 @@ class Page:
         return web.Response(text=text.replace("{{pays}}", pays), headers=_HTML)
 
     async def asset(self, request: web.Request) -> web.Response:
-        """GET /assets/{name}: the page's script and style."""
+        """GET /assets/{name}: the page's script and style, and the modules for any page (`web/`)."""
         name = request.match_info["name"]
         body = self._assets.get(name)
         if body is None:

@@ -209,4 +209,6 @@ async def test_the_page_has_a_strict_policy_and_its_files(service: Service) -> N
         asset = await service.get(f"/assets/{name}")
         assert asset.status == 200
         assert (await service.get(f"/assets/{name}", headers={"If-None-Match": asset.headers["ETag"]})).status == 304
+    for name in ("outlook.js", "verify-draw.js"):
+        assert (await service.get(f"/assets/{name}")).headers["Content-Type"].startswith("text/javascript")
     assert (await service.get("/assets/..%2Fopenapi.yaml")).code == "not_found"

@@ -1,5 +1,6 @@
 // A plain page to take part in a drop. It knows its own place, and everything else it computes from the serving document.
-"use strict";
+import { nextPollMs, outlook } from "./outlook.js";
+import { queueNumber } from "./verify-draw.js";
 
 const dropId = document.body.dataset.drop;
 const testPayments = document.body.dataset.pays === "yes";
@@ -8,7 +9,7 @@ const storageName = `flashsale:${dropId}`;
 const noAnswer = "The service does not answer. We keep trying; your place is safe.";
 const element = (id) => document.getElementById(id);
 
-const kept = JSON.parse(localStorage.getItem(storageName) || "{}"); // secret, ticket, number, token, key, body, reservation
+const kept = JSON.parse(localStorage.getItem(storageName) || "{}"); // secret, ticket, entry, number, drawKey, token, key, reservation
 let drop = null;
 let serving = null;
 let clockAheadMs = 0; // of the service's clock before ours
@@ -66,8 +67,20 @@ async function join() {
   const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(kept.secret));
   const answer = await insist("POST", `${base}/tickets`, { body: { secret_hash: base64url(new Uint8Array(digest)) } });
   if (answer.status >= 400) return setText("trouble", answer.detail);
-  keep({ ticket: answer.ticket_id, number: answer.queue_number ?? answer.entry_number });
+  const entry = answer.entry_number ?? null; // without one the place is its own: its shopper came after the opening
+  keep({ ticket: answer.ticket_id, entry, number: answer.queue_number ?? (drop.order === "draw" ? null : entry), drawKey: null });
+  await takeLot();
 }
+
+// The queue number follows from the entry number and the published key. It is worked out here, so that nobody has to ask for it.
+async function takeLot() {
+  const { entries, key } = serving;
+  if (!kept.ticket || kept.entry == null || !key || kept.drawKey === key) return;
+  // A place given back after a loss may lie behind those that were drawn; its number stays what it is.
+  keep({ number: kept.entry < entries ? await queueNumber(kept.entry, entries, key) : kept.entry, drawKey: key });
+}
+
+const isCalled = () => kept.number != null && kept.number < serving.serving_number;
 
 async function enter() {
   const answer = await insist("POST", `${base}/admissions`, { headers: { Authorization: `Ticket ${kept.ticket}.${kept.secret}` } });
@@ -125,10 +138,20 @@ function showChoice() {
   });
 }
 
-function waitText(position) {
+function waitText() {
   if (serving.state === "paused") return "The drop is paused. Your place is kept.";
-  const shortestMs = ((position + 1) * 60_000) / Math.max(1, serving.rate_per_min);
-  return `${position} ahead of you. About ${duration(shortestMs)} to ${duration(2 * shortestMs)}, if nobody leaves.`;
+  const { position, eta_ms: etaMs, chance } = outlook(serving, kept.number);
+  const said = [];
+  if (position !== null) said.push(`${position} ahead of you.`);
+  if (etaMs) said.push(`About ${duration(etaMs[0])} to ${duration(etaMs[1])}.`);
+  if (chance !== null) said.push(chanceText(chance));
+  return said.join(" ");
+}
+
+function chanceText(chance) {
+  if (chance >= 0.95) return "The stock will very likely reach you.";
+  if (chance < 0.05) return "The stock will very likely not reach you.";
+  return `The chance that the stock reaches you is about ${Math.round(10 * chance) * 10} %.`;
 }
 
 // What to say and offer: {headline, big, more, act: [label, action], choice, back, progress}.
@@ -161,12 +184,16 @@ function scene() {
     return { headline: "The drop is open.", more: `${serving.joined} have joined.`, act: ["Join the line", join] };
   }
   if (untilOpenMs > 0 && serving.state !== "open") {
-    return { headline: "You are in. The drop opens in", big: duration(untilOpenMs), more: `Your number is ${kept.number}.` };
+    const more = drop.order === "draw"
+      ? `You are entry number ${kept.entry}. The order is drawn by lot at the opening; when you came does not count.`
+      : `Your number is ${kept.number}.`;
+    return { headline: "You are in. The drop opens in", big: duration(untilOpenMs), more: `${more} ${waitText()}`.trim() };
   }
+  if (kept.number == null) return { headline: "The order is being drawn …", more: waitText() };
   const position = Math.max(0, kept.number - serving.serving_number);
   firstPosition ??= Math.max(1, position);
-  const headline = kept.number < serving.serving_number ? "You are being let in …" : "You are in line. You can reload; your place is kept.";
-  return { headline, big: String(position), more: waitText(position), progress: 1 - position / firstPosition };
+  const headline = isCalled() ? "You are being let in …" : "You are in line. You can reload; your place is kept.";
+  return { headline, big: String(position), more: waitText(), progress: 1 - position / firstPosition };
 }
 
 function show() {
@@ -202,14 +229,12 @@ async function actOn(action) {
   }
 }
 
-// clamp(floor, ceiling, wait / divisor), give or take 30 %; just after the opening at the latest.
-function nextPollMs() {
-  const { floor_ms: floor, ceiling_ms: ceiling, divisor } = serving.poll;
-  const ahead = kept.ticket ? Math.max(0, kept.number - serving.serving_number) : 0;
+// As the document advises; just after the opening at the latest.
+function pauseMs() {
+  const ahead = kept.ticket && kept.number != null ? Math.max(0, kept.number - serving.serving_number) : 0;
   const untilOpenMs = Math.max(0, serving.opens_at_ms - nowMs());
-  const waitMs = untilOpenMs + (ahead * 60_000) / Math.max(1, serving.rate_per_min);
-  const pollMs = Math.min(ceiling, Math.max(floor, waitMs / divisor)) * (0.7 + 0.6 * Math.random());
-  return untilOpenMs ? Math.min(pollMs, untilOpenMs + floor * Math.random()) : pollMs;
+  const pollMs = nextPollMs(serving, untilOpenMs + (ahead * 60_000) / Math.max(1, serving.rate_per_min));
+  return untilOpenMs ? Math.min(pollMs, untilOpenMs + serving.poll.floor_ms * Math.random()) : pollMs;
 }
 
 async function poll() {
@@ -223,9 +248,10 @@ async function poll() {
     showStock();
     const held = kept.reservation;
     const unsettled = held?.state === "reserved" || (held?.state === "confirmed" && held.order?.state !== "paid");
+    await takeLot();
     if (unsettled) await look();
-    else if (kept.ticket && !(kept.token && nowMs() < kept.tokenExpiresAtMs) && kept.number < serving.serving_number && !serving.sold_out) await enter();
-    delayMs = nextPollMs();
+    else if (kept.ticket && !(kept.token && nowMs() < kept.tokenExpiresAtMs) && isCalled() && !serving.sold_out) await enter();
+    delayMs = pauseMs();
   } catch {
     setText("trouble", noAnswer);
   }
