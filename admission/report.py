@@ -10,7 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import msgspec
 
@@ -257,7 +257,7 @@ def report(
         stock=stock,
         rate=_rate([end.tally for end in ends], totals.opens_at_ms),
         waits=histogram(sum(waits, Counter()).items(), WAIT_BINS_MAX),
-        moments=_moments(total, samples, totals, stock),
+        moments=_moments(total, samples, totals),
         eta=score_eta(looks),
         chance=score_chance(looks) if final else None,
         log=LogSummary(total.entries, admitted is None, len(samples), dict(total.unknown)),
@@ -416,9 +416,9 @@ def _units(document: ServingDocument, allotment: int) -> tuple[int, int, int]:
     return available, max(0, allotment - available - reserved), reserved
 
 
-def _moments(total: Tally, samples: Sequence[ServingDocument], totals: Totals, stock: Stock) -> tuple[Moment, ...]:
+def _moments(total: Tally, samples: Sequence[ServingDocument], totals: Totals) -> tuple[Moment, ...]:
     """From a while before the opening until nothing happened any more."""
-    end_ms = max(total.last_at_ms - totals.opens_at_ms, stock.all_sold_ms or 0)
+    end_ms = max(total.last_at_ms, _stock_moved_at_ms(samples)) - totals.opens_at_ms
     if end_ms <= 0:
         return ()
     before_ms = min(end_ms // 4, max(0, totals.opens_at_ms - samples[0].now_ms)) if samples else 0
@@ -443,6 +443,14 @@ def _moments(total: Tally, samples: Sequence[ServingDocument], totals: Totals, s
             )
         )
     return tuple(moments)
+
+
+def _stock_moved_at_ms(samples: Sequence[ServingDocument]) -> int:
+    """When units were last seen to go from one state to another; 0 when never."""
+    moved = (
+        later.now_ms for earlier, later in pairwise(samples) if (earlier.available, earlier.reserved) != (later.available, later.reserved)
+    )
+    return max(moved, default=0)
 
 
 def _called_by(total: Tally) -> Callable[[int], int]:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _LABEL_WIDTH = 30
 _VALUE_WIDTH = 12
+_VALUE_WIDTH_MAX = 24
+"""A longer value stands where notes do, instead of widening every row."""
 
 
 def register(drops: typer.Typer) -> None:
@@ -127,7 +129,8 @@ def _tell_section(console: Console, section: Section) -> None:
     table.add_column(justify="right", min_width=_VALUE_WIDTH, overflow="fold")
     table.add_column(style="dim", overflow="fold")
     for one in section.figures:
-        table.add_row(f"  {escape(one.label)}", escape(one.shown), escape(one.note))
+        told = (one.shown, one.note) if len(one.shown) <= _VALUE_WIDTH_MAX else ("", one.shown)
+        table.add_row(f"  {escape(one.label)}", *map(escape, told))
     console.print(table)
     if section.note:
         console.print(f"  [dim]{escape(section.note)}[/]")

@@ -138,6 +138,14 @@ def test_moments_cover_the_drop_and_end_at_its_totals() -> None:
     assert all(one.available is not None and one.available + (one.reserved or 0) + (one.sold or 0) == 300 for one in REPORT.moments)
 
 
+def test_moments_go_on_until_the_last_unit_has_moved() -> None:
+    """A sale long after the last call was not drawn."""
+    left = [(0, 300, 0), (2_000, 299, 1), (4_000, 299, 1), (60_000, 299, 0), (90_000, 299, 0)]
+    samples = [document(ms, joined=9, entries=9, available={"poster": units}, reserved={"poster": held}) for ms, units, held in left]
+    last = report([called(1_000, 0, 1)], samples, DROP, totals(9, 9, available=299, sold=1)).moments[-1]
+    assert (last.since_opening_ms, last.available, last.reserved, last.sold) == (60_000, 299, 0, 1)
+
+
 def test_admissions_are_all_in_the_rate() -> None:
     assert sum(one.count for one in REPORT.rate) == 300
     assert all(one.per_min == pytest.approx(one.count * 60_000 / (one.to_ms - one.from_ms)) for one in REPORT.rate)
