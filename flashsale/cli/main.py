@@ -16,6 +16,8 @@ from flashsale.cli import (
     audit,
     doctor,
     drop,
+    drop_invites,
+    drop_line,
     drop_report,
     drop_stock,
     key,
@@ -89,6 +91,8 @@ migrate.register(app)
 drop.register(app)
 watch.register(drop.drops)
 drop_stock.register(drop.drops)
+drop_line.register(drop.drops)
+drop_invites.register(drop.drops)
 drop_report.register(drop.drops)
 key.register(app)
 order.register(app)
