@@ -44,6 +44,22 @@ export async function verifyDraw({ receipt, fairness, proof = null, jwks, commit
   return { queue_number, passed: steps.every((step) => step.passed === true), steps };
 }
 
+/** What a file's text is: "receipt", "fairness", "proof" or "jwks", with what `verifyDraw` takes for it; null for anything else. */
+export function recognised(content) {
+  const trimmed = content.trim();
+  if (/^[\w-]+\.[\w-]+\.[\w-]+$/.test(trimmed)) return { part: "receipt", value: trimmed };
+  let value;
+  try {
+    value = JSON.parse(trimmed);
+  } catch {
+    return null;
+  }
+  if (typeof value?.receipt === "string") return { part: "receipt", value: value.receipt };
+  if (isFairness(value)) return { part: "fairness", value };
+  if (isProof(value)) return { part: "proof", value };
+  return Array.isArray(value?.keys) ? { part: "jwks", value } : null;
+}
+
 /** The place in line of entry number `entry` of `entries` in the draw with this key: compute_shuffled_index of the specifications. */
 export async function queueNumber(entry, entries, keyHex) {
   if (!isHash(keyHex)) throw new RangeError("The key of a draw is 64 hex digits.");
