@@ -70,6 +70,7 @@ class Chart(Struct, frozen=True):
 STYLE = """
 .chart { margin: 0; break-inside: avoid; }
 .chart svg { display: block; width: 100%; height: auto; font: 12.5px system-ui, sans-serif; }
+@media (max-width: 30rem) { .chart svg { font-size: 16px; } }
 .chart figcaption { font-weight: 600; margin-bottom: .25rem; }
 .chart .words { color: var(--quiet); font-size: .9rem; margin: .25rem 0; }
 .chart text { fill: var(--quiet); }

@@ -43,10 +43,15 @@ details table { border-collapse: collapse; margin: .5rem 0; display: block; max-
 caption { text-align: left; font-weight: 600; }
 th, td { text-align: right; padding: .1rem 1rem .1rem 0; font-variant-numeric: tabular-nums; font-weight: 400; }
 th { color: var(--quiet); }
+@media (max-width: 30rem) {
+  main { padding: 1.25rem .75rem 3rem; } .card { padding: .85rem; }
+  .first { grid-template-columns: 1fr 1fr; gap: .75rem; } .first b { font-size: 1.35rem; }
+}
 @media print {
   :root { color-scheme: light; }
   body { background: none; font-size: 11pt; } main { max-width: none; padding: 0; }
-  .charts { grid-template-columns: 1fr 1fr; } .sections { columns: 2; } .card { border-radius: 0; } details { display: none; }
+  .first { grid-template-columns: repeat(4, 1fr); } .first b { font-size: 1.3rem; } .charts { grid-template-columns: 1fr 1fr; } .sections { columns: 2; }
+  .card { border-radius: 0; } details { display: none; }
 }
 """
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
