@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, BinaryIO
 
@@ -28,11 +29,12 @@ class LogFollower:
         self._calls = calls
         self._drop_id = drop_id
         self._last = b""
+        self._reading = asyncio.Lock()
         self.head = first_head(drop_id)
         """as far as the log has been read"""
 
     async def follow(self, pages_max: int) -> bool:
-        """Reads on, at most `pages_max` pages of `PAGE_ENTRIES`; True when the log's end has been reached.
+        """Reads on, at most `pages_max` pages of `PAGE_ENTRIES`; True when the log's end has been reached. Callers take turns.
 
         A store that has lost the entry this follower stands on, or has another one in its place, holds another log: the
         follower begins anew.
@@ -40,18 +42,23 @@ class LogFollower:
         Raises:
             StoreUnavailable, StoreUnknown: the store does not answer.
         """
-        for _ in range(pages_max):
-            page = await read_page(self._calls, drop_keys(self._drop_id).served, self.head.last_id, PAGE_ENTRIES + 1)
-            if self._last:
-                if not page or canonical(page[0]) != self._last:
-                    self.head, self._last = first_head(self._drop_id), b""
-                    continue
-                page = page[1:]
-            if page:
-                self.head, self._last = extend(self.head, page), canonical(page[-1])
-            if len(page) < PAGE_ENTRIES:
-                return True
-        return False
+        async with self._reading:
+            for _ in range(pages_max):
+                page = await read_page(self._calls, drop_keys(self._drop_id).served, self.head.last_id, PAGE_ENTRIES + 1)
+                if self._take(page):
+                    return True
+            return False
+
+    def _take(self, page: list[Entry]) -> bool:
+        """Goes on over a page that begins with the entry this follower stands on; True when it was the last."""
+        if self._last:
+            if not page or canonical(page[0]) != self._last:
+                self.head, self._last = first_head(self._drop_id), b""
+                return False
+            page = page[1:]
+        if page:
+            self.head, self._last = extend(self.head, page), canonical(page[-1])
+        return len(page) < PAGE_ENTRIES
 
 
 async def read_page(calls: StoreCalls, key: str, first_id: str, entries_max: int) -> list[Entry]:

@@ -50,7 +50,8 @@ th { color: var(--quiet); }
 @media print {
   :root { color-scheme: light; }
   body { background: none; font-size: 11pt; } main { max-width: none; padding: 0; }
-  .first { grid-template-columns: repeat(4, 1fr); } .first b { font-size: 1.3rem; } .charts { grid-template-columns: 1fr 1fr; } .sections { columns: 2; }
+  .first { grid-template-columns: repeat(4, 1fr); } .first b { font-size: 1.3rem; }
+  .charts { grid-template-columns: 1fr 1fr; } .sections { columns: 2; }
   .card { border-radius: 0; } details { display: none; }
 }
 """

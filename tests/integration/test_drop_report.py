@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,15 @@ async def test_a_follower_begins_anew_when_the_store_has_another_log(store: Redi
     await store.delete(KEYS.served)
     assert await follower.follow(9)
     assert follower.head == first_head(TRIAL)
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_two_who_follow_at_once_do_not_spoil_the_head(store: Redis, calls: StoreCalls) -> None:
+    for at in range(20):
+        await call(store, at, at + 1)
+    follower = LogFollower(calls, TRIAL)
+    await asyncio.gather(*(follower.follow(9) for _ in range(5)))
+    assert follower.head == (await read_log(calls, TRIAL))[1]
 
 
 @pytest.mark.usefixtures("small_pages")
