@@ -6,6 +6,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from admission.outlook import LineView, PaceRange, Reach, passed_before, waiting_in
 from admission.pace import SESSION_MS, Pace, decided, deciding, expected, still_coming, units_per_claim
@@ -28,6 +29,11 @@ WINDOW_WEIGHT_MAX = 0.5
 SLOWED = 0.85
 SLOWED_POINTS = 4
 """A rate is slow when it is below this part of what it was so many points of `progress` ago."""
+
+SATURATED = 0.75
+"""part of the slots in use from which on slots, and not the rate, hold the line back"""
+EVEN = 0.4
+"""Less evenly passed places say nothing about a rate."""
 
 PRIOR_KEPT, PRIOR_ENDED = 4.5, 5.0
 """Before any reservation has ended: as if of five units 90 % had been paid."""
@@ -55,6 +61,15 @@ class _Session:
     """of its logarithm"""
     evidence: float
     """0..1: how far it rests on sessions that have ended"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """How fast places were passed lately."""
+
+    per_min: float
+    evenness: float
+    """0..1: near 1 when every few seconds had its share, 0 when half came at once, as when sessions end in waves"""
 
 
 def rates(snapshot: Snapshot, pace: Pace) -> PaceRange:
@@ -97,9 +112,10 @@ def slowed(snapshot: Snapshot, pace: Pace) -> bool:
     points = snapshot.flow.progress
     if len(points) <= 2 * SLOWED_POINTS:
         return False
-    before = _window_per_min(snapshot, points[: -SLOWED_POINTS or None])
-    now = _window_per_min(snapshot, points)
-    return now is not None and before is not None and min(now, turnover) < SLOWED * min(before, pace.rate_per_min)
+    before, now = _measured(snapshot, points[:-SLOWED_POINTS]), _measured(snapshot, points)
+    if before is None or now is None or min(before.evenness, now.evenness) < EVEN:
+        return False
+    return min(now.per_min, turnover) < SLOWED * min(before.per_min, pace.rate_per_min)
 
 
 def reach(snapshot: Snapshot) -> Reach:
@@ -176,15 +192,15 @@ def _turnover_per_min(snapshot: Snapshot, show: float) -> tuple[float, float]:
     """Places passed a minute while every slot is in use, and the spread of its logarithm."""
     session = _session(snapshot)
     turnover = max(1, snapshot.capacity) * 60_000 / session.ms / max(SHOW_MIN, show)
-    measured = _window_per_min(snapshot, snapshot.flow.progress)
+    measured = _measured(snapshot, snapshot.flow.progress)
     if measured is None or not _is_saturated(snapshot):
         return turnover, session.spread
-    weight = WINDOW_WEIGHT_MAX * session.evidence
-    return math.exp((1 - weight) * math.log(turnover) + weight * math.log(measured)), session.spread
+    weight = WINDOW_WEIGHT_MAX * session.evidence * measured.evenness
+    return (1 - weight) * turnover + weight * measured.per_min, session.spread
 
 
 def _is_saturated(snapshot: Snapshot) -> bool:
-    return snapshot.active + snapshot.returning >= 0.9 * snapshot.capacity
+    return snapshot.active + snapshot.returning >= SATURATED * snapshot.capacity
 
 
 def _session(snapshot: Snapshot) -> _Session:
@@ -204,16 +220,18 @@ def _session(snapshot: Snapshot) -> _Session:
     return _Session(ms, math.hypot((1 - evidence) * SESSION_SPREAD, DRIFT, 0.5 / math.sqrt(ended + 1) * evidence), evidence)
 
 
-def _window_per_min(snapshot: Snapshot, points: tuple[tuple[int, int], ...]) -> float | None:
-    """Places passed a minute within `points`, without those that filled the empty slots at first; None when there is too little."""
-    if len(points) < 3:
+def _measured(snapshot: Snapshot, points: Sequence[tuple[int, int]]) -> _Measured | None:
+    """How fast places were passed between the first and the last of `points`; None when there are too few.
+
+    The calls that filled the empty slots at first say nothing of how fast slots come free, and are left out.
+    """
+    if len(points) < 3 or points[-1][0] <= points[0][0]:
         return None
-    (from_ms, start), (to_ms, end) = points[0], points[-1]
-    fill = min(end, snapshot.capacity)
-    calls = end - max(start, fill)
-    if calls < 1 or to_ms - from_ms < 10_000:
-        return None
-    return calls * 60_000 / (to_ms - from_ms)
+    passed = [max(called - snapshot.capacity, 0) for _, called in points]
+    calls = passed[-1] - passed[0]
+    largest = max(later - earlier for earlier, later in pairwise(passed))
+    minutes = (points[-1][0] - points[0][0]) / 60_000
+    return _Measured(calls / minutes, max(0.0, 1 - 2 * largest / calls) if calls else 0.0)
 
 
 def _short(value: float) -> float:
