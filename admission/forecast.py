@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from admission.outlook import LineView, PaceRange, Reach, passed_before, waiting_in
-from admission.pace import SESSION_MS, Pace, decided, deciding, expected, still_coming, units_per_claim
+from admission.pace import Pace, deciding, expected, still_coming, units_per_claim
 from flashsale.model import DropState, Flow, Snapshot
 
 TENTH = 1.2816
 """standard deviations from the middle of a normal distribution to its P10 or P90"""
 
 SHOW_MIN = 0.05
+SESSION_MS = 45_000
 SESSION_SPREAD = 0.6
-"""standard deviation of the logarithm of a session's length (its median: `pace.SESSION_MS`) before any has ended"""
+"""What a session is taken to last before any has ended, and the standard deviation of the logarithm."""
 DRIFT = 0.08
 """how far (as a logarithm) a well measured rate wanders while a place waits"""
 FULL_SPREAD = 0.05
@@ -123,7 +124,7 @@ def reach(snapshot: Snapshot) -> Reach:
     flow = snapshot.flow
     weights = still_coming(flow)
     show = max(SHOW_MIN, weights[0])
-    claimed = units_per_claim(snapshot)
+    claimed = units_per_claim(snapshot, _decided(snapshot))
     ended = flow.units_confirmed + flow.units_expired + flow.units_released
     kept = (flow.units_confirmed + PRIOR_KEPT) / (ended + PRIOR_ENDED)
     available = _available(snapshot)
@@ -133,7 +134,7 @@ def reach(snapshot: Snapshot) -> Reach:
     square = mean * per_buyer * (1 + (per_buyer - 1) / (3 * per_buyer))
     back = min(1.0, LINGERING * (1 - kept))
     back_variance = back * (1 - back) * (reserved + reserved**2 / (ended + PRIOR_ENDED))
-    coming = expected(flow, weights) + snapshot.returning + snapshot.admitted - decided(snapshot)
+    coming = expected(flow, weights) + snapshot.returning + snapshot.admitted - _decided(snapshot)
     return Reach(
         units=_short(max(0.0, available + reserved * back - flow.standby)),
         units_spread=_short(math.sqrt(back_variance)),
@@ -156,6 +157,16 @@ def _is_reached(known: Reach, before: float) -> bool:
     return known.units - 0.5 >= (before + known.undecided) * known.mean
 
 
+def _decided(snapshot: Snapshot) -> float:
+    """How many of the people admitted have shown whether they reserve.
+
+    Who is still deciding counts for what part of a session has passed: half, once people are in all parts of it.
+    """
+    open_ms = max(0, snapshot.now_ms - snapshot.opens_at_ms)
+    passed = min(1.0, open_ms / SESSION_MS) / 2
+    return max(0.0, snapshot.admitted - deciding(snapshot) * (1 - passed))
+
+
 def _relative_variance(snapshot: Snapshot, show: float, claimed: float, kept: float) -> float:
     """Of the mean of units a place takes: that of each of the three shares it is the product of, and of drift."""
     flow = snapshot.flow
@@ -163,9 +174,9 @@ def _relative_variance(snapshot: Snapshot, show: float, claimed: float, kept: fl
     buying = min(0.95, claimed)
     return (
         _show_variance(flow, show)
-        + (1 - buying) / (buying * (decided(snapshot) + BUY_EVIDENCE))
-        + (DECIDING_UNSURE * deciding(snapshot) / (decided(snapshot) + BUY_EVIDENCE)) ** 2
-        + PER_BUYER_VARIANCE / (decided(snapshot) * buying + 1)
+        + (1 - buying) / (buying * (_decided(snapshot) + BUY_EVIDENCE))
+        + (DECIDING_UNSURE * deciding(snapshot) / (_decided(snapshot) + BUY_EVIDENCE)) ** 2
+        + PER_BUYER_VARIANCE / (_decided(snapshot) * buying + 1)
         + (1 - kept) / (kept * (ended + PRIOR_ENDED))
         + DRIFT_OF_MEAN**2
     )

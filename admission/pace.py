@@ -28,8 +28,6 @@ PRIOR_WITHIN_MS = 2500
 PRIOR_CLAIMS = 5.0
 PRIOR_UNITS_PER_CLAIM = 0.6
 """Before anything is known: as if of five people who came 60 % had reserved one unit."""
-SESSION_MS = 45_000
-"""what a session is taken to last before any has ended"""
 UNITS_PER_CLAIM_MIN = 0.05
 """however few buy: the last unit calls at most twenty people"""
 
@@ -117,20 +115,15 @@ def deciding(snapshot: Snapshot) -> int:
     return max(0, snapshot.active - snapshot.reservations_live)
 
 
-def decided(snapshot: Snapshot) -> float:
-    """How many of the people admitted have shown whether they reserve.
+def units_per_claim(snapshot: Snapshot, decided: float | None = None) -> float:
+    """Units that somebody who comes reserves, from `decided` people: by default those who have reserved or are gone again.
 
-    Who is still deciding counts for what part of a session has passed: half, once people are in all parts of it.
+    Who buys decides sooner than who does not, so that is too much at first: rather too few are called than more and more while
+    everybody is still choosing.
     """
-    open_ms = max(0, snapshot.now_ms - snapshot.opens_at_ms)
-    passed = min(1.0, open_ms / SESSION_MS) / 2
-    return max(0.0, snapshot.admitted - deciding(snapshot) * (1 - passed))
-
-
-def units_per_claim(snapshot: Snapshot) -> float:
-    """Units that somebody who comes reserves."""
+    people = snapshot.admitted - deciding(snapshot) if decided is None else decided
     units = max(0, snapshot.flow.units_reserved) + PRIOR_CLAIMS * PRIOR_UNITS_PER_CLAIM
-    return max(UNITS_PER_CLAIM_MIN, units / (decided(snapshot) + PRIOR_CLAIMS))
+    return max(UNITS_PER_CLAIM_MIN, units / (max(0.0, people) + PRIOR_CLAIMS))
 
 
 def pressure(signals: Signals) -> float:
