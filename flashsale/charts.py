@@ -146,8 +146,6 @@ class _Plane:
     def __init__(self, chart: Chart) -> None:
         self._axes = (chart.x, chart.y)
         xs, ys = _values(chart.series)
-        if chart.diagonal:
-            xs = ys = [*xs, *ys]
         self.x_ticks = _ticks(chart.x, xs)
         self.y_ticks = _ticks(chart.y, [*ys, *((0.0,) if chart.y.low is None else ())])
         self.x_low, self.x_high = _range(chart.x, xs, self.x_ticks, tight=not chart.diagonal)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from admission.calibration import ChanceScore, EtaScore
+from admission.calibration import LOOKS_TO_JUDGE, ChanceScore, EtaScore
 from admission.report import DropReport, Moment
 from flashsale.charts import Axis, Chart, Series, shown
 from flashsale.report_words import percent
@@ -79,13 +79,17 @@ def _eta(eta: EtaScore) -> Chart:
 
 
 def _chance(chance: ChanceScore) -> Chart:
+    few = f"fewer than {LOOKS_TO_JUDGE} looks: says little"
     return Chart(
         "chance",
         "Chances told, and what happened",
         f"{chance.looks:,} looks in tenths by the chance told, and the share of them that the stock reached. The dashed line is perfect.",
         Axis("chance told", "share", low=0, high=1),
         Axis("reached", "share", low=0, high=1),
-        _drawn(Series("looks", "dots", tuple((one.said, one.happened) for one in chance.deciles))),
+        _drawn(
+            Series("a tenth", "dots", tuple((one.said, one.happened) for one in chance.deciles if one.looks >= LOOKS_TO_JUDGE)),
+            Series(few, "dots", tuple((one.said, one.happened) for one in chance.deciles if one.looks < LOOKS_TO_JUDGE)),
+        ),
         diagonal="exactly right",
     )
 

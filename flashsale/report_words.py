@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from admission.calibration import ChanceScore, EtaScore
+from admission.calibration import LOOKS_TO_JUDGE, ChanceScore, EtaScore
 from admission.ranking import Quantiles
 from admission.report import CutPlaces, DropReport, Figure, LineReport, Ranked, Section, Stock
 from flashsale.charts import shown
@@ -157,7 +157,9 @@ def _chance_figures(chance: ChanceScore | None) -> Iterator[Figure]:
     if chance is not None:
         gap = chance.worst_gap
         words = "too few looks" if gap is None else f"{100 * gap:.0f} points"
-        yield Figure("chance_gap", "chance off by at most", gap, words, f"said against happened, in tenths; {chance.looks:,} looks")
+        yield Figure(
+            "chance_gap", "chance off by at most", gap, words, f"in tenths with at least {LOOKS_TO_JUDGE} of {chance.looks:,} looks"
+        )
         yield Figure("chance_brier", "Brier score", chance.brier, f"{chance.brier:.3f}", "0 is perfect, 0.25 a coin")
 
 

@@ -126,6 +126,16 @@ def test_values_that_hardly_differ_have_few_ticks() -> None:
         assert svg(one_series("line", (low, low), (high, high))).count("<text") < 30
 
 
+def test_a_diagonal_runs_where_both_axes_have_the_value_and_squeezes_neither() -> None:
+    line = Series("s", "line", ((0, 0), (10, 1_000)))
+    root = ET.fromstring(svg(Chart("c", "t", "d", Axis("x", low=0), Axis("y", low=0), (line,), "equal")))
+    drawn = {path.attrib["class"]: re.findall(r"[\d.]+", path.attrib["d"]) for path in root.iter("path")}
+    start, end = drawn["line c0"][:2], drawn["line c0"][2:]
+    assert drawn["diagonal"][:2] == start
+    assert drawn["diagonal"][2] == end[0]
+    assert float(drawn["diagonal"][3]) == pytest.approx(float(start[1]), abs=3)
+
+
 def one_series(kind: Kind, *points: tuple[float, ...], unit: Unit = "number") -> Chart:
     return Chart("c", "t", "d", Axis("x", unit), Axis("y", low=0), (Series("s", kind, points),))
 
