@@ -92,7 +92,10 @@ async def _create(drop: Drop, config: Path | None, data: Path | None) -> DropCre
     from flashsale.cli.shapes import DropCreated
     from flashsale.cli.target import find_target, opened
 
-    async with opened(find_target(config, data).settings) as parts:
+    settings = find_target(config, data).settings
+    if drop.identity != "none" and not settings.identity.keys_file:
+        warn("The drop takes identities, and identity.keys_file is not set here. Workers without it take nobody's.")
+    async with opened(settings) as parts:
         try:
             created = await parts.catalog.create(drop)
         except (StoreUnavailable, StoreUnknown) as error:
@@ -213,6 +216,9 @@ def _print_shown(shown: DropShown) -> None:
     console.print(
         f"  {'reservation':12} for {span(drop.reservation_ttl_ms)}, {drop.limit_per_shopper} units a shopper, durability {drop.durability}"
     )
+    console.print(f"  {'places':12} {_places(drop)}")
+    for one in drop.groups:
+        console.print(f"  {'group':12} {one.group_id}  {escape(one.name)}, {one.share_permille / 10:g} % of the admissions")
     if live:
         console.print(f"  {'line':12} {live.joined:,} joined, {live.waiting:,} waiting, serving number {live.serving_number:,}")
     stocks = live.skus if live else {}
@@ -226,6 +232,13 @@ def _print_shown(shown: DropShown) -> None:
         warn(why)
     console.print()
     print_table(("SKU", "price>", "limit>", "allotment>", "available>", "reserved>", "sold>", "name"), rows)
+
+
+def _places(drop: Drop) -> str:
+    """Who may have a place, and in what order."""
+    order = "by arrival" if drop.order == "arrival" else "by draw" if drop.beacon == "none" else f"by draw with {drop.beacon}"
+    asked = [f"{what} {rule}" for what, rule in (("invite code", drop.invites), ("identity", drop.identity)) if rule != "none"]
+    return ", ".join([order, *asked])
 
 
 # ------------------------------------------------------------------------------------------------------------------ steer

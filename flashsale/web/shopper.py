@@ -63,6 +63,8 @@ ENDED_TOKEN = "of-an-earlier-epoch"  # noqa: S105 - no token's id
 _join_body = msgspec.json.Decoder(JoinBody)
 _reserve_body = msgspec.json.Decoder(ReserveBody)
 _restore_body = msgspec.json.Decoder(RestoreBody)
+_WAITING = frozenset({"waiting", "admitted"})
+"""States of a ticket in which there is something to come for it."""
 _HELD = frozenset({ReservationState.RESERVED, ReservationState.CONFIRMED})
 _encode = msgspec.json.Encoder().encode
 
@@ -281,15 +283,17 @@ class Shopper:
         undrawn = snapshot.order == "draw" and numbers.queue is UNSET
         document = serving_document(snapshot, self._services.settings.waiting_room)
         told = outlook(document, None if undrawn else turn, line=line_of(turn))
+        state = _ticket_state(ticket, ticket_id, snapshot.state, snapshot.now_ms)
+        waits = state in _WAITING
         view = PlaceView(
             ticket_id=ticket_id,
             drop=snapshot.drop_id,
-            state=_ticket_state(ticket, ticket_id, snapshot.state, snapshot.now_ms),
+            state=state,
             position=max(0, number_of(turn) - _serving_number(snapshot, turn)),
             serving_number=_serving_number(snapshot, turn),
             opens_at_ms=snapshot.opens_at_ms,
-            eta=None if told.eta_ms is None else EtaView(*told.eta_ms),
-            chance=told.chance,
+            eta=EtaView(*told.eta_ms) if told.eta_ms is not None and waits else None,
+            chance=told.chance if waits else None,
             group=_group(live.definition, turn),
             entry_number=numbers.entry,
             queue_number=numbers.queue,

@@ -45,7 +45,9 @@ async def members(keyed: Settings, tmp_path: Path) -> str:
     text = (EXAMPLES / "members.toml").read_text(encoding="utf-8").replace("2027-03-05T11:00:00+01:00", '"in 10m"')
     path = tmp_path / "members.toml"
     path.write_text(text, encoding="utf-8")
-    assert (await flashsale("drop", "create", str(path))).code == 0
+    created = await flashsale("drop", "create", str(path))
+    assert created.code == 0
+    assert "identity.keys_file is not set" in created.err
     return "members"
 
 
@@ -188,6 +190,12 @@ async def test_codes_go_into_a_new_file_for_its_owner_only(members: str, tmp_pat
 async def test_codes_as_json_say_what_they_are_for(members: str) -> None:
     told = (await made(members, "--count", "2", "--group", "press", "--json")).json
     assert (told["drop_id"], told["group"], told["uses"], len(told["codes"])) == (members, "press", 1, 2)
+
+
+async def test_a_drop_shows_who_may_have_a_place(members: str) -> None:
+    shown = (await flashsale("drop", "show", members)).out
+    assert "by draw, invite code required, identity accepted" in shown
+    assert "gold  Gold members, 50 % of the admissions" in shown
 
 
 async def test_a_group_there_is_not_is_said_to_be_none(members: str) -> None:

@@ -303,7 +303,8 @@ async def test_who_leaves_has_left_and_may_come_again_with_another_secret(door: 
     assert (await buyer.join(identity=identity)).code == "left"
     assert (await buyer.admit()).code == "left"
     assert (await hand_over(buyer)).code == "left"
-    assert (await door.place(buyer.ticket_id))["state"] == "left"
+    place = await door.place(buyer.ticket_id)
+    assert (place["state"], place["eta"], place["chance"]) == ("left", None, None), "nothing is promised any more"
     assert (await again.join(identity=identity)).status == 201
 
 
