@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 
-from admission.merkle import audit_path, leaf_hash, merkle_levels
+from admission.merkle import leaf_hash, merkle_levels
 from flashsale.model import LINE_STRIDE
 
 ROUNDS = 90
@@ -42,8 +42,7 @@ def draw_key(secret: bytes, root: bytes, entries: int, beacon: bytes) -> bytes:
 class EntriesTree:
     """The Merkle tree (RFC 9162) over a line's entries, built as they are read.
 
-    Of full chunks of 1024 entries only the root is kept, so a million entries cost 31 KB; a path needs the hashes of its
-    chunk again.
+    Of full chunks of 1024 entries only the root is kept, so a million entries cost 31 KB; `admission.proofs` makes the paths.
     """
 
     def __init__(self) -> None:
@@ -75,32 +74,6 @@ class EntriesTree:
         """The root; that of no entries is SHA-256 of nothing (RFC 9162, section 2.1.1)."""
         roots = self.chunk_roots
         return merkle_levels(roots)[-1][0] if roots else hashlib.sha256(b"").digest()
-
-    def chunk_of(self, entry_number: int) -> range:
-        """The entry numbers whose hashes `path` needs.
-
-        Raises:
-            ValueError: there is no such entry.
-        """
-        if not 0 <= entry_number < len(self):
-            raise ValueError(f"there is no entry {entry_number} of {len(self)}")
-        first = entry_number - entry_number % CHUNK_LEAVES
-        return range(first, min(first + CHUNK_LEAVES, len(self)))
-
-    def path(self, entry_number: int, chunk_hashes: Sequence[bytes]) -> list[bytes]:
-        """The siblings from an entry to the root, for `admission.merkle.root_from_path`.
-
-        `chunk_hashes` are the secret hashes of `chunk_of(entry_number)`, in order.
-
-        Raises:
-            ValueError: there is no such entry, or the hashes are not those that were added.
-        """
-        chunk = self.chunk_of(entry_number)
-        levels, roots = merkle_levels([_leaf_of(one) for one in chunk_hashes]), self.chunk_roots
-        at = chunk.start // CHUNK_LEAVES
-        if len(chunk_hashes) != len(chunk) or levels[-1][0] != roots[at]:
-            raise ValueError(f"these are not the entries {chunk.start} to {chunk.stop - 1} the tree was made from")
-        return audit_path(levels, entry_number - chunk.start) + audit_path(merkle_levels(roots), at)
 
 
 def _leaf_of(secret_hash: bytes) -> bytes:

@@ -47,17 +47,22 @@ class Entries:
         while page := await drops.entries_page(drop_id, after, count):
             after, hashes = page[-1][0], 0
             for _, line, first, packed in page:
-                self._put(line, first, packed)
+                self.put(line, first, packed)
                 hashes += len(packed) // HASH_BYTES
             count = max(PAGE_ENTRIES_MIN, min(PAGE_HASHES * len(page) // max(1, hashes), PAGE_ENTRIES_MAX))
 
-    def _put(self, line: int, first: int, packed: bytes) -> None:
+    def put(self, line: int, first: int, packed: bytes) -> None:
+        """Takes the secret hashes, one after another, of the entries of a line from `first` on; leaves out what is not in the draw."""
         if line >= len(self._hashes):
             return
         held = self._hashes[line]
         at = first * HASH_BYTES
         room = max(0, len(held) - at)
         held[at : at + min(room, len(packed))] = packed[:room]
+
+    def count(self, line: int) -> int:
+        """Entries of a line."""
+        return len(self._hashes[line]) // HASH_BYTES
 
     def hashes(self, line: int, numbers: range) -> list[bytes]:
         """The secret hashes of some entries of a line."""
@@ -66,7 +71,7 @@ class Entries:
 
     async def tree(self, line: int) -> EntriesTree:
         """The tree over a line's entries; leaves the event loop free while it is made."""
-        tree, count = EntriesTree(), len(self._hashes[line]) // HASH_BYTES
+        tree, count = EntriesTree(), self.count(line)
         for first in range(0, count, SLICE_HASHES):
             tree.add(self.hashes(line, range(first, min(first + SLICE_HASHES, count))))
             await asyncio.sleep(0)

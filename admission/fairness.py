@@ -17,7 +17,7 @@ from admission.log import SignedHead
 from admission.merkle import leaf_hash, root_from_path
 from admission.receipts import ReceiptPayload, ReceiptVerifier
 from admission.tokens import b64decode
-from flashsale.model import line_of, number_of
+from flashsale.model import ticket_id_of
 
 Order = Literal["draw", "arrival"]
 Hash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
@@ -175,10 +175,9 @@ def receipt_keys(jwks: bytes) -> dict[str, Ed25519PublicKey]:
 
 def proof_wanted(payload: ReceiptPayload, document: FairnessDocument) -> tuple[str, int] | None:
     """(group, entry number) of the proof a receipt needs, or None when nothing was drawn for it."""
-    line = line_of(payload.entry_number)
-    if payload.late or document.order == "arrival" or line >= len(document.lines):
+    if payload.late or document.order == "arrival" or not 0 <= payload.line < len(document.lines):
         return None
-    return document.lines[line].group, number_of(payload.entry_number)
+    return document.lines[payload.line].group, payload.entry_number
 
 
 def verify(
@@ -221,7 +220,7 @@ def _queue_number(
 ) -> int:
     payload = _genuine(steps, receipt, keys)
     line = _line(steps, payload, document)
-    number = number_of(payload.entry_number)
+    number = payload.entry_number
     if document.order == "arrival":
         good = f"This drop serves people in order of arrival and draws nothing: your queue number is {number}."
         steps.append(Step("queue_number", passed=True, sentence=good))
@@ -257,13 +256,13 @@ def _genuine(steps: _Steps, receipt: str, keys: Mapping[str, Ed25519PublicKey]) 
 def _line(steps: _Steps, payload: ReceiptPayload, document: FairnessDocument) -> LineShown:
     steps.check(
         "drop",
-        payload.drop == document.drop and line_of(payload.entry_number) < len(document.lines),
+        payload.drop == document.drop and 0 <= payload.line < len(document.lines),
         f"Receipt and fairness document are of the same drop: {document.drop}.",
         f"The receipt is of the drop {payload.drop} and the fairness document of {document.drop}."
         if payload.drop != document.drop
         else "The receipt is of a line that the fairness document does not have.",
     )
-    return document.lines[line_of(payload.entry_number)]
+    return document.lines[payload.line]
 
 
 def _late(steps: _Steps, number: int, line: LineShown) -> None:
@@ -297,10 +296,9 @@ def _entered(
     steps: _Steps, payload: ReceiptPayload, document: FairnessDocument, line: LineShown, proof: EntryProof | None
 ) -> tuple[bytes, int]:
     """(root, number of entries) of the line, when the receipt's entry is one of them."""
-    number = number_of(payload.entry_number)
+    number = payload.entry_number
     trouble = _trouble(payload, document, line, proof)
-    good = f"The proof is of your entry: it has your entry number {number} and your secret's hash."
-    steps.check("proof", trouble is None, good, trouble or "")
+    steps.check("proof", trouble is None, _yours(payload), trouble or "")
     assert proof is not None
     leaf, path = leaf_hash(b64decode(proof.secret_hash)), [bytes.fromhex(node) for node in proof.path]
     root = root_from_path(leaf, number, proof.entries, path)
@@ -322,16 +320,26 @@ def _entered(
 
 def _trouble(payload: ReceiptPayload, document: FairnessDocument, line: LineShown, proof: EntryProof | None) -> str | None:
     """Why a proof is not that of the receipt's entry."""
-    number = number_of(payload.entry_number)
+    number = payload.entry_number
     if proof is None:
         return f"The proof of your entry is missing: the service gives it for the entry number {number}."
     if (proof.drop, proof.group) != (document.drop, line.group):
         return "The proof is of another drop or another line than your receipt."
     if proof.entry_number != number:
         return f"The proof is of the entry number {proof.entry_number}, and your receipt is of {number}."
-    if proof.secret_hash != payload.secret_hash:
+    if payload.ticket:
+        if ticket_id_of(proof.drop, proof.secret_hash) != payload.ticket:
+            other = f"the draw has another ticket at entry number {number} than the one your device shares"
+            return f"The proof is of somebody else's place: {other}."
+    elif proof.secret_hash != payload.secret_hash:
         return f"The proof is of somebody else's secret: the draw has another entry at your entry number {number}."
     return None
+
+
+def _yours(payload: ReceiptPayload) -> str:
+    if payload.ticket:
+        return f"The proof is of the place your device shares: entry number {payload.entry_number}, and the ticket it was joined with."
+    return f"The proof is of your entry: it has your entry number {payload.entry_number} and your secret's hash."
 
 
 def _beacon_words(beacon: BeaconShown | None) -> str:

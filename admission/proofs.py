@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
 
-from admission.draw import CHUNK_LEAVES, EntriesTree
+from admission.draw import CHUNK_LEAVES
 from admission.drawing import DrawStore, Entries, read_entries
 from admission.fairness import EntryProof
 from admission.merkle import audit_path, leaf_hash, merkle_levels
@@ -19,41 +18,52 @@ CHUNKS_KEPT = 64
 class Proofs:
     """The proofs of one drop. About 20 µs each once a chunk's tree is there, 2 ms to make one."""
 
-    def __init__(self, snapshot: Snapshot, entries: Entries, trees: Sequence[EntriesTree]) -> None:
+    def __init__(self, snapshot: Snapshot, entries: Entries) -> None:
+        """Of a drop whose entries are closed; `index` has to run before the first proof."""
         self._drop_id = snapshot.drop_id
         self._groups = [line.group for line in snapshot.lines]
         self._entries = entries
-        self._trees = trees
-        self._tops = [merkle_levels(tree.chunk_roots) for tree in trees]
+        self._tops: list[list[list[bytes]]] = []
+        self._roots: list[str] = []
         self._chunks: OrderedDict[tuple[int, int], list[list[bytes]]] = OrderedDict()
 
     @classmethod
     async def read(cls, drops: DrawStore, snapshot: Snapshot) -> Proofs:
         """Of a drop whose entries are closed. Raises as `DropStore.entries_page` does."""
-        entries = await read_entries(drops, snapshot)
-        return cls(snapshot, entries, [await entries.tree(line) for line in range(len(snapshot.lines))])
+        proofs = cls(snapshot, await read_entries(drops, snapshot))
+        await proofs.index()
+        return proofs
+
+    async def index(self) -> None:
+        """Makes the trees above the chunks; leaves the event loop free meanwhile."""
+        for line in range(len(self._groups)):
+            tree = await self._entries.tree(line)
+            self._tops.append(merkle_levels(tree.chunk_roots))
+            self._roots.append(tree.root().hex())
 
     def fit(self, snapshot: Snapshot) -> bool:
         """Whether these are the entries the drop's roots stand on."""
-        return [tree.root().hex() for tree in self._trees] == [line.root for line in snapshot.lines]
+        return self._roots == [line.root for line in snapshot.lines]
 
     def proof(self, group: str, entry_number: int) -> EntryProof | None:
         """The proof of an entry; None when there is no such entry."""
         if group not in self._groups:
             return None
         line = self._groups.index(group)
-        tree = self._trees[line]
-        if not 0 <= entry_number < len(tree):
+        entries = self._entries.count(line)
+        if not 0 <= entry_number < entries:
             return None
         chunk, within = divmod(entry_number, CHUNK_LEAVES)
         path = audit_path(self._levels(line, chunk), within) + audit_path(self._tops[line], chunk)
         [secret_hash] = self._entries.hashes(line, range(entry_number, entry_number + 1))
-        return EntryProof(self._drop_id, group, entry_number, len(tree), b64encode(secret_hash), tuple(node.hex() for node in path))
+        return EntryProof(self._drop_id, group, entry_number, entries, b64encode(secret_hash), tuple(node.hex() for node in path))
 
     def _levels(self, line: int, chunk: int) -> list[list[bytes]]:
+        """The tree under a chunk's root."""
         levels = self._chunks.get((line, chunk))
         if levels is None:
-            numbers = self._trees[line].chunk_of(chunk * CHUNK_LEAVES)
+            first = chunk * CHUNK_LEAVES
+            numbers = range(first, min(first + CHUNK_LEAVES, self._entries.count(line)))
             levels = self._chunks[line, chunk] = merkle_levels([leaf_hash(one) for one in self._entries.hashes(line, numbers)])
             if len(self._chunks) > CHUNKS_KEPT:
                 self._chunks.popitem(last=False)

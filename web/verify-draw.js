@@ -8,12 +8,12 @@
 // WebCrypto, which browsers have on https pages and on localhost; it runs under Node as well.
 
 const ROUNDS = 90; // SHUFFLE_ROUND_COUNT of the Ethereum consensus specifications
-const LINE_STRIDE = 1_000_000_000; // places of the next line begin this much further on
-const ENTRIES_MAX = LINE_STRIDE;
+const ENTRIES_MAX = 1_000_000_000;
 const RECEIPT_TYPE = "flashsale-receipt+merkle";
 const RECEIPT_LENGTH_MAX = 4096;
 const SIGNATURE_BYTES = 64;
 const PATH_LENGTH_MAX = 64;
+const TICKET_DIGEST_BYTES = 16;
 const LINES_MAX = 8;
 
 const text = new TextEncoder();
@@ -100,7 +100,7 @@ function check(steps, name, passed, good, bad) {
 async function queueNumberOf(steps, receipt, fairness, proof, jwks, commitment) {
   const payload = await genuine(steps, receipt, jwks);
   const line = lineOf(steps, payload, fairness);
-  const number = payload.entry_number % LINE_STRIDE;
+  const number = payload.entry_number;
   if (fairness.order === "arrival") {
     const good = `This drop serves people in order of arrival and draws nothing: your queue number is ${number}.`;
     steps.push({ name: "queue_number", passed: true, sentence: good });
@@ -145,7 +145,7 @@ async function genuine(steps, receipt, jwks) {
 }
 
 function lineOf(steps, payload, fairness) {
-  const line = fairness.lines[Math.floor(payload.entry_number / LINE_STRIDE)];
+  const line = fairness.lines[payload.line ?? 0];
   check(
     steps,
     "drop",
@@ -186,10 +186,9 @@ async function committed(steps, fairness, remembered) {
 }
 
 async function entered(steps, payload, fairness, line, proof) {
-  const number = payload.entry_number % LINE_STRIDE;
-  const trouble = troubleOf(payload, fairness, line, proof);
-  const good = `The proof is of your entry: it has your entry number ${number} and your secret's hash.`;
-  check(steps, "proof", trouble === null, good, trouble);
+  const number = payload.entry_number;
+  const trouble = await troubleOf(payload, fairness, line, proof);
+  check(steps, "proof", trouble === null, yours(payload), trouble);
   const leaf = await leafHash(fromBase64url(proof.secret_hash));
   const root = await rootFromPath(leaf, number, proof.entries, proof.path.map(fromHex));
   check(
@@ -209,14 +208,30 @@ async function entered(steps, payload, fairness, line, proof) {
   return root;
 }
 
-function troubleOf(payload, fairness, line, proof) {
-  const number = payload.entry_number % LINE_STRIDE;
+async function troubleOf(payload, fairness, line, proof) {
+  const number = payload.entry_number;
   if (proof == null) return `The proof of your entry is missing: the service gives it for the entry number ${number}.`;
   if (proof.drop !== fairness.drop || proof.group !== line.group) return "The proof is of another drop or another line than your receipt.";
   if (proof.entry_number !== number) return `The proof is of the entry number ${proof.entry_number}, and your receipt is of ${number}.`;
-  if (proof.secret_hash !== payload.secret_hash)
+  if (payload.ticket) {
+    if ((await ticketOf(proof.drop, proof.secret_hash)) !== payload.ticket)
+      return `The proof is of somebody else's place: the draw has another ticket at entry number ${number} than the one your device shares.`;
+  } else if (proof.secret_hash !== payload.secret_hash)
     return `The proof is of somebody else's secret: the draw has another entry at your entry number ${number}.`;
   return null;
+}
+
+function yours({ ticket, entry_number }) {
+  return ticket
+    ? `The proof is of the place your device shares: entry number ${entry_number}, and the ticket it was joined with.`
+    : `The proof is of your entry: it has your entry number ${entry_number} and your secret's hash.`;
+}
+
+/** The ticket that a secret hash joins a drop with: SHA-256 over the parts, each after its length in bytes. */
+async function ticketOf(drop, secretHash) {
+  const parts = ["ticket", drop, secretHash].map((part) => text.encode(part));
+  const digest = await sha256(joined(...parts.flatMap((part) => [text.encode(`${part.length}:`), part])));
+  return `${drop}.t${toBase64url(digest.subarray(0, TICKET_DIGEST_BYTES))}`;
 }
 
 function beaconWords(beacon) {
@@ -254,7 +269,8 @@ function partsOf(parts) {
     const [header, payload] = parts.slice(0, 2).map((part) => JSON.parse(utf8.decode(fromBase64url(part))));
     const known =
       [header.alg, header.kid, header.typ, payload.drop, payload.secret_hash].every((one) => typeof one === "string") &&
-      Number.isSafeInteger(payload.entry_number) && typeof payload.late === "boolean" && Number.isSafeInteger(payload.at_ms);
+      Number.isSafeInteger(payload.entry_number) && typeof payload.late === "boolean" && Number.isSafeInteger(payload.at_ms) &&
+      Number.isSafeInteger(payload.line ?? 0) && typeof (payload.ticket ?? "") === "string";
     if (!known) throw new SyntaxError();
     return { header, payload, proof: fromBase64url(parts[2]) };
   } catch {
@@ -341,9 +357,13 @@ function toHex(bytes) {
 function fromBase64url(part) {
   if (!/^[A-Za-z0-9_-]*$/.test(part)) throw new SyntaxError("not base64url");
   const raw = atob(part.replaceAll("-", "+").replaceAll("_", "/"));
-  const spelled = btoa(raw).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
-  if (spelled !== part) throw new SyntaxError("not canonical base64url");
-  return Uint8Array.from(raw, (character) => character.charCodeAt(0));
+  const bytes = Uint8Array.from(raw, (character) => character.charCodeAt(0));
+  if (toBase64url(bytes) !== part) throw new SyntaxError("not canonical base64url");
+  return bytes;
+}
+
+function toBase64url(bytes) {
+  return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
 }
 
 function isHash(value) {

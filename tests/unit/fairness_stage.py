@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from admission.beacon import BeaconValue
-from admission.draw import EntriesTree, commitment_of, draw_key
+from admission.draw import commitment_of, draw_key
 from admission.fairness import (
     EntryProof,
     FairnessDocument,
@@ -20,15 +20,17 @@ from admission.fairness import (
     receipt_keys,
     verify,
 )
+from admission.merkle import audit_path, leaf_hash, merkle_levels
 from admission.receipts import ReceiptPayload, ReceiptSigner
 from admission.tokens import b64decode, b64encode, make_signing_keys
-from flashsale.model import place_of
+from flashsale.model import ticket_id_of
 
 NOW_MS = 1_800_000_000_000
 KEYS, OTHER_KEYS = make_signing_keys(NOW_MS), make_signing_keys(NOW_MS)
 JWKS = msgspec.json.encode(KEYS.jwks())
 SECRET, BEACON = hashlib.sha256(b"the drop's secret").digest(), BeaconValue("drand", hashlib.sha256(b"round 42").digest(), 42, "ab" * 32)
 SIZES = {"": 1_500, "vip": 40}
+LINES = list(SIZES)
 MINE, VIP = 1_234, 7
 replaced: Any = msgspec.structs.replace
 
@@ -41,14 +43,12 @@ def hashes(group: str, count: int) -> list[bytes]:
     return [secret_hash(group, number) for number in range(count)]
 
 
-def tree_of(entries: list[bytes]) -> EntriesTree:
-    tree = EntriesTree()
-    tree.add(entries)
-    return tree
+def levels_of(entries: list[bytes]) -> list[list[bytes]]:
+    return merkle_levels([leaf_hash(one) for one in entries])
 
 
 def line_shown(group: str, entries: list[bytes], secret: bytes = SECRET, beacon: BeaconValue = BEACON) -> LineShown:
-    root = tree_of(entries).root()
+    root = levels_of(entries)[-1][0]
     return LineShown(group, len(entries), root.hex(), draw_key(secret, root, len(entries), beacon.value).hex())
 
 
@@ -58,16 +58,21 @@ def document_of(*lines: LineShown, secret: bytes = SECRET, beacon: BeaconValue =
 
 
 def proof_of(group: str, number: int, entries: list[bytes]) -> EntryProof:
-    tree = tree_of(entries)
-    chunk = tree.chunk_of(number)
-    path = tree.path(number, entries[chunk.start : chunk.stop])
-    return EntryProof("trial", group, number, len(tree), b64encode(entries[number]), tuple(node.hex() for node in path))
+    path = audit_path(levels_of(entries), number)
+    return EntryProof("trial", group, number, len(entries), b64encode(entries[number]), tuple(node.hex() for node in path))
 
 
-def receipt_of(group: str, number: int, *, place: int, late: bool = False, drop: str = "trial", keys: Any = KEYS) -> str:
-    payload = ReceiptPayload(drop, place, b64encode(secret_hash(group, number)), NOW_MS, late, 1)
+def receipt_of(group: str, number: int, *, drop: str = "trial", keys: Any = KEYS, **changes: Any) -> str:
+    """The receipt of who joined as `number`, with `changes` to its payload."""
+    payload = ReceiptPayload(drop, number, b64encode(secret_hash(group, number)), NOW_MS, late=False, epoch=1, line=LINES.index(group))
     others = [ReceiptPayload(drop, 10_000 + one, b64encode(secret_hash("x", one)), NOW_MS, late=True, epoch=1) for one in range(4)]
-    return ReceiptSigner(keys).sign([*others, payload])[4]
+    return ReceiptSigner(keys).sign([*others, replaced(payload, **changes)])[4]
+
+
+def second_device(group: str, number: int, joined_as: int | None = None) -> str:
+    """The receipt of another device that has the place of entry `number`, which the shopper joined with `joined_as`'s secret."""
+    ticket = ticket_id_of("trial", b64encode(secret_hash(group, number if joined_as is None else joined_as)))
+    return receipt_of(group, number, secret_hash=b64encode(secret_hash("laptop", number)), ticket=ticket)
 
 
 def changed(receipt: str, old: bytes, new: bytes) -> str:
@@ -88,7 +93,7 @@ class Case:
     name: str
     fails_at: str | None
     words: str
-    receipt: str = field(default_factory=lambda: receipt_of("", MINE, place=MINE))
+    receipt: str = field(default_factory=lambda: receipt_of("", MINE))
     document: FairnessDocument = field(default_factory=lambda: document_of(MAIN, PRIORITY))
     proof: EntryProof | None = field(default_factory=lambda: proof_of("", MINE, hashes("", SIZES[""])))
     jwks: bytes = JWKS
@@ -112,20 +117,43 @@ def cases() -> Iterator[Case]:
     yield replace(
         fair,
         name="priority line",
-        receipt=receipt_of("vip", VIP, place=place_of(1, VIP)),
+        receipt=receipt_of("vip", VIP),
         proof=proof_of("vip", VIP, hashes("vip", SIZES["vip"])),
     )
+    yield from _second_devices(fair)
     yield from _without_a_draw(fair)
     yield from _forged(fair)
     yield from _tampered(fair)
 
 
+def _second_devices(fair: Case) -> Iterator[Case]:
+    yield replace(fair, name="second device", receipt=second_device("", MINE))
+    vip = proof_of("vip", VIP, hashes("vip", SIZES["vip"]))
+    yield replace(fair, name="second device in a priority line", receipt=second_device("vip", VIP), proof=vip)
+    late = receipt_of("", 1_507, late=True, ticket="trial.tAAAAAAAAAAAAAAAAAAAAAA")
+    yield replace(fair, name="second device of a late joiner", words="in order of arrival", receipt=late, proof=None)
+    stranger = replace(fair, fails_at="proof", words="another ticket at entry number 1234")
+    yield replace(stranger, name="second device of somebody else", receipt=second_device("", MINE, joined_as=MINE + 1))
+    own = ticket_id_of("trial", b64encode(secret_hash("laptop", MINE)))
+    yield replace(stranger, name="second device that names its own ticket", receipt=receipt_of("", MINE, ticket=own))
+    names_another_drop = ticket_id_of("other", b64encode(secret_hash("", MINE)))
+    yield replace(stranger, name="second device of another drop", receipt=receipt_of("", MINE, ticket=names_another_drop))
+    ghost = [*hashes("", MINE), secret_hash("ghost", 1), *hashes("", SIZES[""])[MINE + 1 :]]
+    drawn, proof = document_of(line_shown("", ghost), PRIORITY), proof_of("", MINE, ghost)
+    yield replace(stranger, name="ghost in the place of a second device", receipt=second_device("", MINE), document=drawn, proof=proof)
+    other_words = changed(second_device("", MINE), b'"ticket":"trial.t', b'"ticket":"trial.T')
+    yield replace(fair, name="ticket exchanged in the receipt", fails_at="receipt", words="does not match", receipt=other_words)
+    ticket = f',"ticket":"{ticket_id_of("trial", b64encode(secret_hash("", MINE)))}"'.encode()
+    without = changed(second_device("", MINE), ticket, b"")
+    yield replace(fair, name="ticket taken out of the receipt", fails_at="receipt", words="does not match", receipt=without)
+
+
 def _without_a_draw(fair: Case) -> Iterator[Case]:
     arrival = replaced(fair.document, order="arrival", commitment=None, secret=None, beacon=None, lines=(LineShown(""),))
-    late = receipt_of("", 9_000, place=1_507, late=True)
+    late = receipt_of("", 1_507, late=True)
     yield replace(fair, name="order of arrival", words=f"your queue number is {MINE}", document=arrival, proof=None)
     yield replace(fair, name="late joiner", words="in order of arrival: your queue number is 1507", receipt=late, proof=None)
-    one_of_the_draw = receipt_of("", 9_000, place=1_499, late=True)
+    one_of_the_draw = receipt_of("", 1_499, late=True)
     yield replace(fair, name="late among the drawn", fails_at="queue_number", words="one of the 1500", receipt=one_of_the_draw, proof=None)
     before = fairness_document(drop_id="trial", epoch=1, order="draw", secret=SECRET, lines=(LineShown(""),), beacon=None, drawn_at_ms=None)
     yield replace(fair, name="not drawn yet", fails_at="commitment", words="not been made yet", document=before, proof=None)
@@ -144,9 +172,7 @@ def _forged(fair: Case) -> Iterator[Case]:
     yield replace(at, name="long receipt", words="three parts", receipt=f"{'e' * 5_000}..")
     yield replace(at, name="garbled receipt", words="cannot be read", receipt="e30.e30.AA")
     yield replace(at, name="receipt spelled otherwise", words="cannot be read", receipt=fair.receipt + "==")
-    yield replace(
-        at, name="forged receipt", words="one of the service's receipt keys", receipt=receipt_of("", MINE, place=MINE, keys=OTHER_KEYS)
-    )
+    yield replace(at, name="forged receipt", words="one of the service's receipt keys", receipt=receipt_of("", MINE, keys=OTHER_KEYS))
     yield replace(at, name="better number", words="does not match", receipt=changed(fair.receipt, b":1234,", b":1233,"))
     parts = fair.receipt.split(".")
     yield replace(at, name="short proof", words="wrong length", receipt=".".join((*parts[:2], "AAAA")))
@@ -154,12 +180,13 @@ def _forged(fair: Case) -> Iterator[Case]:
         at, name="proof of another tree", words="does not fit", receipt=".".join((*parts[:2], b64encode(bytes(3) + b"\x05" + bytes(64))))
     )
     yield replace(at, name="keys of another service", words="one of the service's", jwks=msgspec.json.encode(OTHER_KEYS.jwks()))
-    elsewhere = receipt_of("", MINE, place=MINE, drop="other")
+    elsewhere = receipt_of("", MINE, drop="other")
     yield replace(
         fair, name="another drop", fails_at="drop", words="of the drop other and the fairness document of trial", receipt=elsewhere
     )
-    nowhere = receipt_of("", MINE, place=place_of(3, MINE))
-    yield replace(fair, name="a line that is not there", fails_at="drop", words="of a line that", receipt=nowhere)
+    for line in (2, -1):
+        nowhere = receipt_of("", MINE, line=line)
+        yield replace(fair, name=f"line {line}", fails_at="drop", words="of a line that", receipt=nowhere)
 
 
 def _tampered(fair: Case) -> Iterator[Case]:
@@ -185,6 +212,9 @@ def _tampered(fair: Case) -> Iterator[Case]:
         words="entry number 1235, and your receipt is of 1234",
         proof=proof_of("", MINE + 1, entries),
     )
+    line_exchanged = receipt_of("", VIP, line=1)
+    vip = proof_of("vip", VIP, hashes("vip", SIZES["vip"]))
+    yield replace(neighbour, name="receipt of another line", words="somebody else's secret", receipt=line_exchanged, proof=vip)
     yield replace(neighbour, name="proof of another line", words="another line", proof=replaced(fair.proof, group="vip"))
     yield replace(neighbour, name="proof of another drop", words="another drop", proof=replaced(fair.proof, drop="other"))
     ghost = [*entries[:MINE], secret_hash("ghost", 1), *entries[MINE + 1 :]]
@@ -202,7 +232,7 @@ def _tampered(fair: Case) -> Iterator[Case]:
         document=document_of(line_shown("", stuffed), PRIORITY),
         proof=proof_of("", MINE, stuffed),
     )
-    somebody = receipt_of("", MINE + 1, place=MINE + 1)
+    somebody = receipt_of("", MINE + 1)
     yield replace(fair, name="swapped receipt", fails_at="proof", words="your receipt is of 1235", receipt=somebody)
     yield replace(fair, name="root", fails_at="entry", words="not under the root", document=with_line(root="ab" * 32))
     yield replace(fair, name="no root", fails_at="entry", words="not under the root", document=with_line(root=None))

@@ -21,7 +21,7 @@ from admission.draw import (
     commitment_of,
     draw_key,
 )
-from admission.merkle import audit_path, leaf_hash, merkle_levels, root_from_path
+from admission.merkle import leaf_hash, merkle_levels
 from loadtest.bench.fairness import CHI_SQUARE_99, chi_square, decile_table
 from tests.vectors import make_draw
 
@@ -192,28 +192,6 @@ def test_the_root_is_that_of_the_whole_tree(count: int) -> None:
 @given(count=st.integers(0, 2_600), page=st.integers(1, 1_500))
 def test_pages_do_not_matter(count: int, page: int) -> None:
     assert tree_of(count, page).root() == whole_root(count)
-
-
-@pytest.mark.parametrize("count", SIZES_AROUND_A_CHUNK[1:])
-def test_every_path_leads_to_the_root(count: int) -> None:
-    entries, tree = hashes(count), tree_of(count, 999)
-    levels, root = merkle_levels([leaf_hash(one) for one in entries]), tree.root()
-    for number in {0, 1, count // 2, count - 2, count - 1, min(count - 1, 1_023), min(count - 1, 1_024)} & set(range(count)):
-        chunk = tree.chunk_of(number)
-        path = tree.path(number, entries[chunk.start : chunk.stop])
-        assert path == audit_path(levels, number)
-        assert root_from_path(leaf_hash(entries[number]), number, count, path) == root
-
-
-def test_other_hashes_than_were_added_give_no_path() -> None:
-    tree, entries = tree_of(1_500, 1_500), hashes(1_500)
-    changed = [*entries[:5], bytes(32), *entries[6:1_024]]
-    for wrong in (changed, entries[:1_023], entries[1:1_025], entries[1_024:]):
-        with pytest.raises(ValueError, match="not the entries 0 to 1023"):
-            tree.path(7, wrong)
-    for nobody in (-1, 1_500):
-        with pytest.raises(ValueError, match="no entry"):
-            tree.chunk_of(nobody)
 
 
 def test_an_entry_is_a_hash() -> None:
