@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from admission.calibration import LOOKS_TO_JUDGE, ChanceScore, EtaScore
-from admission.report import DropReport, Moment
+from admission.report_shapes import DropReport, Moment
 from flashsale.charts import Axis, Chart, Series, shown
 from flashsale.report_words import percent
 

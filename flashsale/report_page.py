@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from admission.report import DropReport, Figure, Section
+from admission.report_shapes import DropReport, Figure, Section
 from flashsale.charts import STYLE as CHART_STYLE
 from flashsale.charts import Chart, figure
 from flashsale.report_charts import charts_of

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from admission.calibration import LOOKS_TO_JUDGE, ChanceScore, EtaScore
 from admission.ranking import Quantiles
-from admission.report import CutPlaces, DropReport, Figure, LineReport, Ranked, Section, Stock
+from admission.report_shapes import CutPlaces, DropReport, Figure, LineReport, Ranked, Section, Stock
 from flashsale.charts import shown
 
 _WHAT_COUNTS = (

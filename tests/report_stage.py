@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from admission.log import Called, Claimed, Cut, Event, Left, Removed, Returned
-from admission.report import LineTotals, Totals
+from admission.report_shapes import LineTotals, Totals
 from admission.serving import ServingDocument
 from flashsale.model import Drop, DropState, Sku
 

@@ -19,7 +19,7 @@ from flashsale.errors import BadInput
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from admission.report import DropReport, Section
+    from admission.report_shapes import DropReport, Section
 
 _LABEL_WIDTH = 30
 _VALUE_WIDTH = 12
@@ -76,8 +76,8 @@ async def _make(drop_id: str, config: Path | None, data: Path | None, log: Path 
     from msgspec.structs import replace
 
     from admission.outlook import outlook
-    from admission.report import Totals
     from admission.report import report as report_on
+    from admission.report_shapes import Totals
     from flashsale.admission_log import LOG_ENTRIES_MAX, read_log, read_samples
     from flashsale.cli.looking import of_drop
     from flashsale.cli.target import find_target, opened

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from admission.calibration import Look, score_chance, score_eta
 from admission.log import Called, Claimed, Cut, Event, Left, Removed, Unknown
 from admission.ranking import Quantiles
-from admission.report import DropReport, Figure, LineTotals, Section, report
+from admission.report import report
+from admission.report_shapes import DropReport, Figure, LineTotals, Section
 from admission.serving import ServingDocument
 from flashsale.model import DropState, place_of
 from tests.report_stage import DROP, OPENS_AT_MS, PlayedDrop, Told, document, tell, totals

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from admission.report import Figure, Section, report
+from admission.report import report
+from admission.report_shapes import Figure, Section
 from flashsale.charts import HEIGHT, TABLE_ROWS_MAX, WIDTH, Axis, Chart, Kind, Series, Unit, figure, shown, svg
 from flashsale.report_charts import charts_of
 from flashsale.report_page import report_page
