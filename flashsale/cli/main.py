@@ -26,6 +26,7 @@ from flashsale.cli import (
     reconcile,
     recover,
     refunds,
+    rehearse,
     repair,
     serve,
     signing_key,
@@ -103,6 +104,7 @@ repair.register(app)
 doctor.register(app)
 recover.register(app)
 verify_draw.register(app)
+rehearse.register(app)
 
 
 def _register_optional(name: str, *examples: str) -> None:

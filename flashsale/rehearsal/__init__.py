@@ -1,0 +1,1 @@
+"""The rehearsal: a drop played through the real scripts, in virtual time, by a crowd that behaves as described."""
