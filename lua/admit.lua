@@ -51,25 +51,33 @@ for i = 1, #ids do
     if turn and is_called(lines, turn) then places[#places + 1] = turn end
   end
 end
+local free = math.min(drop.capacity - active, BATCH_MAX)
+local head = (free > 0 and returning > 0) and redis.call("ZRANGE", KEYS[6], 0, free - 1) or {}
+for i = 1, #head do head[i] = tonumber(head[i]) end
 local has_slot, called_at = {}, {}
 if #places > 0 then
   local scores, calls = redis.call("ZMSCORE", KEYS[5], unpack(places)), redis.call("ZMSCORE", KEYS[4], unpack(places))
   for i = 1, #places do has_slot[places[i]], called_at[places[i]] = scores[i] and true, calls[i] and tonumber(calls[i]) end
 end
 
-local free, claimed, waits, came, back, uncalled, unreturned, admitted = drop.capacity - active, {}, {}, {}, {}, {}, {}, 0
+local claimed, waits, came, back, uncalled, unreturned, admitted = {}, {}, {}, {}, {}, {}, 0
 
 -- Whoever was called and comes is counted once, although there may be no slot for them yet.
 local function come(place)
+  if not called_at[place] then return end
   uncalled[#uncalled + 1] = place
-  if called_at[place] then came[#came + 1] = math.max(0, drop.now - called_at[place]) end
+  came[#came + 1] = math.max(0, drop.now - called_at[place])
+  called_at[place] = nil
 end
 
 -- Whether a slot is free for `place` although those before it in `returning` go first.
 local function finds_slot(place)
+  local before = 0
   if free <= 0 then return false end
-  if returning == 0 then return true end
-  return free > redis.call("ZCOUNT", KEYS[6], "-inf", string.format("(%d", place))
+  for i = 1, #head do
+    if head[i] < place and not has_slot[head[i]] then before = before + 1 end
+  end
+  return free > before
 end
 
 local function admit(ticket, own, place, token_id)

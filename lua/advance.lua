@@ -46,18 +46,20 @@ local keys = {
   called = KEYS[3], slots = KEYS[4], returning = KEYS[5], leaving = KEYS[7], standby = KEYS[8], wants = KEYS[9], offers = KEYS[10],
   flow = KEYS[13], expiries = KEYS[14], stats = KEYS[15], journal = KEYS[16],
 }
+check_types(KEYS[14], KEYS[4], KEYS[15], KEYS[16])
+redis.call("ZCARD", KEYS[3])
 redis.call("ZCARD", KEYS[6])
+redis.call("ZCARD", KEYS[7])
 redis.call("HLEN", KEYS[9])
-redis.call("ZCARD", KEYS[10])
 redis.call("XLEN", KEYS[11])
 redis.call("XLEN", KEYS[12])
-check_types(KEYS[14], KEYS[4], KEYS[15], KEYS[16])
-local before = snapshot(ledger, lines, keys)
+local returning, standing = redis.call("ZCARD", KEYS[5]), redis.call("ZCARD", KEYS[8])
+local flow = redis.call("HMGET", KEYS[13], "called", "progress", "cut_at_ms", "sampled_at_ms")
 
 local beat = math.floor(drop.now / beat_ms)
 -- After a failover to a server whose clock is behind, the line would stand still until the old time came again.
 local clock_went_back = drop.now + CREDIT_SPAN_MS < drop.advanced_at_ms
-if beat <= drop.beat and not clock_went_back then return done(drop, {"held", before}) end
+if beat <= drop.beat and not clock_went_back then return done(drop, {"held", snapshot(ledger, lines, keys)}) end
 
 local fields = {"beat", beat, "advanced_at_ms", drop.now}
 local function set(name, value)
@@ -72,13 +74,19 @@ if changed then
 end
 if drop.now >= drop.opens_at_ms then fix_entries(lines) end
 
+local open, sold = drop.effective == "open", all_sold(ledger)
+local lapsed = open and redis.call("ZRANGEBYSCORE", KEYS[4], "-inf", drop.now, "LIMIT", 0, CALLS_MAX) or {}
+local active = redis.call("ZCARD", KEYS[4]) - #lapsed
+local free, back = drop.capacity - active, {}
+if open and not sold and free > 0 then back = redis.call("ZRANGE", KEYS[5], 0, math.min(free, CALLS_MAX) - 1) end
+
 local function waiting_in(line)
   return is_drawn(drop, line) and line.joined - line.serving or 0
 end
 
 -- How many of those who were called and have not come are still expected.
 local function expected()
-  local by_age, total = flow_called_by_age(KEYS[3], drop.now), 0
+  local by_age, total = flow_called_by_age(KEYS[3], drop.now, drop.claim_window_ms), 0
   for bucket = 1, #by_age do total = total + by_age[bucket] * weights[bucket] / 1000 end
   return total
 end
@@ -89,86 +97,77 @@ local function takers()
   local available = 0
   for _, stock in pairs(ledger.stock) do available = available + stock.available end
   if available == 0 then return 0 end
-  local deciding = math.max(0, redis.call("ZCARD", KEYS[4]) - redis.call("ZCARD", KEYS[14]))
-  return math.max(1, available * 1000 / units_per_claim) - deciding - redis.call("ZCARD", KEYS[8])
+  local deciding = math.max(0, active + #back - redis.call("ZCARD", KEYS[14]))
+  return math.max(1, available * 1000 / units_per_claim) - deciding - standing
 end
 
--- How many each line may call: a group its share of the calls while anybody waits in it, and what is not used goes round.
-local function divide(calls)
-  local share_of, left = {}, calls
+local called_now, calls, runs = 0, {}, {}
+
+-- Calls up to `count` people of a line, passing over those who gave up. Answers how many it called.
+local function call_line(at, count)
+  local line, called = lines[at], 0
+  local place, past = at * LINE_STRIDE + line.serving, at * LINE_STRIDE + line.joined
+  if count <= 0 or waiting_in(line) == 0 then return 0 end
+  local gone = redis.call("ZRANGEBYSCORE", KEYS[6], string.format("%d", place), string.format("(%d", past), "LIMIT", 0, CALLS_MAX)
+  -- Who is gone beyond those that were read is the next beat's to see.
+  if #gone == CALLS_MAX then past = tonumber(gone[CALLS_MAX]) + 1 end
+  runs[at] = runs[at] or {from = place}
+  local passed = 1
+  while called < count and place < past do
+    if gone[passed] and tonumber(gone[passed]) == place then
+      passed = passed + 1
+    else
+      called = called + 1
+      calls[#calls + 1], calls[#calls + 2] = drop.now, place
+    end
+    place = place + 1
+  end
+  line.serving, runs[at].to, called_now = place % LINE_STRIDE, place, called_now + called
+  return called
+end
+
+-- A group gets its share of the calls while anybody waits in it; what it does not use goes to the others and is not saved up.
+local function divide(count)
+  local left = count
   for at = 1, #lines do
     local line = lines[at]
-    line.credit = math.min(line.credit + calls * line.share / 1000, math.max(1, calls))
-    share_of[at] = math.min(math.floor(line.credit), waiting_in(line), left)
-    line.credit, left = line.credit - share_of[at], left - share_of[at]
+    line.credit = math.min(line.credit + count * line.share, 1000 * CALLS_MAX)
+    local called = call_line(at, math.min(math.floor(line.credit / 1000), left))
+    left, line.credit = left - called, waiting_in(line) > 0 and line.credit - 1000 * called or 0
   end
-  for at = 0, #lines do
-    local more = math.min(left, waiting_in(lines[at]) - (share_of[at] or 0))
-    share_of[at], left = (share_of[at] or 0) + more, left - more
-  end
-  return share_of
+  for at = 0, #lines do left = left - call_line(at, left) end
 end
 
--- The places from `from` on of which `count` are still wanted: where they end, and those that were given up.
-local function stretch(line_from, count, end_of_line)
-  local to, gone = line_from + count, {}
-  repeat
-    local before_gone = #gone
-    gone = redis.call("ZRANGEBYSCORE", KEYS[6], line_from, string.format("(%d", to), "LIMIT", 0, CALLS_MAX)
-    to = math.min(line_from + count + #gone, end_of_line)
-  until #gone == before_gone or #gone >= CALLS_MAX
-  return to, gone
-end
-
-local called_now, runs = 0, {}
-
-local function call_line(at, count)
-  local line = lines[at]
-  local from = at * LINE_STRIDE + line.serving
-  local to, gone = stretch(from, count, at * LINE_STRIDE + line.joined)
-  local skip, calls = {}, {}
-  for i = 1, #gone do
-    local place = tonumber(gone[i])
-    if place < to then skip[place] = true end
-  end
-  for place = from, to - 1 do
-    if not skip[place] then calls[#calls + 1], calls[#calls + 2] = drop.now, place end
-  end
-  if #calls > 0 then redis.call("ZADD", KEYS[3], unpack(calls)) end
-  if #gone > 0 then redis.call("ZREMRANGEBYSCORE", KEYS[6], from, string.format("(%d", to)) end
-  line.serving, called_now = to % LINE_STRIDE, called_now + #calls / 2
-  runs[#runs + 1] = {from, to}
-end
-
-local lapsed, back = {}, {}
-if drop.effective == "open" then
-  lapsed = redis.call("ZRANGEBYSCORE", KEYS[4], "-inf", drop.now, "LIMIT", 0, CALLS_MAX)
-  if #lapsed > 0 then
-    redis.call("ZREM", KEYS[4], unpack(lapsed))
-    redis.pcall("HINCRBY", KEYS[15], "slots_lapsed", #lapsed)
-    flow_add(KEYS[13], "ended", #lapsed)
-  end
-  -- Whoever comes later than the claim window is still let in, from the head of the line; nobody waits for them any more.
-  redis.call("ZREMRANGEBYSCORE", KEYS[3], "-inf", string.format("%d", drop.now - drop.claim_window_ms))
+local turns
+if open then
   local since_ms = drop.advanced_at_ms > 0 and drop.now - math.max(drop.advanced_at_ms, drop.opens_at_ms) or 0
   since_ms = math.max(0, math.min(since_ms, CREDIT_SPAN_MS))
   local credit_max = rate_per_min > 0 and math.max(1, rate_per_min * CREDIT_SPAN_MS / 60000) or 0
   local credit = math.min(drop.credit + rate_per_min * since_ms / 60000, credit_max)
-  local free = drop.capacity - redis.call("ZCARD", KEYS[4])
-  local sold = all_sold(ledger)
-  if free > 0 and not sold then back = redis.call("ZRANGE", KEYS[5], 0, math.min(free, CALLS_MAX) - 1) end
-  local comers = math.min(free + door - #back, takers()) - expected() - (redis.call("ZCARD", KEYS[5]) - #back)
-  local calls = math.floor(comers * 1000 / math.max(1, weights[1]) + 1e-6)
-  calls = math.max(0, math.min(calls, math.floor(credit), CALLS_MAX))
-  if sold or drop.now >= drop.closes_at_ms then calls = 0 end
-  local share_of = divide(calls)
-  for at = 0, #lines do
-    if share_of[at] > 0 then call_line(at, share_of[at]) end
-  end
+  local comers = math.min(free + door - #back, takers()) - expected() - (returning - #back)
+  local wanted = math.floor(comers * 1000 / math.max(1, weights[1]) + 1e-6)
+  if not sold then divide(math.max(0, math.min(wanted, math.floor(credit), CALLS_MAX))) end
   set("credit", string.format("%.6f", credit - called_now))
-  standby_turns(keys, ledger)
+  turns = standby_turns(keys, ledger.stock, drop.now)
+end
+local called = (tonumber(flow[1] or "") or 0) + called_now
+local progress = open and flow_progress(flow[2], drop.now, called)
+local sampled_at_ms = tonumber(flow[4] or "") or 0
+local sampled = sample ~= "" and (drop.now >= sampled_at_ms + SAMPLE_EVERY_MS or drop.now + CREDIT_SPAN_MS < sampled_at_ms)
+
+-- An entry of the admission log.
+local function log(...)
+  redis.call("XADD", KEYS[11], "*", "at_ms", string.format("%d", drop.now), ...)
 end
 
+if #lapsed > 0 then
+  redis.call("ZREM", KEYS[4], unpack(lapsed))
+  redis.pcall("HINCRBY", KEYS[15], "slots_lapsed", #lapsed)
+  flow_add(KEYS[13], "ended", #lapsed)
+end
+-- Whoever comes later than the claim window is still let in, from the head of the line; nobody waits for them any more.
+if open then redis.call("ZREMRANGEBYSCORE", KEYS[3], "-inf", string.format("%d", drop.now - drop.claim_window_ms)) end
+if turns then standby_write(keys, turns) end
 if #back > 0 then
   local slots, places = {}, {}
   for i = 1, #back do
@@ -176,35 +175,34 @@ if #back > 0 then
   end
   redis.call("ZADD", KEYS[4], unpack(slots))
   redis.call("ZREM", KEYS[5], unpack(back))
-  redis.call("XADD", KEYS[11], "*", "at_ms", string.format("%d", drop.now), "k", "returned", "p", cmsgpack.pack(places))
+  log("k", "returned", "p", cmsgpack.pack(places))
 end
-for i = 1, #runs do
-  redis.call("XADD", KEYS[11], "*", "at_ms", string.format("%d", drop.now), "from", runs[i][1], "to", runs[i][2])
-end
-flow_add(KEYS[13], "called", called_now)
-
--- Once, when nothing is left that could come back: who is not served by then never will be.
-local function cut_off()
-  if drop.effective ~= "open" or not all_sold(ledger) or redis.call("HSETNX", KEYS[13], "cut_at_ms", drop.now) == 0 then return end
-  local places = {}
-  for at = 0, #lines do places[at + 1] = at * LINE_STRIDE + lines[at].serving end
-  redis.call("XADD", KEYS[11], "*", "at_ms", string.format("%d", drop.now), "k", "cut", "p", cmsgpack.pack(places), "why", "sold_out")
-end
-cut_off()
-
-if sample ~= "" then
-  local sampled_at_ms = tonumber(redis.call("HGET", KEYS[13], "sampled_at_ms") or "0") or 0
-  if drop.now >= sampled_at_ms + SAMPLE_EVERY_MS or drop.now < sampled_at_ms - CREDIT_SPAN_MS then
-    redis.call("XADD", KEYS[12], "MAXLEN", "~", SAMPLES_MAX, "*", "d", sample)
-    redis.call("HSET", KEYS[13], "sampled_at_ms", string.format("%d", drop.now))
+if #calls > 0 then redis.call("ZADD", KEYS[3], unpack(calls)) end
+local moved = false
+for at = 0, #lines do
+  local run = runs[at]
+  if run and run.to > run.from then
+    redis.call("ZREMRANGEBYSCORE", KEYS[6], string.format("%d", run.from), string.format("(%d", run.to))
+    log("from", run.from, "to", run.to)
+    moved = true
   end
 end
-if drop.effective == "open" then
-  flow_progress(KEYS[13], drop.now, tonumber(redis.call("HGET", KEYS[13], "called") or "0") or 0)
+flow_add(KEYS[13], "called", called_now)
+-- Once, when nothing is left that could come back: who is not served by then never will be.
+if open and sold and not flow[3] then
+  local places = {}
+  for at = 0, #lines do places[at + 1] = at * LINE_STRIDE + lines[at].serving end
+  redis.call("HSET", KEYS[13], "cut_at_ms", string.format("%d", drop.now))
+  log("k", "cut", "p", cmsgpack.pack(places), "why", "sold_out")
 end
+if sampled then
+  redis.call("XADD", KEYS[12], "MAXLEN", SAMPLES_MAX, "*", "d", sample)
+  redis.call("HSET", KEYS[13], "sampled_at_ms", string.format("%d", drop.now))
+end
+if progress then redis.call("HSET", KEYS[13], "progress", progress) end
 
 -- A quiet beat tells nobody anything, so nothing is lost with it.
-if changed or called_now > 0 then set("sequence", next_sequence(drop)) end
+if changed or moved then set("sequence", next_sequence(drop)) end
 redis.call("HSET", KEYS[1], unpack(lines_fields(lines, fields)))
 if changed then
   redis.call("XADD", KEYS[16], "*", "v", "1", "s", drop.sequence, "d", cmsgpack.pack({drop.effective, drop.now}))

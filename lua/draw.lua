@@ -28,7 +28,7 @@ local closed_at_ms = tonumber(redis.call("HGET", KEYS[1], "closed_entries_at_ms"
 local function check_hashes(values, name)
   if type(values) ~= "table" or #values ~= #lines + 1 then bad_argument(name .. " must be one for each line") end
   for i = 1, #values do
-    if #text(values[i], 64, name) ~= 64 then bad_argument(name .. " must be 64 hex digits") end
+    if not text(values[i], 64, name):find("^" .. string.rep("%x", 64) .. "$") then bad_argument(name .. " must be 64 hex digits") end
   end
 end
 

@@ -11,10 +11,9 @@
 -- ARGV[2] requests msgpack: array of {ticket_id, secret_hash} or {ticket_id, secret_hash, options}; secret_hash has 32 bytes where
 --         there is a draw; options is a map of those that apply: claim {place, late, joined_at_ms, epoch} of the shopper's receipt,
 --         line (0), identity (digest), code {id, uses_max}, handoff (the ticket whose place moves to this one)
--- RETURNS msgpack {"done", now_ms, results, sequence}, each {outcome, place, late (0 or 1), joined_at_ms, ticket whose place it is}
---         or {outcome, at_ms}; or {"recovering", epoch, {}}
--- OUTCOMES joined replayed restored taken_over not_open closed sold_out room_full joining_closed code_used moved left removed
---         handoff_used not_found recovering
+-- RETURNS msgpack {"done", now_ms, results, sequence}, each {outcome, place, late (0 or 1), joined_at_ms, ticket whose place it
+--         is} or {outcome, at_ms}; or {"recovering", epoch, {}}
+-- OUTCOMES joined replayed restored taken_over not_open closed sold_out room_full joining_closed code_used moved left removed handoff_used not_found recovering
 -- COST O(requests)
 -- INCLUDE arguments drop ledger lines places
 
@@ -31,6 +30,7 @@ for i = 1, #requests do
   if drop.order == "draw" and #requests[i][2] ~= ENTRY_BYTES then bad_argument("secret_hash must have 32 bytes") end
   local options = requests[i][3]
   if options then
+    if type(options) ~= "table" then bad_argument("options must be a map") end
     local claim = options.claim
     if claim then
       numbers[#numbers + 1] = whole(claim[1], 0, 2 ^ 53, "place")
@@ -118,6 +118,9 @@ local function place_anew(id, secret_hash, options)
   local outcome, place, late, joined_at_ms = "joined", nil, started and 1 or 0, drop.now
   if claim and take_place(places, drop, id, claim[1], claim[4]) then
     outcome, place, late, joined_at_ms = "restored", claim[1], claim[2], claim[3]
+    -- A place that nobody remembered when the entries were fixed is not in the draw: it comes behind those that are.
+    local entries = lines[line_of(place)].entries
+    if entries and place % LINE_STRIDE >= entries then late = 1 end
   elseif total >= drop.tickets_max then
     return {"room_full", drop.now}
   elseif code and not code_left(code) then
@@ -141,13 +144,21 @@ local function place_anew(id, secret_hash, options)
   return place_of(outcome, id)
 end
 
+-- Where an identity has its place: the ticket it belongs to, wherever that was handed; nil when it has none. Second: whether it
+-- may not have one again.
+local function place_of_identity(identity)
+  local owner = identity and owner_of[identity]
+  if not owner then return nil, false end
+  local why = ticket_of(ledger, owner)
+  return (not why or why == "moved") and (ledger.of[owner] or owner) or nil, why == "removed"
+end
+
 local NONE = {}
 local results = {}
 for i = 1, #requests do
   local id, options = ids[i], requests[i][3] or NONE
   local why, _, own = ticket_of(ledger, id)
-  local owner = options.identity and owner_of[options.identity]
-  local whose = owner and not ticket_of(ledger, owner) and owner
+  local whose, removed = place_of_identity(options.identity)
   if not why then
     results[i] = place_of("replayed", own)
   elseif why ~= "not_found" then
@@ -155,9 +166,9 @@ for i = 1, #requests do
   elseif options.handoff then
     results[i] = take_over(id, options.handoff)
   elseif whose then
-    share_place(id, ledger.of[whose] or whose)
-    results[i] = place_of("replayed", ledger.of[id])
-  elseif owner and ticket_of(ledger, owner) == "removed" then
+    share_place(id, whose)
+    results[i] = place_of("replayed", whose)
+  elseif removed then
     results[i] = {"removed", drop.now}
   else
     results[i] = refusal or place_anew(id, requests[i][2], options)

@@ -25,11 +25,16 @@ local drop, epoch = load_drop(KEYS[1], ARGV[1])
 if not drop then return recovering(epoch) end
 local request = unpack_array(ARGV[2], 5, "request")
 local id, word, reason = text(request[1], 128, "ticket_id"), text(request[2], 16, "word"), text_or_empty(request[3], 200, "why")
-local entry, queue = whole(request[4] or -1, -1, 2 ^ 53, "place"), whole(request[5] or -1, -1, 2 ^ 53, "queue place")
+local entry, queue = whole(request[4], -1, 2 ^ 53, "place"), whole(request[5], -1, 2 ^ 53, "queue place")
 if word ~= "left" and word ~= "removed" then bad_argument("word must be left or removed") end
 local ledger, lines = ledger_new(drop), read_lines(drop)
 read_tickets(ledger, KEYS[2], {id})
-for i = 3, 8 do redis.call("ZCARD", KEYS[i]) end
+redis.call("ZCARD", KEYS[3])
+redis.call("ZCARD", KEYS[4])
+redis.call("ZCARD", KEYS[5])
+redis.call("ZCARD", KEYS[6])
+redis.call("ZCARD", KEYS[7])
+redis.call("ZCARD", KEYS[8])
 redis.call("HLEN", KEYS[9])
 redis.call("ZCARD", KEYS[10])
 redis.call("HLEN", KEYS[11])

@@ -40,7 +40,7 @@ local step = unpack_array(ARGV[1], 9, "step")
 local attempt, clock_ms, word = text(step[1], 64, "attempt"), whole(step[2], 0, 2 ^ 53, "clock_ms"), text(step[3], 16, "word")
 
 local held = redis.call("HMGET", KEYS[1], "epoch", "fenced", "rebuild", "sequence", "skus", "clock", "entries", "serving_number",
-  "restore_from")
+  "restore_from", "restore_lines")
 local reservations_held, live_held = redis.call("HLEN", KEYS[4]), redis.call("ZCARD", KEYS[5])
 redis.call("HLEN", KEYS[2])
 redis.call("HLEN", KEYS[3])
@@ -49,6 +49,10 @@ redis.call("HLEN", KEYS[8])
 redis.call("ZCARD", KEYS[6])
 redis.call("XLEN", KEYS[9])
 redis.call("XLEN", KEYS[10])
+redis.call("ZCARD", KEYS[11])
+redis.call("ZCARD", KEYS[12])
+redis.call("HLEN", KEYS[13])
+redis.call("ZCARD", KEYS[14])
 local epoch, fenced, attempt_held = tonumber(held[1] or ""), held[2] or "", held[3] or ""
 local now = (held[6] == "injected" and clock_ms > 0) and clock_ms or store_time_ms()
 
@@ -170,12 +174,14 @@ local function keep()
   -- A copy of this call that arrives late finds that orders are back and their tickets right.
   if reservations_held > 0 then return reply("replayed") end
   read_tickets(ledger, KEYS[3], ids)
-  local numbers, from = {}, tonumber(held[9] or "") or 0
+  local numbers, first_of = {}, {[0] = tonumber(held[9] or "") or 0}
+  local ranges = held[10] and held[10] ~= "" and cmsgpack.unpack(held[10]) or {}
+  for i = 1, #ranges do first_of[i] = ranges[i][1] end
   for id, ticket in pairs(ledger.tickets) do
     forget_counters(ticket)
     ledger.tickets_changed[id] = true
     local place = ticket[TICKET_PLACE]
-    if place % LINE_STRIDE >= from then numbers[#numbers + 1], numbers[#numbers + 2] = place, id end
+    if place % LINE_STRIDE >= (first_of[line_of(place)] or 0) then numbers[#numbers + 1], numbers[#numbers + 2] = place, id end
   end
   ledger_write(ledger, all_keys)
   if #numbers > 0 then redis.call("HSET", KEYS[7], unpack(numbers)) end

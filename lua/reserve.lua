@@ -40,7 +40,7 @@ read_records(KEYS[4], ids, ledger.reservations)
 read_tickets(ledger, KEYS[3], ticket_ids)
 check_types(KEYS[5], KEYS[6], KEYS[7], KEYS[8])
 local line = {standby = KEYS[9], wants = KEYS[10], offers = KEYS[11]}
-local waiting, more = standby_waiting(line)
+local waiting = standby_waiting(line)
 redis.call("HLEN", KEYS[10])
 redis.call("ZCARD", KEYS[11])
 
@@ -62,6 +62,7 @@ end
 -- Looks at each item once. Answers why `items` cannot be taken, or nil, their price and their number.
 local function judge(ticket, items)
   local held_of, units, amount_minor, may_return = ticket[TICKET_HELD], 0, 0, true
+  local left_of = #waiting > 0 and standby_share(waiting, stock_of, slot_of(ticket))
   local limit, held, short
   if ticket[TICKET_RESERVATIONS] >= drop.reservations_per_shopper_max then
     limit, held = drop.reservations_per_shopper_max, ticket[TICKET_RESERVATIONS]
@@ -72,9 +73,7 @@ local function judge(ticket, items)
     if not stock then return {"unknown_sku", 0} end
     local of_sku = held_of[sku] or 0
     if not limit and of_sku + quantity > stock.limit then limit, held = stock.limit, of_sku end
-    local free = stock.available
-    if #waiting > 0 then free = free - standby_before(waiting, more, slot_of(ticket), sku) end
-    if quantity > free then short = true end
+    if quantity > (left_of and left_of[sku] or stock.available) then short = true end
     if quantity > stock.available + stock.reserved - stock.draining then may_return = false end
     units = units + quantity
     amount_minor = amount_minor + stock.price * quantity
@@ -114,13 +113,21 @@ local function take(id, ticket_id, ticket, request, amount_minor, units)
   return {"reserved", STATE_RESERVED, amount_minor, now, expires_at_ms, number}
 end
 
-local standby_add, wants_add, standby_done = {}, {}, {}
+-- What each shopper of this call now waits for, or false.
+local wants_of = {}
 
--- Keeps the shopper's place for what comes back, before everybody who was admitted after them.
+-- Keeps the shopper's place for what comes back, before everybody with a higher one, while there is room.
 local function stand_by(ticket, items)
-  local place, n = slot_of(ticket), #standby_add
-  standby_add[n + 1], standby_add[n + 2] = place, place
-  wants_add[n + 1], wants_add[n + 2] = place, cmsgpack.pack(items)
+  local place = slot_of(ticket)
+  if not standby_set(waiting, place, items) then return 0 end
+  wants_of[place] = items
+  return 1
+end
+
+local function stand_no_more(ticket)
+  local place = slot_of(ticket)
+  standby_set(waiting, place, nil)
+  wants_of[place] = false
 end
 
 local results = {}
@@ -140,9 +147,9 @@ for i = 1, #requests do
     local why, amount_minor, units = judge(ticket, request[5])
     if not why then
       results[i] = take(id, ticket_id, ticket, request, amount_minor, units)
-      if #waiting > 0 then standby_done[#standby_done + 1] = slot_of(ticket) end
+      if #waiting > 0 then stand_no_more(ticket) end
     else
-      if why[1] == "sold_out" and why[3] == 1 then stand_by(ticket, request[5]) end
+      if why[1] == "sold_out" and why[3] == 1 then why[3] = stand_by(ticket, request[5]) end
       results[i] = why
       if why[1] ~= "unknown_sku" then count(ledger, "refused:" .. why[1], 1) end
     end
@@ -154,9 +161,19 @@ ledger_write(ledger, {
   drop = KEYS[1], stock = KEYS[2], tickets = KEYS[3], reservations = KEYS[4], expiries = KEYS[5], slots = KEYS[6],
   stats = KEYS[7], journal = KEYS[8],
 })
-standby_leave(line, standby_done)
-if #standby_add > 0 then
-  redis.call("ZADD", KEYS[9], unpack(standby_add))
+local places_add, wants_add, places_done = {}, {}, {}
+for place, items in pairs(wants_of) do
+  local n = #places_add
+  if items then
+    places_add[n + 1], places_add[n + 2] = place, place
+    wants_add[n + 1], wants_add[n + 2] = place, cmsgpack.pack(items)
+  else
+    places_done[#places_done + 1] = place
+  end
+end
+standby_leave(line, places_done)
+if #places_add > 0 then
+  redis.call("ZADD", KEYS[9], unpack(places_add))
   redis.call("HSET", KEYS[10], unpack(wants_add))
 end
 return done(drop, results)

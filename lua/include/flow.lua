@@ -22,14 +22,14 @@ local function flow_claims(key, waits)
   for bucket, by in pairs(counts) do flow_add(key, "claims:" .. bucket, by) end
 end
 
--- Places called and not claimed, by age.
-local function flow_called_by_age(called, now)
+-- Places called and not claimed, by age; nobody waits for those called longer ago than the claim window.
+local function flow_called_by_age(called, now, claim_window_ms)
   local counts, younger = {}, 0
-  for bucket = 1, #CALL_AGES_MS do
-    local to = redis.call("ZCOUNT", called, string.format("(%d", now - CALL_AGES_MS[bucket]), "+inf")
+  for bucket = 1, #CALL_AGES_MS + 1 do
+    local age_ms = math.min(CALL_AGES_MS[bucket] or claim_window_ms, claim_window_ms)
+    local to = redis.call("ZCOUNT", called, string.format("(%d", now - age_ms), "+inf")
     counts[bucket], younger = to - younger, to
   end
-  counts[#CALL_AGES_MS + 1] = redis.call("ZCARD", called) - younger
   return counts
 end
 
@@ -50,29 +50,29 @@ end
 
 -- As everybody's picture has it: {called by age, claims by delay, called, ended, standby, units ever reserved, units
 -- ever expired, progress, age of the journal}.
-local function flow_picture(keys, now)
+local function flow_picture(keys, now, claim_window_ms)
   local names = {}
   for bucket = 1, #CALL_AGES_MS + 1 do names[bucket] = "claims:" .. bucket end
   for i = 1, #FLOW_TOTALS do names[#names + 1] = FLOW_TOTALS[i] end
   names[#names + 1] = "progress"
   local values, claims = redis.call("HMGET", keys.flow, unpack(names)), {}
-  for bucket = 1, #CALL_AGES_MS + 1 do claims[bucket] = tonumber(values[bucket] or "0") end
-  local picture = {flow_called_by_age(keys.called, now), claims}
-  for i = 1, #FLOW_TOTALS do picture[#picture + 1] = tonumber(values[#CALL_AGES_MS + 1 + i] or "0") end
+  for bucket = 1, #CALL_AGES_MS + 1 do claims[bucket] = tonumber(values[bucket] or "") or 0 end
+  local picture = {flow_called_by_age(keys.called, now, claim_window_ms), claims}
+  for i = 1, #FLOW_TOTALS do picture[#picture + 1] = tonumber(values[#CALL_AGES_MS + 1 + i] or "") or 0 end
   picture[#picture + 1] = redis.call("ZCARD", keys.standby)
   local units = redis.call("HMGET", keys.stats, unpack(STATS_TOTALS))
-  for i = 1, #STATS_TOTALS do picture[#picture + 1] = tonumber(units[i] or "0") end
+  for i = 1, #STATS_TOTALS do picture[#picture + 1] = tonumber(units[i] or "") or 0 end
   picture[#picture + 1] = values[#names] and cmsgpack.unpack(values[#names]) or {}
   picture[#picture + 1] = flow_journal_age(keys.journal)
   return picture
 end
 
--- A point every five seconds, for a minute back: {at_ms, called in total}.
-local function flow_progress(key, now, called)
-  local packed = redis.call("HGET", key, "progress")
+-- A point every five seconds, for a minute back: {at_ms, called in total}. Answers the packed points with the next one, or nil
+-- when it is not due.
+local function flow_progress(packed, now, called)
   local points = packed and cmsgpack.unpack(packed) or {}
-  if #points > 0 and now - points[#points][1] < PROGRESS_EVERY_MS then return end
+  if #points > 0 and now - points[#points][1] < PROGRESS_EVERY_MS then return nil end
   points[#points + 1] = {now, called}
   while #points > PROGRESS_MAX do table.remove(points, 1) end
-  redis.call("HSET", key, "progress", cmsgpack.pack(points))
+  return cmsgpack.pack(points)
 end

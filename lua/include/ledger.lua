@@ -8,7 +8,7 @@ local TICKET_PLACE, TICKET_LATE, TICKET_JOINED_AT_MS = 1, 2, 3
 local TICKET_TOKEN_ID, TICKET_TOKEN_ISSUED_AT_MS, TICKET_TOKEN_EXPIRES_AT_MS, TICKET_ADMITTED_AT_MS = 4, 5, 6, 7
 local TICKET_RESERVATIONS, TICKET_LIVE, TICKET_UNITS, TICKET_HELD = 8, 9, 10, 11
 local TICKET_TURN, TICKET_GONE, TICKET_HOLDER, TICKET_IDENTITY = 12, 13, 14, 15
-local TICKET_WAITING, TICKET_USUAL = 3, 11
+local LENGTH_WAITING, LENGTH_USUAL = 3, 11
 
 local RESERVATION_STATE, RESERVATION_TICKET_ID, RESERVATION_NUMBER, RESERVATION_ITEMS = 1, 2, 3, 4
 local RESERVATION_AMOUNT_MINOR, RESERVATION_RESERVED_AT_MS, RESERVATION_EXPIRES_AT_MS = 5, 6, 7
@@ -94,8 +94,8 @@ local function ticket_of(ledger, id)
   local own = ledger.of[id] or id
   local ticket = ledger.tickets[own]
   if not ticket then return "not_found" end
-  if own == id and ticket[TICKET_HOLDER] ~= "" then return "moved" end
   if ticket[TICKET_GONE] ~= "" then return ticket[TICKET_GONE] end
+  if own == id and ticket[TICKET_HOLDER] ~= "" then return "moved" end
   return nil, ticket, own
 end
 
@@ -111,10 +111,10 @@ end
 -- As short as it can be read again.
 local function packed_ticket(ticket)
   local length = TICKET_IDENTITY
-  while length > TICKET_USUAL and (ticket[length] == "" or ticket[length] == -1) do length = length - 1 end
-  if length == TICKET_USUAL and ticket[TICKET_TOKEN_ID] == "" and ticket[TICKET_ADMITTED_AT_MS] == 0
+  while length > LENGTH_USUAL and (ticket[length] == "" or ticket[length] == -1) do length = length - 1 end
+  if length == LENGTH_USUAL and ticket[TICKET_TOKEN_ID] == "" and ticket[TICKET_ADMITTED_AT_MS] == 0
     and ticket[TICKET_RESERVATIONS] == 0 then
-    length = TICKET_WAITING
+    length = LENGTH_WAITING
   end
   return cmsgpack.pack({unpack(ticket, 1, length)})
 end

@@ -1,32 +1,52 @@
 -- Units that come back go to those who waited for them: an admitted shopper who finds everything reserved keeps a place here,
--- and is before everybody with a higher one. A turn lasts a while; then it is the next one's.
+-- and is before everybody with a higher one. What is there goes to them in line order, each time to the next for whom it is
+-- enough, so that nobody's wish for more keeps units from being sold. A turn lasts a while; then it is the next one's.
 
-local STANDBY_READ_MAX = 256
+local STANDBY_MAX = 256
 local TURN_MS = 30000
-local TURNS_MAX = 50
 
--- Those who wait for units, in line order: {place, items}. Second: whether there are more than were read.
+-- Those who wait for units, in line order: {place, items}.
 local function standby_waiting(keys)
-  local count = redis.call("ZCARD", keys.standby)
-  if count == 0 then return {}, false end
-  local places, waiting = redis.call("ZRANGE", keys.standby, 0, STANDBY_READ_MAX - 1), {}
+  local places, waiting = redis.call("ZRANGE", keys.standby, 0, STANDBY_MAX - 1), {}
+  if #places == 0 then return waiting end
   local wants = redis.call("HMGET", keys.wants, unpack(places))
   for i = 1, #places do
     waiting[i] = {tonumber(places[i]), wants[i] and cmsgpack.unpack(wants[i]) or {}}
   end
-  return waiting, count > #places
+  return waiting
 end
 
--- Units of `sku` that are for others than `place`: those who wait and are before it.
-local function standby_before(waiting, more, place, sku)
-  local units = 0
+-- Hands what is available to those of `waiting` who are before `place`. Answers what is left of each SKU, and whose turn it is.
+local function standby_share(waiting, stock_of, place)
+  local left, fitting = {}, {}
+  for sku, stock in pairs(stock_of) do left[sku] = stock.available end
   for i = 1, #waiting do
-    if waiting[i][1] >= place then return units end
-    for j = 1, #waiting[i][2] do
-      if waiting[i][2][j][1] == sku then units = units + waiting[i][2][j][2] end
+    local items, fits = waiting[i][2], true
+    if waiting[i][1] >= place then break end
+    for j = 1, #items do fits = fits and items[j][2] <= (left[items[j][1]] or 0) end
+    if fits then
+      for j = 1, #items do left[items[j][1]] = left[items[j][1]] - items[j][2] end
+      fitting[#fitting + 1] = waiting[i][1]
     end
   end
-  return more and math.huge or units
+  return left, fitting
+end
+
+-- `place` now waits for `items`, or for nothing more when they are nil. Answers false when too many wait already.
+local function standby_set(waiting, place, items)
+  local at = 1
+  while waiting[at] and waiting[at][1] < place do at = at + 1 end
+  local there = waiting[at] and waiting[at][1] == place
+  if not items then
+    if there then table.remove(waiting, at) end
+  elseif there then
+    waiting[at][2] = items
+  elseif #waiting < STANDBY_MAX then
+    table.insert(waiting, at, {place, items})
+  else
+    return false
+  end
+  return true
 end
 
 local function standby_leave(keys, places)
@@ -36,26 +56,27 @@ local function standby_leave(keys, places)
   redis.call("ZREM", keys.offers, unpack(places))
 end
 
--- Begins the turns of those for whom there are units now, and ends those that have lasted long enough.
-local function standby_turns(keys, ledger)
-  local waiting = standby_waiting(keys)
-  if #waiting == 0 then return end
-  local left, over, begun = {}, {}, {}
-  for sku, stock in pairs(ledger.stock) do left[sku] = stock.available end
-  for i = 1, math.min(#waiting, TURNS_MAX) do
-    local place, items, fits = waiting[i][1], waiting[i][2], true
-    for j = 1, #items do
-      if items[j][2] > (left[items[j][1]] or 0) then fits = false end
-      left[items[j][1]] = (left[items[j][1]] or 0) - items[j][2]
+-- Whose turn begins, is over, and is put off because what it was about has gone to somebody before them.
+local function standby_turns(keys, stock_of, now)
+  local turns, ends = {begun = {}, over = {}, off = {}}, {}
+  local offers = redis.call("ZRANGE", keys.offers, 0, STANDBY_MAX - 1, "WITHSCORES")
+  for i = 1, #offers, 2 do ends[tonumber(offers[i])] = tonumber(offers[i + 1]) end
+  local _, fitting = standby_share(standby_waiting(keys), stock_of, math.huge)
+  for i = 1, #fitting do
+    local place = fitting[i]
+    if not ends[place] then
+      turns.begun[#turns.begun + 1], turns.begun[#turns.begun + 2] = now + TURN_MS, place
+    elseif ends[place] <= now then
+      turns.over[#turns.over + 1] = place
     end
-    if not fits then break end
-    local until_ms = tonumber(redis.call("ZSCORE", keys.offers, place) or nil)
-    if not until_ms then
-      begun[#begun + 1], begun[#begun + 2] = ledger.drop.now + TURN_MS, place
-    elseif until_ms <= ledger.drop.now then
-      over[#over + 1] = place
-    end
+    ends[place] = nil
   end
-  if #begun > 0 then redis.call("ZADD", keys.offers, unpack(begun)) end
-  standby_leave(keys, over)
+  for place in pairs(ends) do turns.off[#turns.off + 1] = place end
+  return turns
+end
+
+local function standby_write(keys, turns)
+  if #turns.begun > 0 then redis.call("ZADD", keys.offers, unpack(turns.begun)) end
+  if #turns.off > 0 then redis.call("ZREM", keys.offers, unpack(turns.off)) end
+  standby_leave(keys, turns.over)
 end

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.lua.dump import NEVER_ADMITTED, NOTHING_SPECIAL
 from tests.lua.world import World, t
 
 Start = Callable[[World], Awaitable[None]]
@@ -92,21 +93,8 @@ def reservation(**fields: Any) -> dict[str, Any]:
     return usual | fields
 
 
-def ticket(number: int, name: str, **fields: Any) -> dict[str, Any]:
+def ticket(place: int, **fields: Any) -> dict[str, Any]:
     """A fresh ticket as recorded, with other `fields`."""
-    usual: dict[str, Any] = {
-        "number": number,
-        "late": 0,
-        "secret_hash": f"{name}-secret",
-        "joined_at_ms": t(-5_000),
-        "token_id": "",
-        "token_issued_at_ms": 0,
-        "token_expires_at_ms": 0,
-        "admitted_at_ms": 0,
-        "reservations": 0,
-        "live": 0,
-        "units": 0,
-        "held": {},
-    }
+    usual: dict[str, Any] = {"place": place, "late": 0, "joined_at_ms": t(-5_000), **NEVER_ADMITTED, **NOTHING_SPECIAL}
     assert fields.keys() <= usual.keys()
     return usual | fields

@@ -32,6 +32,18 @@ async def one_left(world: World) -> None:
     await world.reserve(reserving("ann", "r1", s2=2))
 
 
+async def one_paid(world: World) -> None:
+    """Two of s2's three units are sold."""
+    await one_left(world)
+    assert (await world.confirm("r1", amount_minor=1_000))[0] == "confirmed"
+
+
+async def unit_back(world: World) -> None:
+    """The only unit is back; bob and carl have waited for it, and it is bob's turn."""
+    await w.all_reserved(world)
+    assert (await world.release("r1"))[0] == "released"
+
+
 async def often(world: World) -> None:
     """Ann has reserved and given back as often as one may."""
     await w.admitted(world)
@@ -161,12 +173,40 @@ RESERVE = [
         counted={"refused:limit_reached": 1},
     ),
     Scenario(
-        "reserve", "sold_out", one_left, ([reserving("bob", "r2", s1=1, s2=2)],), ["sold_out", ["s1", 5, "s2", 1]],
-        when="of one SKU, so none of the other is taken", counted={"refused:sold_out": 1},
+        "reserve", "sold_out", one_left, ([reserving("bob", "r2", s1=1, s2=2)],), ["sold_out", ["s1", 5, "s2", 1], 1],
+        when="of one SKU, so none of the other is taken", counted={"refused:sold_out": 1}, quiet=True,
+        changes={"standby": {1: 1}, "wants": {1: [["s1", 1], ["s2", 2]]}},
     ),
     Scenario(
-        "reserve", "sold_out", w.last_unit_reserved, ([reserving("bob", "r2", s1=1)],), ["sold_out", ["s1", 0]],
+        "reserve", "sold_out", w.last_unit_reserved, ([reserving("bob", "r2", s1=1)],), ["sold_out", ["s1", 0], 1],
+        counted={"refused:sold_out": 1}, quiet=True, changes={"standby": {1: 1}, "wants": {1: [["s1", 1]]}},
+    ),
+    Scenario(
+        "reserve", "sold_out", one_paid, ([reserving("bob", "r2", s2=2)],), ["sold_out", ["s2", 1], 0], when="for good",
         counted={"refused:sold_out": 1},
+    ),
+    Scenario(
+        "reserve", "sold_out", unit_back, ([reserving("carl", "r3", s1=1)],), ["sold_out", ["s1", 1], 1], when="because bob is first",
+        counted={"refused:sold_out": 1},
+    ),
+    Scenario(
+        "reserve", "reserved", unit_back, ([reserving("bob", "r2", s1=1)],), ["reserved", 1, 1_000, t(1_000), t(61_000), 1],
+        when="what has come back", replay="replayed",
+        changes={
+            "stock": {"available:s1": 0, "reserved:s1": 1},
+            "tickets": {"bob": {"reservations": 1, "live": 1, "units": 1, "held": {"s1": 1}}},
+            "reservations": {"r2": reservation(ticket_id="bob", number=1, items=[["s1", 1]], amount_minor=1_000, request_id="q-r2")},
+            "expiries": {"r2": t(61_000)}, "slots": {1: t(61_000)}, "stats": {"reserved_units": 2},
+            "standby": {1: GONE}, "wants": {1: GONE},
+            "journal": [
+                entry(
+                    transition(
+                        "reserved", reservation_id="r2", ticket_id="bob", number=1, items=[["s1", 1]], amount_minor=1_000,
+                        request_id="q-r2",
+                    )
+                )
+            ],
+        },
     ),
     Scenario("reserve", "recovering", w.forgotten, ([reserving("ann", "r1", s1=1, s2=1)],), None),
 ]  # fmt: skip

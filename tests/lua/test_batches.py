@@ -86,7 +86,7 @@ async def test_all_or_nothing_for_each_request_of_a_batch(world: World) -> None:
     results = await world.reserve(
         reserving("ann", "r1", s2=2), reserving("bob", "r2", s1=1, s2=2), reserving("bob", "r3", s1=1, s2=1), reserving("bob", "r4", s2=1)
     )
-    assert results[1] == ["sold_out", ["s1", 5, "s2", 1]]
+    assert results[1] == ["sold_out", ["s1", 5, "s2", 1], 1]
     assert outcomes(results) == ["reserved", "sold_out", "reserved", "sold_out"]
     state = await world.state()
     assert state["stock"]["available:s1"] == 4
@@ -210,7 +210,7 @@ async def test_the_number_of_commands_does_not_grow_with_the_batch(world: World,
                 world.at(130_000)
         counts[size] = await commands_of(world, script, requests)
     assert counts[1] == counts[16] == counts[256]
-    assert sum(counts[1].values()) <= 17, counts[1]
+    assert sum(counts[1].values()) <= (20 if script == "reserve" else 17), counts[1]  # reserve looks who waits for units, too
 
 
 # ------------------------------------------------------------------------------------------------------------ cluster slot

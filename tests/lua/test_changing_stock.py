@@ -88,7 +88,7 @@ async def test_a_reservation_paid_late_keeps_its_draining_unit_unless_it_has_lef
 async def test_nothing_is_sold_of_what_drains(world: World) -> None:
     await w.draining(world)
     [result] = await world.reserve(reserving("bob", "r2", s1=1))
-    assert result == ["sold_out", ["s1", 0]]
+    assert result == ["sold_out", ["s1", 0], 0]
 
 
 async def test_no_more_leaves_than_was_to_be_withdrawn(world: World) -> None:

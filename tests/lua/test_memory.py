@@ -13,7 +13,7 @@ from tests.lua.scenarios_room import DEFINITION, DIGEST, RULES, STOCK
 from tests.lua.world import ENVELOPED, LIBRARY, VALID, World, busy
 
 TAKES = {"open_drop", "join", "restore", "rebuild", "repair", "admit", "reserve", "extend", "advance"}
-GIVES = {"confirm", "release", "expire", "steer_drop", "close_drop", "adjust_stock", "fence", "inspect"}
+GIVES = {"confirm", "release", "expire", "steer_drop", "close_drop", "adjust_stock", "fence", "inspect", "leave", "draw"}
 
 
 @pytest.fixture

@@ -7,12 +7,18 @@ from typing import Any
 
 import pytest
 
-from tests.lua import scenarios_orders, scenarios_recovery, scenarios_repair, scenarios_room
+from tests.lua import scenarios_line, scenarios_orders, scenarios_recovery, scenarios_repair, scenarios_room
 from tests.lua.dump import changed
 from tests.lua.scenario import HOT, Scenario
 from tests.lua.world import ENVELOPED, LIBRARY, World
 
-SCENARIOS = [*scenarios_room.SCENARIOS, *scenarios_orders.SCENARIOS, *scenarios_recovery.SCENARIOS, *scenarios_repair.SCENARIOS]
+SCENARIOS = [
+    *scenarios_room.SCENARIOS,
+    *scenarios_line.SCENARIOS,
+    *scenarios_orders.SCENARIOS,
+    *scenarios_recovery.SCENARIOS,
+    *scenarios_repair.SCENARIOS,
+]
 
 
 def test_every_outcome_of_every_script_has_a_scenario() -> None:

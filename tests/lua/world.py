@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from flashsale.drops import DropStore
 from flashsale.keys import drop_keys
-from flashsale.model import Drop, OpenDropOutcome, Sku
+from flashsale.model import LINE_STRIDE, Drop, Group, OpenDropOutcome, Sku
 from flashsale.resources import resource_dir
 from flashsale.scripts import Script, Scripts, read_scripts
 from flashsale.settings import Settings, load_settings
@@ -29,6 +29,9 @@ BEAT_MS = 100
 TOKEN_TTL_MS = 120_000
 RESERVATION_TTL_MS = 60_000
 CLAIM_WINDOW_MS = 5_000
+STRIDE = LINE_STRIDE
+"""Place 0 of line 1."""
+DRAW_SECRET = bytes(range(32))
 
 SKUS = (Sku("s1", "One", 5, 1_000, 2), Sku("s2", "Two", 3, 500, 2))
 SINGLE = (Sku("s1", "One", 1, 1_000, 1),)
@@ -88,7 +91,8 @@ class World:
 
     async def open(self, **changes: Any) -> OpenDropOutcome:
         """Gives the drop to the store, with `changes` to its definition."""
-        return await self.drops.open(dataclasses.replace(DROP, **changes), injected_clock=True)
+        drop = dataclasses.replace(DROP, **changes)
+        return await self.drops.open(drop, draw_secret=DRAW_SECRET if drop.order == "draw" else b"", injected_clock=True)
 
     async def state(self) -> State:
         """Everything the store holds of the drop."""
@@ -134,10 +138,31 @@ class World:
         results: list[Any] = await self._results("join", [joining(name) for name in names])
         return results
 
-    async def beat(self, rate_per_min: int = -1) -> str:
+    async def join_with(self, *requests: list[Any]) -> list[Any]:
+        """Joins in one call; see `joining`."""
+        results: list[Any] = await self._results("join", list(requests))
+        return results
+
+    async def beat(
+        self, rate_per_min: int = -1, weights: tuple[int, ...] = (), units_per_claim: int = 0, door: int = 0, sample: str = ""
+    ) -> str:
         """One beat of the inlet; the outcome."""
-        outcome: str = (await self._results("advance", [BEAT_MS, rate_per_min]))[0]
+        outcome: str = (await self._results("advance", [BEAT_MS, rate_per_min, weights, units_per_claim, door, sample]))[0]
         return outcome
+
+    async def leave(self, name: str, word: str = "left", why: str = "", place: int = -1, queue: int = -1) -> list[Any]:
+        """Gives a place up: (outcome, place)."""
+        results: list[Any] = await self._results("leave", leaving(name, word, why, place, queue))
+        return results
+
+    async def draw(self, *step: Any) -> list[Any]:
+        """A step of the draw: (outcome, closed at, roots, keys)."""
+        results: list[Any] = await self._results("draw", list(step))
+        return results
+
+    async def let_in(self, *names: str, token: str = "token") -> None:
+        """Exchanges tickets for tokens; all are admitted."""
+        assert {result[0] for result in await self.admit(*names, token=token)} == {"admitted"}
 
     async def admit(self, *names: str, token: str = "token") -> list[Any]:
         """Exchanges tickets for tokens in one call."""
@@ -189,14 +214,24 @@ class World:
         return results
 
 
-def joining(name: str) -> list[Any]:
-    """A request of join."""
-    return [name, f"{name}-secret"]
+def secret_of(name: str) -> str:
+    """What stands for the hash of a shopper's secret: 32 bytes."""
+    return f"{name}-secret".ljust(32, ".")
 
 
-def admission(name: str, token: str = "token") -> list[Any]:
-    """A request of admit."""
-    return [name, f"{name}-secret", f"{name}-{token}"]
+def joining(name: str, **options: Any) -> list[Any]:
+    """A request of join; `options` as the script's header has them."""
+    return [name, secret_of(name), *([options] if options else [])]
+
+
+def admission(name: str, token: str = "token", place: int = -1, queue: int = -1) -> list[Any]:
+    """A request of admit; with the place the caller takes the ticket to have, and that place in the draw's order."""
+    return [name, f"{name}-{token}", *([place, queue] if place >= 0 else [])]
+
+
+def leaving(name: str, word: str = "left", why: str = "", place: int = -1, queue: int = -1) -> list[Any]:
+    """A request of leave."""
+    return [name, word, why, place, queue]
 
 
 def reserving(name: str, reservation: str, token: str = "token", **items: int) -> list[Any]:
@@ -247,17 +282,80 @@ async def joined(world: World) -> None:
 
 
 async def served(world: World) -> None:
-    """The drop is open; ann and bob hold slots and have not fetched their tokens."""
+    """The drop is open; ann and bob are called and have not come yet."""
     await joined(world)
     await serve(world)
 
 
 async def serve(world: World) -> None:
-    """Two beats around the opening, so that everyone who waits is served."""
+    """Two beats around the opening, so that everyone who waits is called."""
     world.at(-BEAT_MS)
     assert await world.beat() == "advanced"
     world.at(BEAT_MS)
     assert await world.beat() == "advanced"
+
+
+def digits(name: str, lines: int = 1) -> list[str]:
+    """What stands for the roots or keys of that many lines: 64 hex digits each."""
+    return [f"{name}{line}".encode().hex().ljust(64, "0") for line in range(lines)]
+
+
+BEACON = {"kind": "drand", "value": "ab" * 32, "round": 7}
+
+
+async def draw(world: World, lines: int = 1) -> None:
+    """Makes the draw, whose entries have to be fixed."""
+    assert (await world.draw("close", digits("root", lines)))[0] == "closed"
+    assert (await world.draw("reveal", digits("root", lines), digits("key", lines), BEACON))[0] == "revealed"
+
+
+async def undrawn(world: World) -> None:
+    """A drop with a draw is open; ann, bob and carl are in it, and it has not been made."""
+    await world.open(order="draw")
+    world.at(-5_000)
+    await world.join("ann", "bob", "carl")
+    world.at(BEAT_MS)
+    await world.beat()
+
+
+async def drawn(world: World) -> None:
+    """The draw has put carl first, then ann, then bob; dora came after it. Nobody is called yet."""
+    await undrawn(world)
+    await draw(world)
+    await world.join("dora")
+
+
+QUEUE = {"ann": (0, 1), "bob": (1, 2), "carl": (2, 0)}
+"""In `drawn`: place and place in the queue."""
+
+
+async def called(world: World) -> None:
+    """Those drawn and dora are called."""
+    await drawn(world)
+    world.at(2 * BEAT_MS)
+    await world.beat()
+
+
+async def grouped(world: World) -> None:
+    """Open, with a line for everybody and one for vips. Ann and bob wait in the first, vic and val in the other."""
+    await world.open(groups=(Group("vip", "VIP", 200),))
+    world.at(-5_000)
+    await world.join_with(joining("ann"), joining("bob"), joining("vic", line=1), joining("val", line=1))
+    world.at(-BEAT_MS)
+    await world.beat()
+
+
+async def all_reserved(world: World) -> None:
+    """One unit in all, and ann holds it as r1; bob and carl have looked for it and wait."""
+    await world.open(skus=SINGLE, limit_per_shopper=1)
+    world.at(-5_000)
+    await world.join("ann", "bob", "carl")
+    await serve(world)
+    world.at(200)
+    await world.let_in("ann", "bob", "carl")
+    world.at(1_000)
+    results = await world.reserve(reserving("ann", "r1", s1=1), reserving("carl", "r3", s1=1), reserving("bob", "r2", s1=1))
+    assert [result[0] for result in results] == ["reserved", "sold_out", "sold_out"]
 
 
 async def admitted(world: World) -> None:
@@ -365,12 +463,23 @@ async def closed(world: World) -> None:
 
 
 async def busy(world: World) -> None:
-    """A state in which every script but open_drop has something to change: r1 is overdue, r0 is live; see `VALID`."""
-    await joined(world)
-    await world.join("carl")
-    await serve(world)
+    """A state in which every script but open_drop has something to change; see `VALID`.
+
+    Dave was alone in the draw and gave up before it; ann, bob and carl came after it, and all are called. r1 is overdue, r0 is live.
+    """
+    await world.open(order="draw")
+    world.at(-5_000)
+    await world.join("dave")
+    assert await world.leave("dave") == ["left", 0]
+    world.at(-BEAT_MS)
+    await world.beat()
+    world.at(50)
+    await world.join("ann", "bob", "carl")
+    await draw(world)
+    world.at(BEAT_MS)
+    await world.beat()
     world.at(200)
-    await world.admit("ann", "bob")
+    await world.let_in("ann", "bob")
     world.at(1_000)
     await world.reserve(reserving("ann", "r1", s1=1, s2=1))
     world.at(2_000)
@@ -383,6 +492,8 @@ ENVELOPED = frozenset(name for name, script in LIBRARY.items() if script.argumen
 VALID: dict[str, tuple[Any, ...]] = {
     "join": ([joining("dora")],),
     "admit": ([admission("carl")],),
+    "leave": (leaving("carl"),),
+    "draw": (["gone", [0], [0]],),
     "advance": ([BEAT_MS, 60_000],),
     "reserve": ([reserving("bob", "r2", s1=1, s2=1)],),
     "confirm": ([paying("r1", key="k-confirm")],),
