@@ -56,8 +56,8 @@ class Still:
         dump = await dump_of(self._store)
         # The beat's own keys and fields move with time, refusals are counted for people, and who finds too little is remembered
         # for what comes back; none of it is stock or a place.
-        moving = (":stats", "}:drop", ":served", ":samples", ":flow", ":standby", ":wants")
-        kept = {key: value for key, value in dump.items() if not key.endswith(moving)}
+        beats_own = (":stats", "}:drop", ":served", ":samples", ":flow", ":standby", ":wants")
+        kept = {key: value for key, value in dump.items() if not key.endswith(beats_own)}
         for key in dump:
             if key.endswith("}:drop"):
                 fields = await self._store.hgetall(key)
