@@ -349,7 +349,7 @@ class Recovery:
         self._scripts.learn_epoch(drop_id, epoch)
         return plan, epoch
 
-    def _fields(self, plan: Plan) -> dict[str, str]:
+    def _fields(self, plan: Plan) -> dict[str, bytes]:
         """The drop's hash as it is to be: the definition's rules, over them what is remembered, over that what the store kept."""
         finding, recorded = plan.finding, plan.finding.recorded
         definition = encode_drop(recorded.drop)
@@ -359,10 +359,11 @@ class Recovery:
         if not finding.rolled_back or recorded.picture is None:
             fields |= {name: finding.fields[name] for name in _KEPT if name in finding.fields}
         fields |= _counters(plan) | _draw_fields(plan) | line_fields(plan.lines, _ranges(plan))
-        return {name: _text(value) if isinstance(value, bytes) else str(value) for name, value in fields.items()}
+        return {name: value if isinstance(value, bytes) else _bytes(str(value)) for name, value in fields.items()}
 
     async def _step(self, drop_id: str, attempt: str, word: str, *rest: Any) -> None:
-        packed: bytes = msgpack.packb((attempt, self._scripts.clock_ms, word, *rest))
+        # The scripts know no binary type: texts are bytes.
+        packed: bytes = msgpack.packb((attempt, self._scripts.clock_ms, word, *rest), use_bin_type=False)
         outcome, _, why = msgpack.unpackb(await self._scripts.run("rebuild", drop_id, packed))
         if outcome == RebuildOutcome.SUPERSEDED:
             raise RecoveryOvertaken(
@@ -484,6 +485,11 @@ def unfit(pending: Sequence[tuple[str, Mapping[str, int]]], free: Mapping[str, i
 
 def _text(value: bytes) -> str:
     return value.decode("utf-8", "surrogateescape")
+
+
+def _bytes(text: str) -> bytes:
+    """What `_text` was made of."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _number(text: str | None) -> int:
@@ -619,9 +625,10 @@ def _last_raise(newest_first: Sequence[Mapping[bytes, bytes]]) -> tuple[int, int
 
 
 def _served(plan: Plan) -> tuple[int, int]:
-    """From which number on nobody knows when it was served; it was after the last raise that is known, and the opening."""
+    """From which number on nobody knows when it was served; after the last raise that is known, the opening and the draw."""
     number, at_ms = plan.finding.served
-    return number, max(at_ms, _picture_or_drop(plan.finding, "opens_at_ms"))
+    drawn_at_ms = plan.draw.drawn.at_ms if plan.draw is not None and plan.draw.drawn is not None else 0
+    return number, max(at_ms, _picture_or_drop(plan.finding, "opens_at_ms"), drawn_at_ms)
 
 
 _NUMBER, _RESERVATIONS, _HELD = 0, 7, 10
