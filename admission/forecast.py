@@ -25,9 +25,9 @@ FULL_SPREAD = 0.05
 """the same of a rate that is set, not measured"""
 HELD_SESSIONS = 1.5
 """sessions until those who hold the line up have decided, at P90"""
-WINDOW_WEIGHT_MAX = 0.5
+WINDOW_WEIGHT_MAX = 0.8
 
-SLOWED = 0.85
+SLOWED = 0.87
 SLOWED_POINTS = 4
 """A rate is slow when it is below this part of what it was so many points of `progress` ago."""
 
@@ -104,7 +104,7 @@ def rates(snapshot: Snapshot, pace: Pace) -> PaceRange:
 
 def slowed(snapshot: Snapshot, pace: Pace) -> bool:
     """Whether places are passed markedly slower than a little while ago, or than the merchant allows."""
-    if snapshot.state is not DropState.OPEN:
+    if snapshot.state is not DropState.OPEN or snapshot.serving_number >= snapshot.joined:
         return False
     new = pace.weights_permille[0] / 1000
     turnover, _ = _turnover_per_min(snapshot, still_coming(snapshot.flow)[0])
@@ -116,7 +116,7 @@ def slowed(snapshot: Snapshot, pace: Pace) -> bool:
     before, now = _measured(snapshot, points[:-SLOWED_POINTS]), _measured(snapshot, points)
     if before is None or now is None or min(before.evenness, now.evenness) < EVEN:
         return False
-    return min(now.per_min, turnover) < SLOWED * min(before.per_min, pace.rate_per_min)
+    return now.per_min < SLOWED * min(max(before.per_min, turnover), pace.rate_per_min)
 
 
 def reach(snapshot: Snapshot) -> Reach:
@@ -217,8 +217,11 @@ def _is_saturated(snapshot: Snapshot) -> bool:
 def _session(snapshot: Snapshot) -> _Session:
     """The length of a session: time in slots over sessions ended, from a prior to what was measured.
 
-    The time in slots is what is in use now for as long as the drop is open, less the half of the time that filling them took.
+    The time in slots is what is in use now (or about to be: in a moment when many end at once) for as long as the drop is open, less
+    the half of the time that filling them took.
     """
+    coming = expected(snapshot.flow, still_coming(snapshot.flow)) + snapshot.returning
+    in_use = max(snapshot.active, min(snapshot.capacity, snapshot.active + coming))
     open_ms = max(0.0, snapshot.now_ms - snapshot.opens_at_ms)
     filling_ms = min(open_ms, snapshot.active * 60_000 / max(1, snapshot.rate_per_min))
     age_ms = open_ms - filling_ms / 2
@@ -226,7 +229,7 @@ def _session(snapshot: Snapshot) -> _Session:
     sessions = ended + snapshot.active / 3
     evidence = ended / (sessions + 5)
     guess_ms = max(SESSION_MS, 1.3 * age_ms) if not ended else SESSION_MS
-    measured_ms = max(1_000.0, snapshot.active * age_ms / sessions) if sessions else SESSION_MS
+    measured_ms = max(1_000.0, in_use * age_ms / sessions) if sessions else SESSION_MS
     ms = math.exp((1 - evidence) * math.log(guess_ms) + evidence * math.log(measured_ms))
     return _Session(ms, math.hypot((1 - evidence) * SESSION_SPREAD, DRIFT, 0.5 / math.sqrt(ended + 1) * evidence), evidence)
 

@@ -127,8 +127,9 @@ def chance(document: Document, before: float) -> float | None:
     if reach is None or document.state == "recovering":
         return None
     places = before + reach.undecided
-    variance = reach.units_spread**2 + places * reach.spread**2 + (places * reach.uncertainty) ** 2
     margin = reach.units - 0.5 - places * reach.mean
+    taking = 0.0 if reach.units < 0.5 else places  # with nothing left, what those ahead take differently leaves nothing either
+    variance = reach.units_spread**2 + taking * reach.spread**2 + (taking * reach.uncertainty) ** 2
     if variance <= 0:
         return 1.0 if margin >= 0 else 0.0
     return normal(margin / math.sqrt(variance))

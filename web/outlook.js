@@ -40,9 +40,9 @@ function chanceAfter(document, before) {
   const reach = document.reach;
   if (!reach || document.state === "recovering") return null;
   const places = before + reach.undecided;
-  const common = places * reach.uncertainty;
-  const variance = reach.units_spread ** 2 + places * reach.spread ** 2 + common ** 2;
   const margin = reach.units - 0.5 - places * reach.mean;
+  const taking = reach.units < 0.5 ? 0 : places; // what those ahead take differently leaves nothing either
+  const variance = reach.units_spread ** 2 + taking * reach.spread ** 2 + (taking * reach.uncertainty) ** 2;
   if (variance <= 0) return margin >= 0 ? 1 : 0;
   return normal(margin / Math.sqrt(variance));
 }

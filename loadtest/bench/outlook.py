@@ -12,7 +12,7 @@ import json
 import math
 import random
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 
 from admission.outlook import outlook
@@ -71,7 +71,7 @@ def some_rules(chance: random.Random) -> Rules:
         units=max(1, round(people * (1 - no_show) * buy * chance.choice((0.2, 0.5, 0.8, 2)))),
         arrive_within_ms=chance.choice((0, 0, 5_000, 60_000)),
         no_show=no_show,
-        session_ms=lambda source: _spread(session_ms, cv, source),
+        session_ms=some_spread(session_ms, cv),
         buy=buy,
         units_per_buyer=chance.choice(((1,), (1,), (1, 2), (1, 2, 3, 4))),
         abandon=chance.uniform(0, 0.2),
@@ -79,10 +79,10 @@ def some_rules(chance: random.Random) -> Rules:
     )
 
 
-def _spread(mean_ms: float, cv: float, source: random.Random) -> float:
-    """Log-normal with that mean and coefficient of variation."""
+def some_spread(mean_ms: float, cv: float) -> Callable[[random.Random], float]:
+    """Log-normal times with that mean and coefficient of variation."""
     sigma = math.sqrt(math.log(1 + cv * cv))
-    return mean_ms * math.exp(source.gauss(0, sigma) - sigma * sigma / 2)
+    return lambda source: mean_ms * math.exp(source.gauss(0, sigma) - sigma * sigma / 2)
 
 
 def looks_of(drop: int, rules: Rules, seed: int) -> list[Look]:

@@ -51,6 +51,7 @@ DOCUMENTS: dict[str, ServingDocument] = {
     "all at once": document(pace=msgspec.structs.replace(PACE, free=5000)),
     "no spread": document(reach=Reach(units=10.0, units_spread=0.0, mean=1.0, spread=0.0, uncertainty=0.0, undecided=0.0)),
     "nothing left": document(reach=msgspec.structs.replace(REACH, units=0.0)),
+    "nothing left but what may come back": document(reach=msgspec.structs.replace(REACH, units=0.4)),
     "plenty": document(reach=msgspec.structs.replace(REACH, units=100_000.0)),
     "groups": document(groups=GROUPS, joined=900),
     "a group without a share": document(groups=(GROUPS[0], msgspec.structs.replace(GROUPS[1], share_permille=0)), joined=900),
