@@ -121,9 +121,6 @@ local function place_anew(id, secret_hash, options)
     -- A place that nobody remembered when the entries were fixed is not in the draw: it comes behind those that are.
     local entries = lines[line_of(place)].entries
     if entries and place % LINE_STRIDE >= entries then late = 1 end
-    -- A place that nobody remembered when the entries were fixed is not in the draw: it comes behind those that are.
-    local entries = lines[line_of(place)].entries
-    if entries and place % LINE_STRIDE >= entries then late = 1 end
   elseif total >= drop.tickets_max then
     return {"room_full", drop.now}
   elseif code and not code_left(code) then
