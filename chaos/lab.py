@@ -370,6 +370,7 @@ def since_the_losses(seen: Crowd, losses: Sequence[Window]) -> Crowd:
         seen,
         reservations={},
         confirmed={},
+        lots={},
         empty_handed=[shopper for shopper in seen.empty_handed if shopper.left_at_ms > over_ms],
     )
 
