@@ -32,6 +32,11 @@ local function check_hashes(values, name)
   end
 end
 
+local function check_entry(place, name)
+  local line = lines[line_of(whole(place, 0, 2 ^ 53, name))]
+  if not line or place % LINE_STRIDE >= (line.entries or line.joined) then bad_argument(name .. " must be an entry's") end
+end
+
 local function told(outcome)
   local roots, keys = {}, {}
   for i = 0, #lines do roots[i + 1], keys[i + 1] = lines[i].root, lines[i].key end
@@ -78,10 +83,13 @@ elseif word == "gone" then
   if type(places) ~= "table" or type(queue_places) ~= "table" or #places ~= #queue_places or #places > GONE_MAX then
     bad_argument("places must be pairs, at most " .. GONE_MAX)
   end
+  for i = 1, #places do
+    check_entry(places[i], "place")
+    check_entry(queue_places[i], "queue place")
+  end
   if lines[0].key == "" then return told("refused") end
   for i = 1, #places do
-    whole(places[i], 0, 2 ^ 53, "place")
-    local place = whole(queue_places[i], 0, 2 ^ 53, "queue place")
+    local place = queue_places[i]
     if not is_called(lines, place) then scored[#scored + 1], scored[#scored + 2] = place, place end
   end
   if #places > 0 then redis.call("ZREM", KEYS[2], unpack(places)) end

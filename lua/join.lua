@@ -185,9 +185,11 @@ if next(ledger.tickets_changed) or next(ledger.of_changed) then
   write_tickets(ledger, KEYS[3])
   write_hash(KEYS[5], identities_new)
   write_hash(KEYS[6], codes_new)
+  -- Given back after the entries were fixed: it has no part in what is drawn, and only tells what a loss has swallowed.
+  local again = started and {"again", "1"} or {}
   for i = 1, #entered do
     local run = entered[i]
-    redis.call("XADD", KEYS[7], "*", "l", run.line, "n", run.from % LINE_STRIDE, "h", table.concat(run.hashes))
+    redis.call("XADD", KEYS[7], "*", "l", run.line, "n", run.from % LINE_STRIDE, "h", table.concat(run.hashes), unpack(again))
   end
   if places and #places.given > 0 then redis.call("HSET", KEYS[4], unpack(places.given)) end
   local fields = lines_fields(lines, {"sequence", next_sequence(drop)})

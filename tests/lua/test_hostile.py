@@ -326,7 +326,7 @@ async def test_a_drop_of_an_earlier_version_goes_on_as_it_was(world: World) -> N
     assert (await world.admit("carl"))[0][0] == "admitted"
     assert (await world.release("r1"))[0] == "released"
     assert await world.leave("bob") == ["left", 1]
-    assert await world.steer("signal", 500) == ["done", "open"]
+    assert (await world.act("steer_drop", ["signal", 500, 60_000]))[2] == ["done", "open"]
     assert (await world.close())[0] == "closed"
 
 
