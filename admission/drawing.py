@@ -14,7 +14,7 @@ import msgspec
 
 from admission.beacon import Beacon, BeaconValue, value_in_time
 from admission.draw import HASH_BYTES, Draw, EntriesTree, draw_key
-from flashsale.model import DrawOutcome, Snapshot
+from flashsale.model import DrawOutcome, EntriesRun, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,7 @@ class DrawStore(Protocol):
 
     async def draw(self, drop_id: str, *step: Any) -> tuple[DrawOutcome, int, list[str], list[str]]: ...  # noqa: D102 - see DropStore
     async def draw_record(self, drop_id: str) -> tuple[str, dict[str, Any]]: ...  # noqa: D102 - see DropStore
-    async def entries_page(self, drop_id: str, after: str, count: int) -> list[tuple[str, int, int, bytes]]: ...  # noqa: D102 - see DropStore
+    async def entries_page(self, drop_id: str, after: str, count: int) -> list[EntriesRun]: ...  # noqa: D102 - see DropStore
 
 
 class Entries:
@@ -41,14 +41,19 @@ class Entries:
     def __init__(self, counts: Sequence[int]) -> None:
         self._hashes = [bytearray(count * HASH_BYTES) for count in counts]
 
-    async def read(self, drops: DrawStore, drop_id: str) -> None:
-        """Reads the stream in pages. Raises as `DropStore.entries_page` does."""
+    async def read(self, drops: DrawStore, drop_id: str, *, again: bool) -> None:
+        """Reads the stream in pages. Raises as `DropStore.entries_page` does.
+
+        Args:
+            again: those too that were given back after the entries were fixed.
+        """
         after, count = "", PAGE_ENTRIES_MIN
         while page := await drops.entries_page(drop_id, after, count):
-            after, hashes = page[-1][0], 0
-            for _, line, first, packed in page:
-                self.put(line, first, packed)
-                hashes += len(packed) // HASH_BYTES
+            after, hashes = page[-1].run_id, 0
+            for run in page:
+                if again or not run.again:
+                    self.put(run.line, run.first, run.secret_hashes)
+                hashes += len(run.secret_hashes) // HASH_BYTES
             count = max(PAGE_ENTRIES_MIN, min(PAGE_HASHES * len(page) // max(1, hashes), PAGE_ENTRIES_MAX))
 
     def put(self, line: int, first: int, packed: bytes) -> None:
@@ -78,10 +83,10 @@ class Entries:
         return tree
 
 
-async def read_entries(drops: DrawStore, snapshot: Snapshot) -> Entries:
-    """The entries of all lines of a drop whose entries are closed. Raises as `DropStore.entries_page` does."""
+async def read_entries(drops: DrawStore, snapshot: Snapshot, *, again: bool = False) -> Entries:
+    """The entries of all lines of a drop whose entries are fixed. Raises and takes as `Entries.read` does."""
     entries = Entries([line.entries or 0 for line in snapshot.lines])
-    await entries.read(drops, snapshot.drop_id)
+    await entries.read(drops, snapshot.drop_id, again=again)
     return entries
 
 

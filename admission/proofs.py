@@ -28,11 +28,21 @@ class Proofs:
         self._chunks: OrderedDict[tuple[int, int], list[list[bytes]]] = OrderedDict()
 
     @classmethod
-    async def read(cls, drops: DrawStore, snapshot: Snapshot) -> Proofs:
-        """Of a drop whose entries are closed. Raises as `DropStore.entries_page` does."""
-        proofs = cls(snapshot, await read_entries(drops, snapshot))
-        await proofs.index()
-        return proofs
+    async def read(cls, drops: DrawStore, snapshot: Snapshot) -> Proofs | None:
+        """Of a drop whose entries are closed; None when the store does not hold them (all) any more.
+
+        Entries that people gave back after the entries were fixed count only where a loss has swallowed what was drawn from;
+        where the loss came before, the draw was made without them.
+
+        Raises:
+            StoreUnavailable, StoreUnknown: see `Scripts.call`.
+        """
+        for again in (False, True):
+            proofs = cls(snapshot, await read_entries(drops, snapshot, again=again))
+            await proofs.index()
+            if proofs.fit(snapshot):
+                return proofs
+        return None
 
     async def index(self) -> None:
         """Makes the trees above the chunks; leaves the event loop free meanwhile."""

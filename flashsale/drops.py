@@ -20,6 +20,7 @@ from flashsale.model import (
     Drop,
     DropState,
     Durability,
+    EntriesRun,
     FenceOutcome,
     Inspection,
     OpenDropOutcome,
@@ -214,10 +215,13 @@ class DropStore:
         secret, beacon = await self._scripts.read(drop_id, "HMGET", "drop", "draw_secret", "beacon")
         return (secret or b"").decode(), msgpack.unpackb(beacon) if beacon else {}
 
-    async def entries_page(self, drop_id: str, after: str, count: int) -> list[tuple[str, int, int, bytes]]:
-        """The next entries of the draw: (id to go on after, line, first number, secret hashes). Raises as `draw_record` does."""
+    async def entries_page(self, drop_id: str, after: str, count: int) -> list[EntriesRun]:
+        """The next entries of the draw, in order of joining. Raises as `draw_record` does."""
         found = await self._scripts.read(drop_id, "XRANGE", "entries", f"({after}" if after else "-", "+", "COUNT", count)
-        return [(entry_id.decode(), int(fields[b"l"]), int(fields[b"n"]), fields[b"h"]) for entry_id, fields in found]
+        return [
+            EntriesRun(entry_id.decode(), int(fields[b"l"]), int(fields[b"n"]), fields[b"h"], b"again" in fields)
+            for entry_id, fields in found
+        ]
 
     async def leaving(self, drop_id: str, count: int) -> list[int]:
         """Places given up before the draw, at most `count`. Raises as `draw_record` does."""

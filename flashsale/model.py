@@ -432,6 +432,20 @@ class LinePicture:
 
 
 @dataclass(frozen=True, slots=True)
+class EntriesRun:
+    """Entries of a draw that follow one another."""
+
+    run_id: str
+    line: int
+    first: int
+    """entry number of the first"""
+    secret_hashes: bytes
+    """32 bytes for each"""
+    again: bool = False
+    """given back after the entries were fixed, so these have no part in what is drawn; they only tell what was lost"""
+
+
+@dataclass(frozen=True, slots=True)
 class Flow:
     """How the line has moved so far (`lua/include/flow.lua`)."""
 

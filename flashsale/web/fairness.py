@@ -20,11 +20,13 @@ from flashsale.web.problems import Code, problem
 
 if TYPE_CHECKING:
     from admission.inlet import LiveDrop
+    from flashsale.model import Snapshot
     from flashsale.web.services import Services
 
 DROPS_KEPT = 8
 """Drops whose entries a worker keeps for proofs: 32 bytes an entry."""
 FRESH_FOR_S = 1.0
+LOST_AGAIN_S = 5.0
 LOG_PAGES_AT_ONCE = 20
 ENTRY_DIGITS_MAX = 10
 CACHED_SHORTLY = {"Cache-Control": "public, max-age=1"}
@@ -42,6 +44,8 @@ class _Kept:
     record: tuple[bytes, dict[str, Any]] | None = None
     """the secret and the beacon, once they are final"""
     proofs: Proofs | None = None
+    look_again_at_s: float = 0.0
+    """when entries that do not fit the draw may be read again"""
 
 
 class FairnessRoutes:
@@ -55,7 +59,7 @@ class FairnessRoutes:
     async def document(self, request: web.Request) -> web.StreamResponse:
         """GET /v1/drops/{drop}/fairness: commitment, roots, and after the draw everything it was made from."""
         live = await self._directory.find(request.match_info["drop"])
-        kept = self._keep(live)
+        kept = self._keep(live.snapshot.drop_id)
         clock = asyncio.get_running_loop().time
         async with kept.lock:
             if not kept.document or clock() - kept.made_at_s > FRESH_FOR_S:
@@ -69,19 +73,32 @@ class FairnessRoutes:
         number = request.match_info["entry_number"]
         if not number.isascii() or not number.isdecimal() or len(number) > ENTRY_DIGITS_MAX:
             raise BadInput(what="The entry number has to be a whole number.", field="entry_number")
-        if not live.snapshot.lines or not live.snapshot.lines[0].root:
-            return problem(Code.NOT_OPEN, members={"opens_at_ms": live.snapshot.opens_at_ms})
-        kept = self._keep(live)
-        async with kept.lock:
-            if kept.proofs is None or not kept.proofs.fit(live.snapshot):
-                kept.proofs = await Proofs.read(self._services.drop_store, live.snapshot)
-        found = kept.proofs.proof(request.query.get("group", ""), int(number))
+        snapshot = live.snapshot
+        if snapshot.order != "draw":
+            return problem(Code.NOT_FOUND, "This drop goes by arrival: nothing is drawn, so there is nothing to prove.")
+        if not snapshot.lines[0].root:
+            return problem(Code.NOT_OPEN, "The draw has not been made yet.", {"opens_at_ms": snapshot.opens_at_ms})
+        proofs = await self._proofs(snapshot)
+        if proofs is None:
+            return problem(Code.NOT_FOUND, "The entries were lost with the store. Their proofs return when everybody's receipts do.")
+        found = proofs.proof(request.query.get("group", ""), int(number))
         if found is None:
-            return problem(Code.TICKET_NOT_FOUND)
-        return web.Response(body=msgspec.json.encode(found), content_type="application/json", headers=CACHED_FOR_GOOD)
+            return problem(Code.NOT_FOUND, "Nobody in that line has this entry number in the draw.")
+        headers = CACHED_FOR_GOOD if snapshot.key else CACHED_SHORTLY
+        return web.Response(body=msgspec.json.encode(found), content_type="application/json", headers=headers)
 
-    def _keep(self, live: LiveDrop) -> _Kept:
-        drop_id = live.snapshot.drop_id
+    async def _proofs(self, snapshot: Snapshot) -> Proofs | None:
+        """The drop's, read once; when the store has lost some entries, now and then anew."""
+        kept, clock = self._keep(snapshot.drop_id), asyncio.get_running_loop().time
+        async with kept.lock:
+            fits = kept.proofs is not None and kept.proofs.fit(snapshot)
+            if not fits and clock() >= kept.look_again_at_s:
+                kept.proofs = await Proofs.read(self._services.drop_store, snapshot)
+                fits = kept.proofs is not None
+                kept.look_again_at_s = clock() + LOST_AGAIN_S
+        return kept.proofs if fits else None
+
+    def _keep(self, drop_id: str) -> _Kept:
         kept = self._kept.get(drop_id)
         if kept is None:
             kept = self._kept[drop_id] = _Kept(LogFollower(self._services.store_calls, drop_id))
