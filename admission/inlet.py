@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from admission.drawing import DrawStore, draws_of, make_draw, prepare
-from admission.pace import Signals, plan
+from admission.pace import Pace, Signals, plan
 from admission.places import Draws, queue_place
 from admission.serving import encode_document, serving_document
 from flashsale.errors import FlashsaleError, Recovering, ScriptError
@@ -186,7 +186,7 @@ class Inlet:
         self._see(inspection.definition, inspection.snapshot)
 
     def _see(self, definition: Drop, snapshot: Snapshot, *, recovering: bool = False) -> None:
-        document = encode_document(serving_document(snapshot, self._room, recovering=recovering))
+        document = encode_document(serving_document(snapshot, self._room, pace=self._plan(snapshot), recovering=recovering))
         before = self._live.get(snapshot.drop_id)
         draws = draws_of(snapshot, before.draws if before else ())
         live = self._live[snapshot.drop_id] = LiveDrop(definition, snapshot, document, recovering, draws)
@@ -219,11 +219,13 @@ class Inlet:
                     self._log.warning("beat_failed", drop=drop_id, error=str(error))
             await asyncio.sleep(self._pause_s(self._live[drop_id].snapshot, failures))
 
+    def _plan(self, snapshot: Snapshot) -> Pace:
+        return plan(snapshot, Signals(snapshot.flow.journal_age_ms, self._latency_ms, snapshot.signal_permille / 1000))
+
     async def _beat(self, live: LiveDrop) -> Snapshot:
         """A beat with the plan that follows from what the last one saw."""
         before = live.snapshot
-        signals = Signals(before.flow.journal_age_ms, self._latency_ms, before.signal_permille / 1000)
-        pace = plan(before, signals)
+        pace = self._plan(before)
         told = BeatPlan(pace.rate_per_min, pace.weights_permille, pace.units_per_claim_permille, pace.door, live.document)
         clock = asyncio.get_running_loop().time
         began = clock()

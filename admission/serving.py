@@ -57,9 +57,9 @@ def serving_document(
 ) -> ServingDocument:
     """The document for a snapshot. `entries` counts on until the opening fixes it; a drop that recovers is not sold out.
 
-    `pace` is the plan the worker beats with; without one it is that of a service with nothing else to do.
+    `pace` is the plan the worker beats with; without one it is that of a worker to which the store answers at once.
     """
-    pace = pace or plan(snapshot, Signals())
+    pace = pace or plan(snapshot, Signals(snapshot.flow.journal_age_ms, storefront_factor=snapshot.signal_permille / 1000))
     groups = _groups(snapshot)
     known = None if recovering or snapshot.state is DropState.CLOSED else reach(snapshot)
     moving = None if known is None or snapshot.state is DropState.PAUSED else rates(snapshot, pace)
