@@ -12,11 +12,11 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from admission.beacon import BeaconKind, BeaconValue
-from admission.draw import ENTRIES_MAX, Draw, commitment_of, draw_key
+from admission.draw import ENTRIES_MAX, HASH_BYTES, Draw, commitment_of, draw_key
 from admission.log import SignedHead
 from admission.merkle import leaf_hash, root_from_path
 from admission.receipts import ReceiptPayload, ReceiptVerifier
-from admission.tokens import b64decode
+from admission.tokens import b64decode, b64encode
 from flashsale.model import ticket_id_of
 
 Order = Literal["draw", "arrival"]
@@ -26,6 +26,8 @@ Entries = Annotated[int, msgspec.Meta(ge=0, le=ENTRIES_MAX)]
 EntryNumber = Annotated[int, msgspec.Meta(ge=0, lt=ENTRIES_MAX)]
 Path = Annotated[tuple[Hash, ...], msgspec.Meta(max_length=64)]
 Name = Annotated[str, msgspec.Meta(max_length=64)]
+LOST_ENTRY = b64encode(bytes(HASH_BYTES))
+"""secret hash of an entry that a loss had swallowed before the draw"""
 
 
 class BeaconShown(msgspec.Struct, frozen=True):
@@ -327,6 +329,8 @@ def _trouble(payload: ReceiptPayload, document: FairnessDocument, line: LineShow
         return "The proof is of another drop or another line than your receipt."
     if proof.entry_number != number:
         return f"The proof is of the entry number {proof.entry_number}, and your receipt is of {number}."
+    if proof.secret_hash == LOST_ENTRY:
+        return f"The service had lost your entry when it made the draw: the entry number {number} is drawn, but proves nobody's secret."
     if payload.ticket:
         if ticket_id_of(proof.drop, proof.secret_hash) != payload.ticket:
             other = f"the draw has another ticket at entry number {number} than the one your device shares"

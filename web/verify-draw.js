@@ -14,6 +14,7 @@ const RECEIPT_LENGTH_MAX = 4096;
 const SIGNATURE_BYTES = 64;
 const PATH_LENGTH_MAX = 64;
 const TICKET_DIGEST_BYTES = 16;
+const LOST_ENTRY = "A".repeat(43); // secret hash of an entry that a loss had swallowed before the draw
 const LINES_MAX = 8;
 
 const text = new TextEncoder();
@@ -213,6 +214,8 @@ async function troubleOf(payload, fairness, line, proof) {
   if (proof == null) return `The proof of your entry is missing: the service gives it for the entry number ${number}.`;
   if (proof.drop !== fairness.drop || proof.group !== line.group) return "The proof is of another drop or another line than your receipt.";
   if (proof.entry_number !== number) return `The proof is of the entry number ${proof.entry_number}, and your receipt is of ${number}.`;
+  if (proof.secret_hash === LOST_ENTRY)
+    return `The service had lost your entry when it made the draw: the entry number ${number} is drawn, but proves nobody's secret.`;
   if (payload.ticket) {
     if ((await ticketOf(proof.drop, proof.secret_hash)) !== payload.ticket)
       return `The proof is of somebody else's place: the draw has another ticket at entry number ${number} than the one your device shares.`;

@@ -223,6 +223,10 @@ def _tampered(fair: Case) -> Iterator[Case]:
         fair, name="ghost in my place", fails_at="proof", words="somebody else", document=swapped, proof=proof_of("", MINE, ghost)
     )
     yield replace(fair, name="ghost, my proof", fails_at="entry", words="other entries than people joined with", document=swapped)
+    lost = [*entries[:MINE], bytes(32), *entries[MINE + 1 :]]
+    swallowed = replace(fair, fails_at="proof", words="had lost your entry", document=document_of(line_shown("", lost), PRIORITY))
+    yield replace(swallowed, name="lost entry", proof=proof_of("", MINE, lost))
+    yield replace(swallowed, name="lost entry, second device", proof=proof_of("", MINE, lost), receipt=second_device("", MINE))
     stuffed = [*entries[:100], secret_hash("ghost", 2), *entries[100:]]
     yield replace(
         fair,
