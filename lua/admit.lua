@@ -70,12 +70,14 @@ local function come(place)
   called_at[place] = nil
 end
 
+local inside = {}
+
 -- Whether a slot is free for `place` although those before it in `returning` go first.
 local function finds_slot(place)
   local before = 0
   if free <= 0 then return false end
   for i = 1, #head do
-    if head[i] < place and not has_slot[head[i]] then before = before + 1 end
+    if head[i] < place and not inside[head[i]] then before = before + 1 end
   end
   return free > before
 end
@@ -92,6 +94,7 @@ local function admit(ticket, own, place, token_id)
   if place ~= ticket[TICKET_PLACE] then ticket[TICKET_TURN] = place end
   ledger.tickets_changed[own] = true
   if not has_slot[place] then free, has_slot[place] = free - 1, true end
+  inside[place] = true
   local n = #ledger.slots_add
   ledger.slots_add[n + 1], ledger.slots_add[n + 2] = drop.now + drop.claim_window_ms, place
   come(place)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import Any
 
+import msgpack
 import pytest
 
+from flashsale.errors import ScriptError
 from tests.lua import world as w
+from tests.lua.dump import ask, decode
 from tests.lua.world import World, admission, joining, paying, reserving, t
 
 EXPIRY_MS = 1_000 + w.RESERVATION_TTL_MS
@@ -207,3 +211,81 @@ async def test_an_injected_clock_of_zero_is_the_stores_time(world: World) -> Non
     seconds, _ = await world.client.time()
     _, now_ms, _ = await world.act("inspect", [[], []])
     assert abs(now_ms - seconds * 1_000) < 60_000
+
+
+# ------------------------------------------------------------------------------------------------------ places and draws
+
+
+async def test_many_draws_at_once_are_one(world: World) -> None:
+    """Whoever closes first decides the roots, and whoever reveals first the keys."""
+    await w.undrawn(world)
+    closed = await asyncio.gather(*(world.draw("close", w.digits(f"root{number}-")) for number in range(8)))
+    assert sorted(answer[0] for answer in closed) == ["closed", *["replayed"] * 7]
+    [roots] = {tuple(answer[2]) for answer in closed}
+    revealed = await asyncio.gather(*(world.draw("reveal", list(roots), w.digits(f"key{number}-"), w.BEACON) for number in range(8)))
+    assert sorted(answer[0] for answer in revealed) == ["replayed"] * 7 + ["revealed"]
+    assert len({tuple(answer[3]) for answer in revealed}) == 1
+    assert sum("draw" in entry for entry in (await world.state())["journal"]) == 1
+
+
+async def test_giving_up_and_coming_in_at_once_leave_one_of_both(world: World) -> None:
+    await w.served(world)
+    world.at(200)
+    await asyncio.gather(*(call for _ in range(4) for call in (world.leave("ann"), world.admit("ann"))))
+    state = await world.state()
+    assert state["tickets"]["ann"]["gone"] == "left"
+    assert (state["slots"], state["called"]) == ({}, {1: t(100)})
+    assert [entry["k"] for entry in state["served"] if "k" in entry] in (["left"], ["claimed", "left"])
+
+
+async def test_the_last_free_slot_goes_to_one(world: World) -> None:
+    await w.served(world)
+    await world.steer("capacity", 1)
+    results = await asyncio.gather(*(world.admit(name) for name in ("ann", "bob") * 4))
+    assert sorted(result[0][0] for result in results) == ["admitted", *["not_yet"] * 4, *["replayed"] * 3]
+
+
+@pytest.mark.parametrize(
+    "places", [[[5], [0]], [[0], [5]], [[0], [w.STRIDE]], [[0, 1], [0]], [[-1], [0]], [list(range(1_001)), list(range(1_001))]]
+)
+async def test_only_entries_are_gone(world: World, places: list[list[int]]) -> None:
+    await w.drawn(world)
+    before = await world.digest()
+    with pytest.raises(ScriptError):
+        await world.draw("gone", *places)
+    assert await world.digest() == before
+
+
+@pytest.mark.parametrize(
+    "step",
+    [["close"], ["close", []], ["close", ["short"]], ["close", ["x" * 64]], ["close", w.digits("root", 2)], ["reveal", w.digits("root")],
+     ["reveal", w.digits("root"), w.digits("key"), 5], ["reveal", w.digits("root"), [], {}], ["open", []], []],
+    ids=lambda step: repr(step)[:40],
+)  # fmt: skip
+async def test_a_spoilt_step_draws_nothing(world: World, step: list[Any]) -> None:
+    await w.undrawn(world)
+    before = await world.digest()
+    with pytest.raises(ScriptError):
+        await world.draw(*step)
+    assert await world.digest() == before
+
+
+async def test_two_drops_at_once_do_not_touch_each_other(world: World) -> None:
+    await w.called(world)
+    before = await world.state()
+    other = dataclasses.replace(w.DROP, drop_id="other", order="draw")
+    await world.drops.open(other, draw_secret=w.DRAW_SECRET, injected_clock=True)
+    world.at(-5_000)
+    for script, *request in (
+        ("join", [w.joining("ann", identity="i", code=["c", 2])]),
+        ("leave", w.leaving("ann")),
+        ("advance", [w.BEAT_MS, -1]),
+        ("inspect", [["ann"], []]),
+    ):
+        reply = await world.scripts.run(script, "other", *world.arguments(script, *request))
+        assert msgpack.unpackb(reply, strict_map_key=False)[0] == "done"
+    ours = [key for key in await world.client.keys("*") if b"{other}" not in key]
+    async with world.client.pipeline(transaction=False) as pipeline:
+        ask(pipeline, w.DROP_ID)
+        *replies, _ = await pipeline.execute()
+    assert decode(w.DROP_ID, [*replies, ours]) == before
