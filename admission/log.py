@@ -27,6 +27,7 @@ from admission.tokens import SigningKeySet, b64decode, b64encode
 LOG_CONTEXT = b"flashsale-admission-log\x00"
 AT_MS_MAX = 2**53
 PLACE_MAX = 2**53
+UNKNOWN_WAIT_MS = -1
 WHY_LENGTH_MAX = 128
 
 
@@ -148,7 +149,7 @@ class Claimed:
     at_ms: int
     places: tuple[int, ...]
     waits_ms: tuple[int, ...]
-    """of each place, from the call"""
+    """of each place, from the call; -1 of who came before, found no slot, and is let in now"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +219,7 @@ def _event(kind: str, fields: Mapping[bytes, bytes]) -> Event:
     at_ms, places = _at_ms(fields), _numbers(fields[b"p"])
     match kind:
         case "claimed":
-            waits_ms = _numbers(fields[b"w"])
+            waits_ms = _numbers(fields[b"w"], low=UNKNOWN_WAIT_MS)
             if len(waits_ms) != len(places):
                 raise ValueError("each claim has its wait")
             return Claimed(at_ms, places, waits_ms)
@@ -245,9 +246,9 @@ def _whole(value: bytes, most: int) -> int:
     return number
 
 
-def _numbers(packed: bytes) -> tuple[int, ...]:
+def _numbers(packed: bytes, low: int = 0) -> tuple[int, ...]:
     numbers = _decode_numbers(packed)
-    if numbers and not 0 <= min(numbers) <= max(numbers) <= PLACE_MAX:
+    if numbers and not low <= min(numbers) <= max(numbers) <= PLACE_MAX:
         raise ValueError("out of range")
     return numbers
 

@@ -68,6 +68,7 @@ class LineTally:
     """places, in the order of claiming"""
     claimed_at_ms: array[int] = field(default_factory=lambda: array("q"))
     claim_waits_ms: array[int] = field(default_factory=lambda: array("q"))
+    """of those who found a slot when they came"""
     claimed: set[int] = field(default_factory=set)
     gone: set[int] = field(default_factory=set)
     """places left or removed"""
@@ -109,7 +110,8 @@ class LineTally:
             self.claimed.add(place)
             self.claims.append(place)
             self.claimed_at_ms.append(at_ms)
-            self.claim_waits_ms.append(wait_ms)
+            if wait_ms >= 0:
+                self.claim_waits_ms.append(wait_ms)
 
     def _go(self, place: int) -> bool:
         if place in self.gone:

@@ -138,6 +138,7 @@ def test_a_head_of_another_drop_or_key_is_noticed() -> None:
     [
         (CALLED, Called(NOW_MS, 0, 3)),
         (CLAIMED, Claimed(NOW_MS + 5, (1, 0), (5, 4))),
+        (entry(at_ms=1, k="claimed", p=packed(7), w=packed(-1)), Claimed(1, (7,), (-1,))),
         (entry(at_ms=1, k="returned", p=packed(7)), Returned(1, (7,))),
         (entry(at_ms=1, k="left", p=packed(7)), Left(1, (7,))),
         (entry(at_ms=1, k="removed", p=packed(7), why="a bot"), Removed(1, (7,), "a bot")),
@@ -153,6 +154,7 @@ def test_entries_are_read(written: Entry, read: object) -> None:
     [
         (entry(at_ms=1, k="danced", p=packed(1)), "danced"),
         (entry(at_ms=1, k="claimed", p=packed(1), w=packed(1, 2)), "claimed"),
+        (entry(at_ms=1, k="claimed", p=packed(1), w=packed(-2)), "claimed"),
         (entry(at_ms=1, k="left", p=b"\xc1"), "left"),
         (entry(at_ms=1, k="left", p=msgpack.packb(["a"])), "left"),
         (entry(at_ms=1, k="left", p=packed(-1)), "left"),

@@ -64,6 +64,11 @@ def test_a_log_without_claims_takes_the_drops_total() -> None:
     assert (made.whole.claimed, made.whole.never_came, made.log.claims, made.rate[0].count) == (3, 2, False, 5)
 
 
+def test_who_came_twice_to_find_a_slot_came_and_says_nothing_of_how_soon() -> None:
+    whole = report([called(1, 0, 5), Claimed(OPENS_AT_MS + 9, (0, 1), (7, -1))], [], DROP, totals(9, 9)).whole
+    assert (whole.claimed, whole.wait_to_claim and (whole.wait_to_claim.count, whole.wait_to_claim.p10_ms)) == (2, (1, 7))
+
+
 def test_an_empty_log_makes_a_report() -> None:
     made = report([], [], DROP, totals(0, 0, DropState.OPEN), tell)
     assert (made.whole.called, made.whole.wait_to_call, made.whole.calls.kendall_tau, made.moments, made.rate, made.final) == (
