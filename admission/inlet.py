@@ -10,6 +10,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -275,7 +276,12 @@ class DrawTasks:
         if drop_id in self._tasks or not (snapshot.undrawn or unprepared or (snapshot.key and snapshot.leaving)):
             return
         task = self._tasks[drop_id] = asyncio.create_task(self._work(live), name=f"draw:{drop_id}")
-        task.add_done_callback(lambda _: self._tasks.pop(drop_id, None))
+        task.add_done_callback(partial(self._ended, drop_id))
+
+    def _ended(self, drop_id: str, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(drop_id, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.error("draw_failed", drop=drop_id, error=repr(error), todo="The next beat tries again; the line waits for the draw.")
 
     async def _work(self, live: LiveDrop) -> None:
         snapshot = live.snapshot

@@ -6,18 +6,22 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
+import msgpack
 import msgspec
 import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
+from admission.draw import Draw, EntriesTree, draw_key
+from admission.drawing import make_draw
 from admission.inlet import Inlet, LiveDrop
 from admission.serving import RECOVERING_NOTICE
 from flashsale.drops import DropStore
 from flashsale.errors import DatabaseUnavailable, StoreUnavailable
-from flashsale.model import BeatPlan, Drop, DropState, Inspection, Sku, Snapshot
+from flashsale.keys import drop_keys
+from flashsale.model import BeatPlan, DrawOutcome, Drop, DropState, EntriesRun, Inspection, Sku, Snapshot
 from flashsale.scripts import Scripts
 from flashsale.settings import WaitingRoomSettings, load_settings
 from tests.lua.world import LIBRARY
@@ -82,6 +86,22 @@ class Switch:
 
     async def advance(self, drop_id: str, beat_ms: int, plan: BeatPlan) -> tuple[bool, Snapshot]:
         found: tuple[bool, Snapshot] = await self._there(self._drops.advance(drop_id, beat_ms, plan))
+        return found
+
+    async def draw(self, drop_id: str, *step: Any) -> tuple[DrawOutcome, int, list[str], list[str]]:
+        found: tuple[DrawOutcome, int, list[str], list[str]] = await self._there(self._drops.draw(drop_id, *step))
+        return found
+
+    async def draw_record(self, drop_id: str) -> tuple[str, dict[str, Any]]:
+        found: tuple[str, dict[str, Any]] = await self._there(self._drops.draw_record(drop_id))
+        return found
+
+    async def entries_page(self, drop_id: str, after: str, count: int) -> list[EntriesRun]:
+        found: list[EntriesRun] = await self._there(self._drops.entries_page(drop_id, after, count))
+        return found
+
+    async def leaving(self, drop_id: str, count: int) -> list[int]:
+        found: list[int] = await self._there(self._drops.leaving(drop_id, count))
         return found
 
 
@@ -150,6 +170,66 @@ async def test_a_drop_opens_by_itself_and_the_line_moves(stage: Stage) -> None:
     assert moved.snapshot.state is DropState.OPEN
     assert moved.snapshot.entries == 2
     assert msgspec.json.decode(moved.document)["serving_number"] == 2
+
+
+async def test_those_who_waited_are_drawn_at_the_opening_and_called_in_that_order(stage: Stage) -> None:
+    hashes = [bytes([number]) * 32 for number in range(40)]
+    secret = b"s" * 32
+    await stage.drops.open(drop("d", opens_in_ms=300, order="draw", capacity=3), draw_secret=secret)
+    packed = msgpack.packb([[f"d.t{number}", secret_hash] for number, secret_hash in enumerate(hashes)], use_bin_type=False)
+    await stage.scripts.call("join", "d", packed)
+    async with stage.running():
+        waiting = await stage.watcher.until("d", lambda live: live.snapshot.state is DropState.WAITING)
+        assert waiting.draws == (None,)
+        called = await stage.watcher.until("d", lambda live: live.snapshot.serving_number > 0)
+    tree = EntriesTree()
+    tree.add(hashes)
+    key = draw_key(secret, tree.root(), 40, b"")
+    assert (called.snapshot.lines[0].root, called.snapshot.key) == (tree.root().hex(), key.hex())
+    [draw] = called.draws
+    assert draw is not None
+    assert [draw.queue_number(entry) for entry in range(40)] == [Draw(key, 40).queue_number(entry) for entry in range(40)]
+    assert msgspec.json.decode(called.document)["key"] == key.hex()
+
+
+async def test_a_draw_that_fails_is_said_and_made_by_a_later_beat(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    failures = 2
+
+    async def failing(*arguments: Any) -> bool:
+        nonlocal failures
+        failures -= 1
+        if failures >= 0:
+            raise ValueError("spoilt")
+        return await make_draw(*arguments)
+
+    monkeypatch.setattr("admission.inlet.make_draw", failing)
+    await stage.drops.open(drop("d", order="draw"), draw_secret=b"s" * 32)
+    with capture_logs() as said:
+        async with stage.running():
+            await stage.watcher.until("d", lambda live: bool(live.snapshot.key))
+    assert [line["event"] for line in said] == ["draw_failed", "draw_failed", "drawn"]
+
+
+async def test_an_old_journal_slows_the_line_and_the_document_says_so(stage: Stage) -> None:
+    units = (Sku("s1", "One", 5_000, 1_000, 2),)
+    await stage.drops.open(drop("d", opens_in_ms=300, skus=units, rate_per_min=600, capacity=100_000))
+    await stage.scripts.call("join", "d", msgpack.packb([[f"d.t{number}", "secret"] for number in range(1_000)]))
+    journal, store = drop_keys("d").journal, cast("Any", stage.store)
+    await store.xgroup_create(journal, "reconciler", "0", mkstream=True)
+    async with stage.running():
+        before = await stage.watcher.until("d", lambda live: live.snapshot.state is DropState.WAITING)
+        assert before.snapshot.flow.journal_age_ms == 0
+        await store.xadd(journal, {"v": "1"}, id=f"{before.snapshot.now_ms - 30_000}-0")
+        slow = await stage.watcher.until("d", lambda live: "slower" in (_said(live)["notice"] or ""))
+        assert slow.snapshot.flow.journal_age_ms >= 30_000
+        await store.xreadgroup("reconciler", "c", {journal: ">"})
+        await store.xack(journal, "reconciler", *[entry_id for entry_id, _ in await store.xrange(journal)])
+        await stage.watcher.until("d", lambda live: live.snapshot.flow.journal_age_ms == 0 and _said(live)["notice"] is None)
+
+
+def _said(live: LiveDrop) -> dict[str, Any]:
+    found: dict[str, Any] = msgspec.json.decode(live.document)
+    return found
 
 
 async def test_a_store_that_is_down_and_back_is_survived(stage: Stage) -> None:
