@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import secrets
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from chaos.lab import until
@@ -16,11 +18,13 @@ from chaos.proxy import holding
 from chaos.wire import Side
 from flashsale.cli.draw_summary import draw_faults, read_draw_records
 from flashsale.cli.rehearsal import Pace, Scenario
+from flashsale.cli.summary import Crowd
 from flashsale.keys import drop_keys
+from loadtest.checker.model import Window
 from loadtest.client import Pool
 from loadtest.draw import Lot
 from loadtest.shopper import secret_hash_of
-from tests.faults.stage import require_sound
+from tests.faults.stage import require_sound, selling_from
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -305,16 +309,27 @@ async def test_an_entry_that_nobody_remembers_at_the_draw_goes_behind_those_that
 
 
 @pytest.mark.faults
-async def test_a_crowd_whose_store_is_lost_after_the_draw_is_served_in_its_order(lab: Lab) -> None:
+async def test_a_crowd_whose_store_is_lost_after_the_draw_is_served_by_the_same_lots(lab: Lab) -> None:
     scenario = Scenario(300, 70, 17, opens_in_s=2.0, deadline_s=60.0, pace=Pace(reservation_ttl_ms=6_000), order="draw")
+    losses: list[Window] = []
+    keys: list[str] = []
 
     async def disturb(drop: Drop) -> None:
-        for worker in lab.workers:
-            await drawn(lab, drop)
-            await worker.kill()
-            await worker.start()
+        await drawn(lab, drop)
+        keys.append((await lab.inspect(drop)).snapshot.key)
+        await selling_from(lab, drop, 20)
+        began_ms = time.time_ns() // 1_000_000
+        await empty_store(lab)
+        await recovered(lab, drop)
+        losses.append(Window(began_ms, time.time_ns() // 1_000_000))
 
-    played = await lab.rehearse(scenario, disturb)
+    played = await lab.rehearse(scenario, disturb, losses=losses)
     require_sound(played)
-    assert played.report["lots_checked"] > 0
+    snapshot = (await lab.inspect(played.drop)).snapshot
+    assert [snapshot.key] == keys
+    told = msgspec.json.decode((lab.folder / f"{played.drop.drop_id}.crowd.json").read_bytes(), type=Crowd)
+    assert len(told.lots) > 20
+    records = await read_draw_records(lab.parts.drops, lab.parts.database, snapshot, told.lots)
+    assert records is not None
+    assert draw_faults(records, told.commitment, told.lots) == []
     await lab.retire(played.drop)
