@@ -205,7 +205,8 @@ LEAVE = [
         changes={"tickets": {"ann": {"gone": "removed"}}, "gone": {0: 0}, "served": [gone_by("removed", 0, -5_000, "a robot")]},
     ),
     Scenario(
-        "leave", "removed", room.handed_over, (leaving("ann", "removed"),), ["removed", 0], replay="replayed", when="wherever it was handed",
+        "leave", "removed", room.handed_over, (leaving("ann", "removed"),), ["removed", 0], replay="replayed",
+        when="wherever it was handed",
         changes={"tickets": {"ann": {"gone": "removed"}}, "gone": {0: 0}, "served": [gone_by("removed", 0, -5_000)]},
     ),
     Scenario(

@@ -247,7 +247,8 @@ JOIN = [
         changes={"drop": {"joined": "3", "entries": "2"}, "tickets": {"carl": ticket(2, late=1, joined_at_ms=t(50))}},
     ),
     Scenario(
-        "join", "joined", w.paused, ([joining("dora")],), ["joined", 3, 1, t(200), "dora"], when="while the drop is paused", replay="replayed",
+        "join", "joined", w.paused, ([joining("dora")],), ["joined", 3, 1, t(200), "dora"], replay="replayed",
+        when="while the drop is paused",
         changes={"drop": {"joined": "4"}, "tickets": {"dora": ticket(3, late=1, joined_at_ms=t(200))}},
     ),
     Scenario("join", "replayed", w.joined, ([joining("bob")],), ["replayed", 1, 0, t(-5_000), "bob"]),
@@ -294,7 +295,8 @@ ADMIT = [
         changes={
             "drop": {"admitted": "1"},
             "tickets": {
-                "ann": {"token_id": "ann-token", "token_issued_at_ms": t(9_000), "token_expires_at_ms": t(129_000), "admitted_at_ms": t(9_000)}
+                "ann": {"token_id": "ann-token", "token_issued_at_ms": t(9_000), "token_expires_at_ms": t(129_000),
+                    "admitted_at_ms": t(9_000)}
             },
             "slots": {0: t(14_000)}, "served": [back(0, at_ms=t(9_000), w=[-1])],
         },
@@ -319,7 +321,8 @@ ADMIT = [
         changes={
             "drop": {"admitted": "1"},
             "tickets": {
-                "dora": {"token_id": "dora-token", "token_issued_at_ms": t(300), "token_expires_at_ms": t(120_300), "admitted_at_ms": t(300)}
+                "dora": {"token_id": "dora-token", "token_issued_at_ms": t(300), "token_expires_at_ms": t(120_300),
+                    "admitted_at_ms": t(300)}
             },
             "slots": {3: t(5_300)}, "called": {3: GONE}, "flow": {"claims:1": 1}, "served": [back(3, at_ms=t(300))],
         },

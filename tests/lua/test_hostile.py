@@ -336,7 +336,7 @@ async def test_whatever_is_lost_of_drop_and_stock_the_answer_is_recovering(world
     await busy(world)
     for key in (name for name in ("drop", "stock") if name in LIBRARY[script].keys):
         for field, value in (await world.client.hgetall(getattr(KEYS, key))).items():
-            if field in OF_THE_DRAW | LATER or field == b"definition" and script != "inspect":
+            if field in OF_THE_DRAW | LATER or (field == b"definition" and script != "inspect"):
                 continue
             await world.client.hdel(getattr(KEYS, key), field)
             await _recovers(world, script, epoch=1 if key == "stock" or field == b"definition" else 0)

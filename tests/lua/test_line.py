@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.lua.world import BEAT_MS, CLAIM_WINDOW_MS, KEYS, SINGLE, TOKEN_TTL_MS, World, paying, reserving, settings_of_tests, t
+from tests.lua.world import BEAT_MS, CLAIM_WINDOW_MS, KEYS, SINGLE, World, paying, reserving, settings_of_tests, t
 
 
 async def line_of(world: World, people: int, **changes: Any) -> None:

@@ -36,6 +36,7 @@ class Rules:
     tickets_max: int
     beat_ms: int
     credit_span_ms: int = 2_000
+    turn_ms: int = 30_000
 
 
 @dataclass
@@ -45,6 +46,7 @@ class Person:
     number: int
     late: bool
     joined_at_ms: int
+    gone: bool = False
     token: str = ""
     issued_at_ms: int = 0
     expires_at_ms: int = 0
@@ -78,7 +80,15 @@ class Oracle:
     people: dict[str, Person] = field(default_factory=dict)
     claims: dict[str, Claim] = field(default_factory=dict)
     slots: dict[int, int] = field(default_factory=dict)
+    called: dict[int, int] = field(default_factory=dict)
+    """when those were called who have not come yet"""
     returning: set[int] = field(default_factory=set)
+    standby: dict[int, Items] = field(default_factory=dict)
+    """what those wait for who found everything reserved"""
+    turns: dict[int, int] = field(default_factory=dict)
+    """when the turns of those end for whom there is something"""
+    came: int = 0
+    sessions_ended: int = 0
     serving: int = 0
     beat: int = 0
     advanced_at_ms: int = 0
@@ -90,7 +100,7 @@ class Oracle:
     allotment: dict[str, int] = field(init=False)
     """units of each SKU it has: more than wanted while reservations hold them"""
     sequence: int = 1
-    _told: tuple[Any, ...] = (0, 0, 0, ())
+    _told: tuple[Any, ...] = (0, 0, ())
 
     def __post_init__(self) -> None:
         self.wanted, self.allotment = dict(self.rules.allotment), dict(self.rules.allotment)
@@ -104,7 +114,8 @@ class Oracle:
                 self.allotment[sku] = after
                 drained.append(("drained", sku, after - before, after))
         self.journal += sorted(drained)
-        told = (len(self.journal), len(self.people), self.serving, tuple(person.token for person in self.people.values()))
+        people = tuple((person.token, person.gone) for person in self.people.values())
+        told = (len(self.journal), self.serving, people)
         self.sequence += told != self._told
         self._told = told
         return self.sequence
@@ -153,7 +164,7 @@ class Oracle:
     def join(self, name: str) -> str:
         """One request of join."""
         if name in self.people:
-            return "replayed"
+            return "left" if self.people[name].gone else "replayed"
         if self.effective in ("scheduled", "closed"):
             return {"scheduled": "not_open", "closed": "closed"}[self.effective]
         if self.all_sold:
@@ -169,23 +180,48 @@ class Oracle:
     def admit(self, name: str, token: str) -> str:
         """One request of admit."""
         person = self.people.get(name)
-        if person is None:
-            return "ticket_invalid"
+        if person is None or person.gone:
+            return "left" if person else "ticket_invalid"
         if person.token and self.now < person.expires_at_ms:
             return "replayed"
-        if self.effective != "open":
-            return {"closed": "closed", "paused": "paused"}.get(self.effective, "not_open")
-        if self.all_sold:
-            return "sold_out"
-        no_slot = person.number not in self.slots and len(self.slots) >= self.rules.capacity
-        if person.number >= self.serving or no_slot:
-            if person.number < self.serving:
-                self.returning.add(person.number)
+        if self.effective != "open" or self.all_sold:
+            return {"closed": "closed", "paused": "paused", "open": "sold_out"}.get(self.effective, "not_open")
+        if person.number >= self.serving:
+            return "not_yet"
+        return self._come_in(person, token)
+
+    def _come_in(self, person: Person, token: str) -> str:
+        self.came += self.called.pop(person.number, None) is not None
+        before = sum(number < person.number for number in self.returning)
+        if person.number not in self.slots and self.rules.capacity - len(self.slots) <= before:
+            self.returning.add(person.number)
             return "not_yet"
         self.slots[person.number] = max(self.slots.get(person.number, 0), self.now + self.rules.claim_window_ms)
         self.returning.discard(person.number)
         person.token, person.issued_at_ms, person.expires_at_ms = token, self.now, self.now + self.rules.token_ttl_ms
         return "admitted"
+
+    def leave(self, name: str) -> str:
+        """A place given up."""
+        person = self.people.get(name)
+        if person is None:
+            return "not_found"
+        if person.gone:
+            return "replayed"
+        if self.live(name):
+            return "reserved"
+        person.gone = True
+        if person.token:
+            person.expires_at_ms = min(person.expires_at_ms, self.now)
+        self.called.pop(person.number, None)
+        self.returning.discard(person.number)
+        self.sessions_ended += self.slots.pop(person.number, None) is not None
+        self._stand_no_more(person.number)
+        return "left"
+
+    def _stand_no_more(self, number: int) -> None:
+        self.standby.pop(number, None)
+        self.turns.pop(number, None)
 
     def advance(self) -> str:
         """A beat."""
@@ -206,14 +242,41 @@ class Oracle:
         rules, per_ms = self.rules, self.rules.rate_per_min / 60_000
         since = self.now - max(self.advanced_at_ms, rules.opens_at_ms) if self.advanced_at_ms else 0
         self.credit = min(self.credit + per_ms * max(0, min(since, rules.credit_span_ms)), per_ms * rules.credit_span_ms)
-        self.slots = {number: until for number, until in self.slots.items() if until > self.now}
-        places = 0 if self.all_sold else max(0, min(int(self.credit), rules.capacity - len(self.slots)))
-        back = sorted(self.returning)[:places]
-        fresh = range(self.serving, min(self.serving + places - len(back), len(self.people)))
-        self.returning -= set(back)
-        self.slots |= dict.fromkeys([*back, *fresh], self.now + rules.claim_window_ms)
-        self.serving += len(fresh)
-        self.credit -= len(back) + len(fresh)
+        held = {number: until for number, until in self.slots.items() if until > self.now}
+        self.sessions_ended += len(self.slots) - len(held)
+        self.slots = held
+        self.called = {number: at_ms for number, at_ms in self.called.items() if at_ms + rules.claim_window_ms > self.now}
+        if not self.all_sold:
+            back = sorted(self.returning)[: max(0, rules.capacity - len(self.slots))]
+            self.returning -= set(back)
+            self.slots |= dict.fromkeys(back, self.now + rules.claim_window_ms)
+            self._call(min(int(self.credit), rules.capacity - len(self.slots) - len(self.called) - len(self.returning)))
+        self._take_turns()
+
+    def _call(self, places: int) -> None:
+        people = {person.number: person for person in self.people.values()}
+        while places > 0 and self.serving in people:
+            if not people[self.serving].gone:
+                self.called[self.serving] = self.now
+                self.credit -= 1
+                places -= 1
+            self.serving += 1
+
+    def _first_of(self, before: float) -> tuple[list[int], dict[str, int]]:
+        """Those in `standby` with a place below `before` for whom there is something, and what is left after them."""
+        left, fitting = self.available(), []
+        for number in sorted(number for number in self.standby if number < before):
+            wanted = dict(self.standby[number])
+            if all(left[sku] >= quantity for sku, quantity in wanted.items()):
+                left = {sku: units - wanted.get(sku, 0) for sku, units in left.items()}
+                fitting.append(number)
+        return fitting, left
+
+    def _take_turns(self) -> None:
+        fitting, _ = self._first_of(float("inf"))
+        self.turns = {number: self.turns.get(number, self.now + self.rules.turn_ms) for number in fitting}
+        for number in [number for number, until in self.turns.items() if until <= self.now]:
+            self._stand_no_more(number)
 
     # ---- units
 
@@ -229,6 +292,7 @@ class Oracle:
         claim = Claim(name, items, amount, self.now, self.now + self.rules.reservation_ttl_ms)
         self.claims[claim_id] = claim
         self._keep_slot(claim)
+        self._stand_no_more(self.people[name].number)
         self.journal.append(("reserved", claim_id))
         return "reserved"
 
@@ -249,8 +313,17 @@ class Oracle:
         made = sum(claim.owner == name for claim in self.claims.values())
         if made >= self.rules.reservations_max or self.limit_broken(name, items):
             return "limit_reached"
-        available = self.available()
-        return "sold_out" if any(available[sku] < quantity for sku, quantity in items) else ""
+        return "" if self._is_there_for(person, items) else "sold_out"
+
+    def _is_there_for(self, person: Person, items: Items) -> bool:
+        """Whether the units are there, after those who wait for them; if not, and they may come back, the shopper waits too."""
+        _, left = self._first_of(person.number)
+        if all(left[sku] >= quantity for sku, quantity in items):
+            return True
+        sold = self.units((CONFIRMED,))
+        if all(quantity <= min(self.wanted[sku], self.allotment[sku]) - sold[sku] for sku, quantity in items):
+            self.standby[person.number] = items
+        return False
 
     def _end(self, claim_id: str, state: int, kind: str) -> None:
         claim = self.claims[claim_id]
@@ -403,7 +476,12 @@ class Oracle:
             },
             "expiries": {claim_id: c.expires_at_ms for claim_id, c in self.claims.items() if c.state == RESERVED},
             "slots": self.slots,
+            "called": self.called,
             "returning": self.returning,
+            "gone": {person.number for person in self.people.values() if person.gone and person.number >= self.serving},
+            "standby": self.standby,
+            "turns": self.turns,
+            "flow": (self.came, self.sessions_ended),
             "journal": self.journal,
         }
 
@@ -411,4 +489,4 @@ class Oracle:
         person, held = self.people[name], self.units((RESERVED, CONFIRMED), name)
         made = sum(claim.owner == name for claim in self.claims.values())
         token = (person.token, person.issued_at_ms, person.expires_at_ms)
-        return person.number, person.late, person.joined_at_ms, token, made, self.live(name), held.total(), dict(held)
+        return person.number, person.late, person.joined_at_ms, person.gone, token, made, self.live(name), held.total(), dict(held)
