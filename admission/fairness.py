@@ -329,6 +329,12 @@ def _trouble(payload: ReceiptPayload, document: FairnessDocument, line: LineShow
         return "The proof is of another drop or another line than your receipt."
     if proof.entry_number != number:
         return f"The proof is of the entry number {proof.entry_number}, and your receipt is of {number}."
+    return _trouble_of_secret(payload, proof)
+
+
+def _trouble_of_secret(payload: ReceiptPayload, proof: EntryProof) -> str | None:
+    """Why the entry at the receipt's entry number was not joined with the shopper's secret."""
+    number = payload.entry_number
     if proof.secret_hash == LOST_ENTRY:
         return f"The service had lost your entry when it made the draw: the entry number {number} is drawn, but proves nobody's secret."
     if payload.ticket:

@@ -61,6 +61,14 @@ export function recognised(content) {
   return Array.isArray(value?.keys) ? { part: "jwks", value } : null;
 }
 
+/** What to ask the service for, so that a receipt can be checked: {group, entry_number}; null where nothing was drawn for it (yet). */
+export function proofWanted(receipt, fairness) {
+  const { payload } = partsOf(receipt.split("."));
+  const line = fairness.lines[payload.line ?? 0];
+  if (payload.late || fairness.order === "arrival" || fairness.secret == null || line === undefined) return null;
+  return { group: line.group, entry_number: payload.entry_number };
+}
+
 /** The place in line of entry number `entry` of `entries` in the draw with this key: compute_shuffled_index of the specifications. */
 export async function queueNumber(entry, entries, keyHex) {
   if (!isHash(keyHex)) throw new RangeError("The key of a draw is 64 hex digits.");
@@ -214,12 +222,16 @@ async function troubleOf(payload, fairness, line, proof) {
   if (proof == null) return `The proof of your entry is missing: the service gives it for the entry number ${number}.`;
   if (proof.drop !== fairness.drop || proof.group !== line.group) return "The proof is of another drop or another line than your receipt.";
   if (proof.entry_number !== number) return `The proof is of the entry number ${proof.entry_number}, and your receipt is of ${number}.`;
+  return troubleOfSecret(payload, proof);
+}
+
+async function troubleOfSecret({ entry_number: number, ticket, secret_hash }, proof) {
   if (proof.secret_hash === LOST_ENTRY)
     return `The service had lost your entry when it made the draw: the entry number ${number} is drawn, but proves nobody's secret.`;
-  if (payload.ticket) {
-    if ((await ticketOf(proof.drop, proof.secret_hash)) !== payload.ticket)
+  if (ticket) {
+    if ((await ticketOf(proof.drop, proof.secret_hash)) !== ticket)
       return `The proof is of somebody else's place: the draw has another ticket at entry number ${number} than the one your device shares.`;
-  } else if (proof.secret_hash !== payload.secret_hash)
+  } else if (proof.secret_hash !== secret_hash)
     return `The proof is of somebody else's secret: the draw has another entry at your entry number ${number}.`;
   return null;
 }

@@ -86,6 +86,7 @@ def routes_of(services: Services) -> list[Route]:
         Route("GET", "/openapi.json", operations.description, "openapi"),
         Route("GET", "/", page.drops, "page_drops"),
         Route("GET", "/drops/{drop}", page.drop, "page_drop"),
+        Route("GET", "/verify-draw", page.verify_draw, "page_verify_draw"),
         Route("GET", "/assets/{name}", page.asset, "asset"),
     ]
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
+import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -287,3 +290,19 @@ async def test_entries_that_a_loss_has_swallowed_are_not_proven_wrongly(own_sett
             answer = await after.get(f"{FAIRNESS}/proofs/0")
             assert (answer.status, answer.code) == (404, "not_found")
             assert "were lost with the store" in answer.json["detail"]
+
+
+async def test_the_page_that_checks_a_draw_comes_from_the_service(service: Service) -> None:
+    page = await service.get("/verify-draw")
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    policy = page.headers["Content-Security-Policy"]
+    assert "'unsafe-inline'" not in policy
+    for kind in ("script", "style"):
+        [inline] = re.findall(rf"<{kind}(?: [^>]*)?>(.*?)</{kind}>", page.body.decode(), re.DOTALL)
+        known = base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()
+        assert f"{kind}-src 'self' 'sha256-{known}'" in policy
+    assert b'from "/assets/verify-draw.js"' in page.body
+    asset = await service.get("/assets/verify-draw.js")
+    assert (asset.status, asset.headers["Content-Type"]) == (200, "text/javascript; charset=utf-8")
+    assert (await service.get("/assets/verify-draw.js", headers={"If-None-Match": asset.headers["ETag"]})).status == 304
+    assert (await service.get("/assets/verify-draw.html")).code == "not_found"

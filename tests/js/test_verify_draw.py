@@ -112,8 +112,8 @@ def show(tmp_path: Path) -> Callable[..., Any]:
     page = tmp_path / "page.mjs"
     page.write_text(script.replace("./verify-draw.js", MODULE.as_uri()), encoding="utf-8")
 
-    def shown(*files: str, commitment: str = "") -> Any:
-        argv = [str(NODE), "--no-warnings", str(FRAME), page.as_uri(), json.dumps({"files": files, "commitment": commitment})]
+    def shown(*files: str, commitment: str = "", **around: Any) -> Any:
+        argv = [str(NODE), "--no-warnings", str(FRAME), page.as_uri(), json.dumps({"files": files, "commitment": commitment, **around})]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stderr[-2000:]
         return json.loads(done.stdout)
@@ -125,8 +125,35 @@ def test_the_page_shows_every_step(show: Callable[..., Any]) -> None:
     fair = next(cases())
     files = [fair.receipt, *(json.dumps(fair.as_json()[part]) for part in ("fairness", "proof", "jwks"))]
     seen = show(*files)
-    assert seen == {"said": "Everything was checked and holds.", "steps": [["ok", step.sentence] for step in fair.verdict().steps]}
+    assert seen == {
+        "asked": [],
+        "said": f"Everything was checked and holds. Your queue number is {fair.verdict().queue_number}.",
+        "steps": [["ok", step.sentence] for step in fair.verdict().steps],
+    }
     assert show(*files, commitment="00" * 32)["steps"][-1][0] == "failed"
     assert show(*files, commitment="x")["said"] == "The commitment is 64 hex digits."
-    assert show(files[0])["said"] == "Still needed: the fairness document, the keys."
-    assert show("something else")["said"] == "file 0 is none of the files this page understands."
+    assert show(files[0])["said"] == "Still needed: the fairness document, the service's keys."
+    assert show("something else")["said"] == "file 0 is none of the documents this page understands."
+
+
+@pytest.mark.parametrize("name", ["fair", "second device in a priority line", "late joiner", "not drawn yet", "secret"])
+def test_the_page_asks_its_service_for_everything_but_the_receipt(show: Callable[..., Any], name: str) -> None:
+    case = next(case for case in cases() if case.name == name)
+    parts = case.as_json()
+    documents = "/v1/drops/trial/fairness", "/.well-known/jwks.json"
+    answers = dict(zip(documents, (json.dumps(parts["fairness"]), json.dumps(parts["jwks"])), strict=True))
+    asked = list(documents)
+    if case.proof is not None:
+        group = f"?group={case.proof.group}" if case.proof.group else ""
+        asked.append(f"{documents[0]}/proofs/{case.proof.entry_number}{group}")
+        answers[asked[-1]] = json.dumps(parts["proof"])
+    seen = show(answers=answers, location={"search": "?drop=trial", "hash": f"#receipt={case.receipt}"})
+    assert seen["asked"] == asked, "and for nothing twice"
+    assert [sentence for _, sentence in seen["steps"]] == [step.sentence for step in case.verdict().steps]
+    expected = {"not drawn yet": "The draw has not been made yet.", "secret": "It does not hold."}
+    assert seen["said"].startswith(expected.get(name, "Everything was checked and holds."))
+
+
+@pytest.mark.parametrize("search", ["?drop=../admin", "?drop=TRIAL", "?drop=trial&x=1", "?drop="])
+def test_the_page_asks_for_no_other_address(show: Callable[..., Any], search: str) -> None:
+    assert show(location={"search": search, "hash": "#receipt=<b>"})["asked"] == []
