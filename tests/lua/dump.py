@@ -114,7 +114,8 @@ def _record(names: tuple[str, ...], packed: bytes) -> dict[str, Any]:
 def _run(fields: dict[bytes, bytes]) -> dict[str, Any]:
     hashes = fields[b"h"]
     assert len(hashes) % 32 == 0
-    return {"l": int(fields[b"l"]), "n": int(fields[b"n"]), "h": [hashes[at : at + 32].decode() for at in range(0, len(hashes), 32)]}
+    run = {name.decode(): int(value) for name, value in fields.items() if name != b"h"}
+    return run | {"h": [hashes[at : at + 32].decode() for at in range(0, len(hashes), 32)]}
 
 
 def _logged(fields: dict[bytes, bytes]) -> dict[str, Any]:

@@ -189,9 +189,9 @@ JOIN = [
         changes={"tickets": {"carl": ticket(2)}, "restored": {2: "carl"}},
     ),
     Scenario(
-        "join", "restored", finished, ([claiming("zoe", 9)],), ["restored", 9, 0, t(-5_000), "zoe"], replay="replayed",
-        when="although the recovery knew nothing of it",
-        changes={"drop": {"joined": "10", "restore_to": "10"}, "tickets": {"zoe": ticket(9)}, "restored": {9: "zoe"}},
+        "join", "restored", finished, ([claiming("zoe", 9)],), ["restored", 9, 1, t(-5_000), "zoe"], replay="replayed",
+        when="although the recovery knew nothing of it, behind those who were there at the opening",
+        changes={"drop": {"joined": "10", "restore_to": "10"}, "tickets": {"zoe": ticket(9, late=1)}, "restored": {9: "zoe"}},
     ),
     Scenario(
         "join", "joined", given_back, ([claiming("carla", 2)],), ["joined", 5, 1, t(5_000), "carla"], replay="replayed",

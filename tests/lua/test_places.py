@@ -10,7 +10,7 @@ import pytest
 from flashsale.errors import ScriptError
 from flashsale.model import Group
 from tests.lua import world as w
-from tests.lua.world import BEAT_MS, STRIDE, World, joining, secret_of, t
+from tests.lua.world import BEAT_MS, KEYS, STRIDE, World, joining, secret_of, t
 
 
 def words(results: list[Any]) -> list[str]:
@@ -186,3 +186,15 @@ async def test_spoilt_options_join_nobody(world: World, options: Any) -> None:
     with pytest.raises(ScriptError):
         await world.join_with(joining("carl"), ["dora", secret_of("dora"), options])
     assert await world.digest() == before
+
+
+async def test_an_entry_given_back_after_the_opening_says_so(world: World) -> None:
+    """It tells what a loss has swallowed, and has no part in a draw whose entries are fixed."""
+    await w.undrawn(world)
+    await world.client.hset(KEYS.drop, mapping={"epoch": 2, "restore_from": 0, "restore_to": 3})
+    await world.client.hdel(KEYS.tickets, "bob")
+    world.epoch = 2
+    assert words(await world.join_with(joining("bob", claim=[1, 0, t(-5_000), 1]))) == ["restored"]
+    state = await world.state()
+    assert state["entries"][-1] == {"l": 0, "n": 1, "h": [secret_of("bob")], "again": 1}
+    assert (state["drop"]["entries"], state["restored"]) == ("3", {1: "bob"})
