@@ -22,7 +22,7 @@ import msgpack
 from flashsale.drops import digest_of, encode_drop
 from flashsale.errors import DropNotFound, FlashsaleError, Recovering, ScriptError
 from flashsale.keys import drop_keys
-from flashsale.model import LINE_STRIDE, DropState, LinePicture, OrderState, RebuildOutcome, ReservationState, SkuStock, line_of, number_of
+from flashsale.model import LINE_STRIDE, DropState, LinePicture, OrderState, RebuildOutcome, ReservationState, SkuStock, line_of
 from flashsale.recorded import RecordedDrop, encode_picture, recorded_drop
 from reconciler.journal import store_errors
 from reconciler.lines import Entrants, RecordedDraw, line_fields, lines_now, read_draw
@@ -638,7 +638,7 @@ _NUMBER, _RESERVATIONS, _HELD = 0, 7, 10
 def _is_concerned(ticket: Sequence[Any], restore_from: int) -> bool:
     if isinstance(ticket[0], str):  # a second device's, which only names the ticket it belongs to
         return False
-    return bool(number_of(ticket[_NUMBER]) >= restore_from or any(ticket[_RESERVATIONS:_HELD]))
+    return bool(ticket[_NUMBER] >= restore_from or any(ticket[_RESERVATIONS:_HELD]))
 
 
 def _order(row: Any, refused: frozenset[str], ttl_ms: int) -> tuple[Any, ...]:
