@@ -143,10 +143,10 @@ def _shown(shoppers: int) -> Iterator[Callable[[Snapshot], None]]:
 
 
 def _write_page(html: Path, made: Rehearsal) -> None:
-    from flashsale.report_page import report_page
+    from flashsale.rehearsal.page import rehearsal_page
 
     try:
-        html.write_text(report_page(made.report), encoding="utf-8")
+        html.write_text(rehearsal_page(made), encoding="utf-8")
     except OSError as error:
         raise BadInput(what=f"{html} cannot be written:", why=f"{error.strerror or error}.", todo="Name another file.") from error
     say(f"[dim]The page is in {escape(str(html))}.[/]")
@@ -154,14 +154,11 @@ def _write_page(html: Path, made: Rehearsal) -> None:
 
 def _tell(made: Rehearsal) -> None:
     from flashsale.cli.output import data_console
+    from flashsale.rehearsal.page import described
 
     console = data_console()
-    behaviour = made.behaviour
     console.print(f"[bold]Rehearsal of {escape(made.report.name)}[/]")
-    console.print(
-        f"[dim]{behaviour.shoppers:,} shoppers, {behaviour.no_show:.0%} do not come, {behaviour.buy:.0%} of the others buy, "
-        f"sessions of {behaviour.session_ms / 1000:.0f} s, seed {made.seed}. Nothing here is a promise.[/]"
-    )
+    console.print(f"[dim]{escape(described(made))}[/]")
     for section in made.report.sections:
         console.print(f"\n[bold]{escape(section.title)}[/]")
         for one in section.figures:

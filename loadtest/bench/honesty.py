@@ -194,11 +194,9 @@ def _by_seed(case: Case) -> int:
 def _tell(cases: Sequence[Case], found: Score) -> None:
     print(" seed  people absent  buy  session  slots  rate/min  units  late   looks  in range  early   late  width")
     for case in cases:
-        print(
-            f"{case.seed:5d}  {case.shoppers:6d}  {case.no_show:5.0%} {case.buy:4.0%}  {case.session_ms / 1000:5.0f} s  {case.capacity:5d}  "
-            f"{case.rate_per_min:8d}  {case.units:5d}  {case.late:4.0%}  {case.looks:6d}  {case.within:8.1%}  {case.early:5.1%}  "
-            f"{case.late_calls:5.1%}  {case.width:5.0%}"
-        )
+        crowd = f"{case.seed:5d}  {case.shoppers:6d}  {case.no_show:5.0%} {case.buy:4.0%}  {case.session_ms / 1000:5.0f} s"
+        rules = f"{case.capacity:5d}  {case.rate_per_min:8d}  {case.units:5d}  {case.late:4.0%}"
+        print(f"{crowd}  {rules}  {case.looks:6d}  {case.within:8.1%}  {case.early:5.1%}  {case.late_calls:5.1%}  {case.width:5.0%}")
     low, middle, high = found.within_of_rehearsals
     print(f"{found.looks:,} looks in {found.rehearsals} rehearsals: P10..P90 held the truth in {found.within:.1%}")
     print(f"(goal {WITHIN_GOAL[0]:.0%} to {WITHIN_GOAL[1]:.0%}; called before it {found.early:.1%}, after it {found.late:.1%})")
