@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from loadtest.checker.model import FOREVER_NS, PROMISES, Claim, History, Operation, Rules, Timeline
+from loadtest.checker.standby import demand_before
 from loadtest.checker.state import FIRST_EPOCH, FinalState
 from loadtest.checker.violations import Name, Violation
 from loadtest.history import Kind
@@ -281,8 +282,10 @@ def _false_refusals(history: History, state: FinalState, rules: Rules) -> Iterat
             if span and (units := _units(claim, sku.sku)):
                 changes += ((span[0], -units), (span[1] + 1, units))
         spare[sku.sku] = Spare(sku.allotment_first, changes)
+    needed = demand_before(history)
     for operation in refused:
-        if all(sku in spare and spare[sku].lowest(operation.invoked_ns, operation.ended_ns) >= units for sku, units in operation.items):
+        demand = needed[operation.name]
+        if all(sku in spare and spare[sku].lowest(operation.invoked_ns, operation.ended_ns) >= units for sku, units in demand):
             yield Violation.of(Name.FALSE_SOLD_OUT, _refusal(operation, spare), [operation.name])
 
 

@@ -9,11 +9,12 @@ The search is exponential in the worst case. It is for small histories, and give
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
 from loadtest.checker.model import FOREVER_NS, REFUND_WORDS, Claim, History, Operation, Rules, Timeline
+from loadtest.checker.standby import demand_before
 from loadtest.checker.state import FinalState
 from loadtest.checker.violations import Name, Violation
 from loadtest.history import Items, Kind, Step
@@ -182,8 +183,9 @@ def _drains(history: History, skus: frozenset[str]) -> bool:
 def _turns(history: History, order: list[str]) -> tuple[list[Turn], int]:
     claims = [claim for claim in history.claims.values() if claim.operations and any(sku in order for sku, _ in claim.items)]
     turns: list[Turn] = []
+    needed = demand_before(history)
     for number, claim in enumerate(claims):
-        turns += _turns_of(claim, number, order, history.timeline)
+        turns += _turns_of(claim, number, order, history.timeline, needed)
     for operation in history.adjustments:
         [(sku, _)] = operation.items
         if operation.possible and operation.outcome != "replayed" and sku in order:
@@ -192,12 +194,13 @@ def _turns(history: History, order: list[str]) -> tuple[list[Turn], int]:
     return turns, len(claims)
 
 
-def _turns_of(claim: Claim, number: int, order: list[str], timeline: Timeline) -> Iterator[Turn]:
+def _turns_of(claim: Claim, number: int, order: list[str], timeline: Timeline, needed: Mapping[str, Items]) -> Iterator[Turn]:
     for operation in claim.operations:
         deed = _deed(operation)
         if deed is not None:
             required = operation.step is not Step.UNKNOWN
-            units = _units(operation.items or claim.items, order)
+            items = needed[operation.name] if deed is Deed.SOLD_OUT else operation.items or claim.items
+            units = _units(items, order)
             yield Turn(deed, operation.invoked_ns, operation.ended_ns, required, number, units, operation.name)
     begun = timeline.certainly_before(claim.told_expires_at_ms) if claim.told_expires_at_ms else 0
     yield Turn(Deed.EXPIRE, begun, FOREVER_NS, required=False, claim=number, units=_units(claim.items, order), name="")
