@@ -350,7 +350,7 @@ async def test_places_of_an_earlier_loss_can_be_taken_up_after_a_later_one(stage
     await stage.recover()
 
     async def come_back(name: str, epoch: int) -> tuple[str, int]:
-        request = [stage.ticket(name), secret_hash_of(stage.shoppers[name]), [numbers[name], 0, 1, epoch]]
+        request = [stage.ticket(name), secret_hash_of(stage.shoppers[name]), {"claim": [numbers[name], 0, 1, epoch]}]
         [found] = await stage.call("join", [request])
         return found[0], found[1]
 
@@ -449,9 +449,9 @@ async def test_a_ticket_that_came_back_without_its_secret_is_its_owners(stage: S
     await stage.drain()
     await stage.parts.store.flushall()
     await stage.recover()
-    own = [stage.ticket("ann"), secret_hash_of(stage.shoppers["ann"]), "fresh-token"]
-    assert (await stage.call("admit", [own]))[0][0] == "admitted"
-    assert JoinOutcome((await stage.call("join", [own[:2]]))[0][0]) is JoinOutcome.REPLAYED
+    ticket, secret_hash = stage.ticket("ann"), secret_hash_of(stage.shoppers["ann"])
+    assert (await stage.call("admit", [[ticket, "fresh-token"]]))[0][0] == "admitted"
+    assert JoinOutcome((await stage.call("join", [[ticket, secret_hash]]))[0][0]) is JoinOutcome.REPLAYED
 
 
 def test_whoever_came_first_keeps_all_of_it_or_nothing() -> None:
