@@ -20,7 +20,8 @@ SEEDS_MAX = 1_000
 
 CAUGHT_AS: dict[Flaw, tuple[Name, float]] = {
     Flaw.STOCK_IGNORED: (Name.OVERSOLD, 0.9),
-    Flaw.REFUSES_FALSELY: (Name.FALSE_SOLD_OUT, 0.9),
+    # After a true refusal, a false one may have been for units that were kept for whoever was refused before.
+    Flaw.REFUSES_FALSELY: (Name.FALSE_SOLD_OUT, 0.7),
     Flaw.UNITS_LEAK: (Name.NOT_CONSERVED, 1.0),
     Flaw.REPLAYS_NOT: (Name.REPLAY_REFUSED, 0.5),
     Flaw.REPLAY_REFUSED: (Name.REPLAY_REFUSED, 0.7),
