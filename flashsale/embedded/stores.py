@@ -13,6 +13,7 @@ from typing import NoReturn, Self, TypeAlias
 
 import msgspec
 
+from flashsale.embedded.errors import EmbeddedFailed
 from flashsale.embedded.folder_lock import FolderLock, lock_folder, try_lock
 from flashsale.embedded.postgres import EmbeddedPostgres
 from flashsale.embedded.server import Crash, EmbeddedServer
@@ -108,7 +109,7 @@ class EmbeddedStores:
                 task.cancel()
 
     async def keep_running(self, on_crash: OnCrash | None = None) -> NoReturn:
-        """Restart a server whenever it crashes, with growing pauses; runs until cancelled.
+        """Restart a server whenever it crashes, with growing pauses, also when it dies on its way up; runs until cancelled.
 
         Args:
             on_crash: told of every crash before the restart, for example to log it.
@@ -152,6 +153,18 @@ async def _keep_running(server: EmbeddedServer, on_crash: OnCrash | None) -> NoR
         crashes = 0 if time.monotonic() - since > _STEADY_AFTER_S else crashes
         if on_crash is not None:
             on_crash(crash)
+        crashes = await _bring_back(server, crashes)
+
+
+async def _bring_back(server: EmbeddedServer, crashes: int) -> int:
+    """Restarts a server that has crashed so often before; how often it has now. Raises EmbeddedFailed after the longest pause."""
+    while True:
         await asyncio.sleep(_RESTART_BACKOFF_S[min(crashes, len(_RESTART_BACKOFF_S) - 1)])
         crashes += 1
-        await server.restart()
+        try:
+            await server.restart()
+        except EmbeddedFailed:
+            if crashes >= len(_RESTART_BACKOFF_S):
+                raise
+        else:
+            return crashes

@@ -270,6 +270,41 @@ async def test_crashed_servers_are_started_again(folder: Path, monkeypatch: pyte
     assert [(crash.server, crash.exit_status) for crash in crashes] == [("valkey", -9), ("postgres", -9)]
 
 
+@pytest.mark.parametrize("name", ["valkey", "postgres"])
+async def test_a_server_that_dies_on_its_way_up_is_started_again(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    async with EmbeddedStores(folder) as stores:
+        server = next(server for server in stores.servers if server.name == name)
+        spawned, keeper = done(monkeypatch, server, "_spawn"), asyncio.create_task(stores.keep_running())
+        os.kill(server.pid, signal.SIGKILL)
+        await asyncio.wait_for(spawned.wait(), 30)
+        up = asyncio.create_task(done(monkeypatch, server, "restart").wait())
+        os.kill(server.pid, signal.SIGKILL)
+        await asyncio.wait({up, keeper}, timeout=30, return_when=asyncio.FIRST_COMPLETED)
+        assert up.done()
+        keeper.cancel()
+        await asyncio.gather(keeper, return_exceptions=True)
+        await ping_store(stores.valkey.url, timeout_ms=1000)
+        await ping_database(stores.postgres.url, timeout_ms=1000)
+
+
+async def test_a_server_that_never_comes_up_again_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flashsale.embedded.stores._RESTART_BACKOFF_S", (0.0, 0.0, 0.0))
+    async with EmbeddedStores(folder) as stores:
+        tried = 0
+
+        async def restart() -> None:
+            nonlocal tried
+            tried += 1
+            raise EmbeddedFailed(what="It is broken.")
+
+        monkeypatch.setattr(stores.valkey, "restart", restart)
+        os.kill(stores.valkey.pid, signal.SIGKILL)
+        with pytest.raises(ExceptionGroup) as gave_up:
+            await asyncio.wait_for(stores.keep_running(), 30)
+    assert gave_up.group_contains(EmbeddedFailed, match="It is broken")
+    assert tried == 3
+
+
 async def test_cancelling_a_start_leaves_nothing_running(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stores = EmbeddedStores(folder)
     spawned = done(monkeypatch, stores.valkey, "_spawn")
