@@ -252,7 +252,7 @@ class JournalConsumer:
             return None
         await self._nothing_in_hand()
         claimed = await self._journal.claim(self._settings.claim_idle_ms, self._settings.batch_entries_max)
-        if len(claimed.entries) < self._settings.batch_entries_max:
+        if claimed.was_last or len(claimed.entries) < self._settings.batch_entries_max:
             self._claim_at = time.monotonic() + self._settings.claim_idle_ms / 2000
         if claimed.vanished:
             self._metrics.vanished_entries.labels(self._drop_id).inc(len(claimed.vanished))
@@ -272,6 +272,7 @@ class JournalConsumer:
                 ),
                 self._journal.announce(recorded.states),
             )
+            await self._journal.give_back(load.of_later_version)
             buried = await self._journal.bury(failed, self._settings.deliveries_max)
         except StoreUnavailable as error:
             _log.warning("journal_not_acknowledged", drop=self._drop_id, entries=len(load), error=str(error))

@@ -21,6 +21,8 @@ from flashsale.keys import DROPS, drop_keys
 from reconciler.entries import sequence_of
 
 GROUP = "reconciler"
+GIVEN_BACK_IDLE_MS = 86_400_000
+"""longer than anybody waits before taking over"""
 START = "0"
 """Where the group begins: a group made anew reads everything that is still there, and what was recorded is absorbed."""
 DEAD_FIELD_BYTES_MAX = 65_536
@@ -48,6 +50,8 @@ class Claimed:
     entries: list[RawEntry] = field(default_factory=list)
     vanished: list[str] = field(default_factory=list)
     """ids of unfinished entries that somebody deleted; only the auditor can tell what they held"""
+    was_last: bool = True
+    """the next page is the first one again"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +135,7 @@ class Journal:
                 await self._make_group(error)
                 return Claimed()
         self._claim_from = cursor.decode()
-        return Claimed([_raw(found) for found in entries], [entry_id.decode() for entry_id in vanished])
+        return Claimed([_raw(found) for found in entries], [entry_id.decode() for entry_id in vanished], was_last=cursor == b"0-0")
 
     async def earlier_unfinished(self, entry_ids: Collection[str]) -> bool:
         """Whether an entry that comes before the last of `entry_ids`, and is not among them, is not finished yet.
@@ -159,6 +163,19 @@ class Journal:
         if entry_ids:
             with store_errors():
                 await self._store.xack(self._keys.journal, GROUP, *entry_ids)
+
+    async def give_back(self, entry_ids: Collection[str]) -> None:
+        """Let others have at once what this consumer cannot finish. Kept, it would be nobody's until it counts as idle again, and
+        whoever asks as often as the others may be the first to get it every time.
+
+        Raises:
+            StoreUnavailable: others get it later.
+        """
+        if entry_ids:
+            with store_errors():
+                await self._store.xclaim(
+                    self._keys.journal, GROUP, self._consumer, 0, list(entry_ids), idle=GIVEN_BACK_IDLE_MS, justid=True
+                )
 
     async def announce(self, states: Sequence[tuple[str, str]]) -> None:
         """Tell API workers which orders Postgres now has. A hint: whoever misses it looks for itself.

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from reconciler.consumer import JournalConsumer
 
 KEYS = drop_keys(DROP)
+PATIENT_MS = 60_000
+"""longer than a test waits"""
 DELIVERIES = 7
 """more than a poison entry is given"""
 
@@ -31,6 +33,17 @@ async def delivered(store: Store, entry_id: str, times: int) -> None:
         while True:
             found = await store.xpending_range(KEYS.journal, GROUP, min=entry_id, max=entry_id, count=1)
             if found and found[0]["times_delivered"] >= times:
+                return
+            await asyncio.sleep(0.005)
+
+
+async def acknowledged(store: Store, entry_id: str) -> None:
+    """Returns once the entry, the last there is, has been delivered and finished."""
+    async with asyncio.timeout(20):
+        while True:
+            [group] = await store.xinfo_groups(KEYS.journal)
+            pending = await store.xpending_range(KEYS.journal, GROUP, min=entry_id, max=entry_id, count=1)
+            if group["last-delivered-id"].decode() == entry_id and not pending:
                 return
             await asyncio.sleep(0.005)
 
@@ -58,3 +71,19 @@ async def test_an_entry_of_a_later_version_waits_for_its_release(store: Store, d
     monkeypatch.setattr(entries, "VERSION", b"2")
     await run_until_finished(store, make_consumer(store, database))
     assert await states(database) == {"paid": 2}
+
+
+async def test_a_reconciler_that_cannot_read_an_entry_keeps_nobody_from_it(
+    store: Store, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both look as often as the other; whoever asked first would go on being first."""
+    await make_drop(database)
+    await store.xgroup_create(KEYS.journal, GROUP, id=START, mkstream=True)
+    later = [await store.xadd(KEYS.journal, entry_fields([transition("confirmed", number)]) | {b"v": b"2"}) for number in range(4)]
+    async with working(make_consumer(store, database, claim_idle_ms=PATIENT_MS, batch_entries_max=2)):
+        for entry_id in later:
+            await delivered(store, entry_id.decode(), 1)
+        await acknowledged(store, await write(store, transition("confirmed", 9)))
+    monkeypatch.setattr(entries, "VERSION", b"2")
+    await run_until_finished(store, make_consumer(store, database, claim_idle_ms=PATIENT_MS))
+    assert await states(database) == {"paid": 5}
