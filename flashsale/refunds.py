@@ -35,6 +35,8 @@ class HoldReason(StrEnum):
     UNMATCHED = "unmatched"
     """for a reservation nobody knows"""
     CURRENCY_MISMATCH = "currency_mismatch"
+    OVERTAKEN = "overtaken"
+    """the store that had it was lost, and it was told of after the drop had been recovered"""
 
 
 @dataclass(frozen=True, slots=True)

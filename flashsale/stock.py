@@ -96,7 +96,7 @@ class StockLedger:
     async def _give_to_store(self, drop_id: str, change_id: str, sku: str, delta: int) -> StockAdjustment:
         adjustment = await self._drops.adjust_stock(drop_id, change_id, sku, delta, drain=False)
         if adjustment.outcome in MADE:
-            await self._database.execute("stock_changes_tell", drop_id, [change_id], [sku], [delta], ["added"], [0])
+            await self._database.execute("stock_changes_tell", drop_id, [change_id], [sku], [delta], ["added"], [0], 0)
         else:
             await self._database.execute("stock_change_take_back", drop_id, change_id)
         return adjustment

@@ -13,13 +13,14 @@ import structlog
 from flashsale.errors import DatabaseUnavailable, StoreUnavailable
 from reconciler.agents import Backoff
 from reconciler.entries import Drawn, DropEvent, Entry, UnreadableEntry, read_entry
-from reconciler.orders import AllotmentRefused, Batch, OrderRecorder, Recorded
+from reconciler.orders import AllotmentRefused, Batch, OrderRecorder, Overtaken, Recorded
 from reconciler.stock import StockRecorder, Told
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from flashsale.settings import ReconcilerSettings
+    from reconciler.entries import ReservationTransition
     from reconciler.journal import Journal
     from reconciler.metrics import ReconcilerMetrics
 
@@ -42,7 +43,8 @@ class Load:
         self.entries = [entry for entry in read if isinstance(entry, Entry)]
         self.unreadable = [entry for entry in read if isinstance(entry, UnreadableEntry)]
         transitions = (transition for entry in self.entries for transition in entry.transitions)
-        self.batch = Batch(drop_id, transitions, max((entry.sequence for entry in self.entries), default=0))
+        self.epoch = min((entry.epoch for entry in self.entries if entry.epoch), default=0)
+        self.batch = Batch(drop_id, transitions, max((entry.sequence for entry in self.entries), default=0), self.epoch)
         changes = [change for entry in self.entries for change in entry.stock_changes]
         self.raises = [change for change in changes if change.delta >= 0]
         self.lowers = [change for change in changes if change.delta < 0]
@@ -65,6 +67,19 @@ class Load:
     def entry_ids(self) -> set[str]:
         """Of all entries."""
         return {entry.entry_id for entry in self.entries} | {entry.entry_id for entry in self.unreadable}
+
+    @property
+    def payments(self) -> list[ReservationTransition]:
+        """Every transition that tells of a payment."""
+        return [transition for entry in self.entries for transition in entry.transitions if transition.payment_reference]
+
+    def before(self, epoch: int) -> Load:
+        """What is known to be of an earlier epoch."""
+        return Load(self.batch.drop_id, [entry for entry in self.entries if 0 < entry.epoch < epoch])
+
+    def since(self, epoch: int) -> Load:
+        """All the rest."""
+        return Load(self.batch.drop_id, [*(entry for entry in self.entries if not 0 < entry.epoch < epoch), *self.unreadable])
 
     @property
     def of_later_version(self) -> set[str]:
@@ -315,7 +330,7 @@ class JournalConsumer:
                     await self._recorder.record_event(self._drop_id, event)
                 if drawn := load.drawn:
                     await self._recorder.record_draw(self._drop_id, drawn)
-                outcome = await self._record_units(load, stop)
+                outcome = await self._record_current(load, stop)
             except DatabaseUnavailable as error:
                 self._say_first(backoff, "database_held_up", error)
                 if await backoff.wait(stop):
@@ -325,19 +340,41 @@ class JournalConsumer:
                     _log.info("database_resumed", drop=self._drop_id, failures=backoff.failures)
                 return outcome
 
+    async def _record_current(self, load: Load, stop: asyncio.Event) -> Outcome | None:
+        """As `_record_units`; what is of an epoch that the drop has left is set aside."""
+        try:
+            return await self._record_units(load, stop)
+        except Overtaken as overtaken:
+            await self._set_aside(load.before(overtaken.epoch), overtaken.epoch)
+            return await self._record_current(load.since(overtaken.epoch), stop)
+
+    async def _set_aside(self, overtaken: Load, epoch: int) -> None:
+        """The drop was recovered without what these entries tell. What they sold may be another's; what was paid is kept."""
+        held = await self._recorder.hold(self._drop_id, overtaken.payments)
+        self._metrics.overtaken_entries.labels(self._drop_id).inc(len(overtaken))
+        _log.error(
+            "journal_entries_overtaken",
+            drop=self._drop_id,
+            entries=len(overtaken),
+            epoch=overtaken.epoch,
+            epoch_now=epoch,
+            payments_held=held,
+            todo="They were read before the store lost them and come after the recovery. See 'flashsale refunds list' for payments.",
+        )
+
     async def _record_units(self, load: Load, stop: asyncio.Event) -> Outcome | None:
         """Units that came, then orders, then units that went: in this order nothing of one load is in its own way.
 
         Each step is a transaction of its own and may be repeated, so the entries are acknowledged after the last one.
         """
-        raised = await self._stock.tell(self._drop_id, load.raises)
+        raised = await self._stock.tell(self._drop_id, load.raises, load.epoch)
         try:
             recorded = await self._recorder.record(load.batch, may_refuse=False)
         except AllotmentRefused:
             if not await self._earlier_are_finished(load, stop):
                 return None
             recorded = await self._recorder.record(load.batch)
-        lowered = await self._stock.tell(self._drop_id, load.lowers)
+        lowered = await self._stock.tell(self._drop_id, load.lowers, load.epoch)
         return _outcome(load, recorded, raised, lowered)
 
     async def _earlier_are_finished(self, load: Load, stop: asyncio.Event) -> bool:

@@ -1,6 +1,6 @@
 """Journal entries as the scripts write them, read strictly and without input or output.
 
-Entry of transitions: `v`=`1`, `e`=msgpack array of transitions. Entry of a drop event: `v`=`1`, `d`=msgpack
+Entry of transitions: `v`=`1`, `epoch`, `e`=msgpack array of transitions. Entry of a drop event: `v`=`1`, `d`=msgpack
 `[state, at_ms]`. Entry of a draw: `v`=`1`, `w`=msgpack `[at_ms, lines, beacon]`. Anything else is unreadable here. An entry
 of a later version waits for a reconciler of that release, as during a rolling upgrade; what nobody will ever read is for the
 dead-letter stream.
@@ -97,6 +97,8 @@ class Entry:
     entry_id: str
     sequence: int = 0
     """the drop's count of changes when this one was made"""
+    epoch: int = 0
+    """the drop's epoch then; 0 when it is not told, as of a state"""
     transitions: tuple[ReservationTransition, ...] = ()
     stock_changes: tuple[StockChange, ...] = ()
     event: DropEvent | None = None
@@ -130,7 +132,8 @@ def read_entry(entry_id: str, fields: Mapping[bytes, bytes]) -> Entry | Unreadab
     try:
         return Entry(
             entry_id,
-            sequence=_sequence(fields.get(b"s", b"0")),
+            sequence=_natural(fields.get(b"s", b"0")),
+            epoch=_natural(fields.get(b"epoch", b"0")),
             transitions=_TRANSITIONS.decode(fields[b"e"]) if b"e" in fields else (),
             stock_changes=_STOCK_CHANGES.decode(fields[b"a"]) if b"a" in fields else (),
             event=_EVENT.decode(fields[b"d"]) if b"d" in fields else None,
@@ -147,13 +150,13 @@ def _is_later(version: bytes | None) -> bool:
 def sequence_of(fields: Mapping[bytes, bytes]) -> int:
     """The entry's sequence; 0 when it has none, or none that can be read."""
     try:
-        return _sequence(fields.get(b"s", b"0"))
+        return _natural(fields.get(b"s", b"0"))
     except ValueError:
         return 0
 
 
-def _sequence(text: bytes) -> int:
+def _natural(text: bytes) -> int:
     number = int(text)
     if not 0 <= number <= INTEGER_MAX:
-        raise ValueError(f"the sequence {number} is out of range")
+        raise ValueError(f"the number {number} is out of range")
     return number

@@ -38,6 +38,12 @@ class ReconcilerMetrics:
             multiprocess_mode="livemax",
         )
         self.dead_letters = Counter("flashsale_dead_letters", "Journal entries moved to the dead-letter stream.", drop, registry=registry)
+        self.overtaken_entries = Counter(
+            "flashsale_journal_overtaken",
+            "Journal entries of an epoch that the drop had left when they were to be recorded; payments among them wait for a person.",
+            drop,
+            registry=registry,
+        )
         self.vanished_entries = Counter(
             "flashsale_journal_vanished", "Journal entries somebody deleted before they were recorded.", drop, registry=registry
         )
@@ -92,6 +98,7 @@ class ReconcilerMetrics:
             self.batch_seconds,
             self.journal_oldest_age,
             self.dead_letters,
+            self.overtaken_entries,
             self.vanished_entries,
             self.expired,
         )

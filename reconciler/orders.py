@@ -25,6 +25,7 @@ import msgspec
 from flashsale.errors import DatabaseUnavailable
 from flashsale.model import OrderState, Transition
 from flashsale.orders import PAID_STATES
+from flashsale.refunds import HoldReason
 
 if TYPE_CHECKING:
     from flashsale.connections.database import Database, Session
@@ -58,6 +59,29 @@ RANK_OF: Mapping[Transition, int] = {
 """The rank of the order state each transition leads to; `order_rank` in SQL says the same."""
 
 _by_reservation_id = attrgetter("reservation_id")
+
+
+class Overtaken(Exception):
+    """What was to be recorded belongs to an epoch that the drop has left: it was recovered without it. Nothing was recorded.
+
+    The store was lost while somebody still had this in hand, and units it tells of may be another's by now.
+    """
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        """the drop's now"""
+        super().__init__(f"the drop is in epoch {epoch} now")
+
+
+def require_current(epoch: int, held: int | None) -> None:
+    """Returns when what is of `epoch` could be recorded, Postgres having the drop in epoch `held`. Raises Overtaken.
+
+    Args:
+        epoch: 0 when nobody knows.
+        held: None when Postgres does not know the drop.
+    """
+    if held is not None and 0 < epoch < held:
+        raise Overtaken(held)
 
 
 class AllotmentRefused(Exception):
@@ -124,19 +148,21 @@ class Batch:
     building them when the batch is made lets that happen while Postgres works on the batch before.
     """
 
-    def __init__(self, drop_id: str, transitions: Iterable[ReservationTransition], sequence: int = 0) -> None:
+    def __init__(self, drop_id: str, transitions: Iterable[ReservationTransition], sequence: int = 0, epoch: int = 0) -> None:
         """Lay the orders out.
 
         Args:
             sequence: how far the drop's count of changes had come with the last of them; 0 when nobody knows.
+            epoch: the drop's when the first of them happened; 0 when nobody knows.
         """
         transitions = list(transitions)
         self.sequence = sequence
+        self.epoch = epoch
         self.drop_id = drop_id
         self.orders = fold(transitions)
         self.surplus = [transition for transition in transitions if transition.kind is Transition.SURPLUS]
         """payments that pay for nothing"""
-        self.arguments = (drop_id, *_columns(self.orders), sequence)
+        self.arguments = (drop_id, *_columns(self.orders), sequence, epoch)
         """of the query `orders_record`"""
 
     def __len__(self) -> int:
@@ -146,7 +172,11 @@ class Batch:
         """The earlier and the later half, by time, so that earlier payments keep coming first."""
         by_time = sorted(self.orders, key=attrgetter("at_ms"))
         middle = len(by_time) // 2
-        return Batch(self.drop_id, by_time[:middle], self.sequence), Batch(self.drop_id, by_time[middle:], self.sequence)
+        return self.with_orders(by_time[:middle]), self.with_orders(by_time[middle:])
+
+    def with_orders(self, orders: Iterable[ReservationTransition]) -> Batch:
+        """Other orders, as far and of the same epoch."""
+        return Batch(self.drop_id, orders, self.sequence, self.epoch)
 
     def finished(self) -> list[tuple[str, OrderState]]:
         """(reservation id, state) of the orders somebody may be waiting for: those with a payment."""
@@ -236,6 +266,7 @@ class OrderRecorder:
                 as news that frees units may still be on its way.
 
         Raises:
+            Overtaken: the batch is of an epoch that the drop has left.
             AllotmentRefused: payments do not fit, and `may_refuse` is false; nothing or only a part was recorded.
             DatabaseUnavailable: nothing or only a part was recorded; record the same batch again later.
         """
@@ -253,8 +284,17 @@ class OrderRecorder:
                     earlier, later = part.halves()
                     todo += [later, earlier]
         if batch.surplus:
-            total.add(await self._record_surplus(batch.drop_id, batch.surplus))
+            total.add(await self._note_payments("refunds_owe", batch.drop_id, batch.surplus))
         return total
+
+    async def hold(self, drop_id: str, payments: Iterable[ReservationTransition]) -> int:
+        """Keep overtaken payments for a person, but for those that are known; how many there are.
+
+        Raises:
+            DatabaseUnavailable: none or only a part was kept; repeating it is harmless.
+        """
+        held = [msgspec.structs.replace(payment, reason=HoldReason.OVERTAKEN) for payment in payments]
+        return (await self._note_payments("refunds_hold", drop_id, held)).surplus if held else 0
 
     async def record_event(self, drop_id: str, event: DropEvent) -> bool:
         """Note the state a drop changed to, unless something newer is known; True when that changed anything.
@@ -275,17 +315,17 @@ class OrderRecorder:
         with try_later():
             return await self._database.fetchrow("draw_record", drop_id, msgspec.json.encode(told).decode()) is not None
 
-    async def _record_surplus(self, drop_id: str, payments: Sequence[ReservationTransition]) -> Recorded:
+    async def _note_payments(self, query: str, drop_id: str, payments: Sequence[ReservationTransition]) -> Recorded:
         """Refunds of payments that pay for nothing. One the database will never accept is found by halving here, too."""
         try:
             with try_later():
-                return Recorded(surplus=len(await self._database.fetch("refunds_owe", drop_id, *_surplus_columns(payments))))
+                return Recorded(surplus=len(await self._database.fetch(query, drop_id, *_surplus_columns(payments))))
         except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
             if len(payments) == 1:
                 return Recorded(poison={payments[0].reservation_id: str(error)})
         middle = len(payments) // 2
-        total = await self._record_surplus(drop_id, payments[:middle])
-        total.add(await self._record_surplus(drop_id, payments[middle:]))
+        total = await self._note_payments(query, drop_id, payments[:middle])
+        total.add(await self._note_payments(query, drop_id, payments[middle:]))
         return total
 
     async def _record(self, batch: Batch, *, may_refuse: bool) -> Recorded:
@@ -305,6 +345,7 @@ class OrderRecorder:
 async def _write(session: Session, batch: Batch) -> Recorded:
     row = await session.fetchrow("orders_record", *batch.arguments)
     assert row is not None
+    require_current(batch.epoch, row["epoch"])
     states: list[tuple[str, str]] = [*batch.finished()]
     if states and row["written"] < len(batch):
         # Some were there already, perhaps in a later state than this batch knows of.
@@ -319,7 +360,7 @@ async def _write_what_fits(session: Session, batch: Batch) -> Recorded:
     ids = [order.reservation_id for order in batch.orders]
     recorded = {row["reservation_id"]: row["state"] for row in await session.fetch("wait_for_orders", ids)}
     fitting = fit(batch.orders, free, recorded)
-    result = await _write(session, Batch(batch.drop_id, fitting, batch.sequence))
+    result = await _write(session, batch.with_orders(fitting))
     result.refused = sum(1 for before, after in zip(batch.orders, fitting, strict=True) if before is not after)
     return result
 

@@ -125,6 +125,11 @@ class Finding:
         return max(0, self.recorded.sequence - self.held_sequence) if self.condition is not Condition.MISSING else 0
 
     @property
+    def next_epoch(self) -> int:
+        """The one a recovery begins."""
+        return max(self.recorded.epoch, self.held_epoch) + 1
+
+    @property
     def rolled_back(self) -> bool:
         """Whether the store's rules and line are older than those Postgres remembers."""
         return (self.held_epoch, self.held_sequence) < (self.recorded.epoch, self.recorded.sequence)
@@ -332,22 +337,30 @@ class Recovery:
         attempt = secrets.token_hex(8)
         finding = await self.find(drop_id)
         async with self._database.acquire() as session:
+            # Whatever still has entries of earlier epochs in hand comes too late from here on; what came before is in the view.
+            # And should the store be replaced by a copy of an earlier epoch right now, that is noticed.
+            epoch = finding.next_epoch
+            await session.fetchval("drop_epoch_raise", drop_id, epoch)
+            finding = await self._up_to_date(drop_id, finding)
             # One view of Postgres for the plan and all orders.
             async with session.transaction(snapshot=True):
                 plan = await self._plan(session, finding, keep_paused=keep_paused)
-                epoch = max(finding.recorded.epoch, finding.held_epoch) + 1
                 fields = self._fields(plan)
                 await self._step(drop_id, attempt, "begin", finding.held_epoch, fields, _units(plan))
                 await self._keep_line(drop_id, attempt, int(fields["restore_from"]))
                 for chunk in _chunks(await session.fetch("recovery_stock_changes", drop_id), CHUNK_ADJUSTMENTS):
                     await self._step(drop_id, attempt, "load", [], [tuple(row) for row in chunk])
                 await self._load(session, drop_id, attempt, plan, told)
-            # Postgres first: should the store be replaced by a copy of the old epoch right now, that is noticed.
-            await session.fetchval("drop_epoch_raise", drop_id, epoch)
         await self._step(drop_id, attempt, "finish", epoch, plan.state.value, _accounted(plan), plan.orders, plan.live, _served(plan))
         await self._scripts.add_drop_id(drop_id)
         self._scripts.learn_epoch(drop_id, epoch)
         return plan, epoch
+
+    async def _up_to_date(self, drop_id: str, finding: Finding) -> Finding:
+        """With what was recorded since it was looked at: the new epoch counts on from there."""
+        recorded = await recorded_drop(self._database, drop_id)
+        assert recorded is not None
+        return replace(finding, recorded=replace(finding.recorded, sequence=recorded.sequence))
 
     def _fields(self, plan: Plan) -> dict[str, bytes]:
         """The drop's hash as it is to be: the definition's rules, over them what is remembered, over that what the store kept."""
@@ -584,7 +597,7 @@ def _counters(plan: Plan) -> dict[str, Any]:
     """What follows from how far the drop had come."""
     finding, recorded, held = plan.finding, plan.finding.recorded, plan.finding.fields
     return {
-        "epoch": finding.held_epoch or recorded.epoch,
+        "epoch": finding.next_epoch,
         "sequence": max(recorded.sequence, finding.held_sequence),
         "state": plan.state.value,
         "state_at_ms": max(recorded.state_at_ms, _number(held.get("state_at_ms"))),

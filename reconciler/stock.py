@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from reconciler.orders import try_later
+from reconciler.orders import require_current, try_later
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -32,24 +32,28 @@ class StockRecorder:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def tell(self, drop_id: str, changes: Iterable[StockChange]) -> Told:
+    async def tell(self, drop_id: str, changes: Iterable[StockChange], epoch: int = 0) -> Told:
         """Move the allotments by `changes`, each once per id, whoever tells of it and however often.
 
+        Args:
+            epoch: the drop's when the first of them happened; 0 when nobody knows.
+
         Raises:
+            Overtaken: they are of an epoch that the drop has left.
             DatabaseUnavailable: nothing or only a part was recorded; tell it again later.
         """
         once = {change.change_id: change for change in changes}
         told = Told()
-        if once and not await self._try(drop_id, list(once.values()), None):
+        if once and not await self._try(drop_id, list(once.values()), epoch, None):
             for change in once.values():
-                await self._try(drop_id, [change], told)
+                await self._try(drop_id, [change], epoch, told)
         return told
 
-    async def _try(self, drop_id: str, changes: Sequence[StockChange], told: Told | None) -> bool:
+    async def _try(self, drop_id: str, changes: Sequence[StockChange], epoch: int, told: Told | None) -> bool:
         """Record `changes` together; False, and noted in `told`, when the database refuses them."""
         with try_later():
             try:
-                await self._database.execute("stock_changes_tell", drop_id, *_columns(changes))
+                require_current(epoch, await self._database.fetchval("stock_changes_tell", drop_id, *_columns(changes), epoch))
             except asyncpg.CheckViolationError:
                 if told is not None:
                     told.too_early.update(change.change_id for change in changes)

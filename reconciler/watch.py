@@ -99,13 +99,11 @@ class Watch:
             await self._note(drop_id, inspection.snapshot, recorded)
 
     async def _note(self, drop_id: str, snapshot: Snapshot, recorded: RecordedDrop) -> None:
-        epoch, sequence = self._scripts.seen(drop_id)
+        _, sequence = self._scripts.seen(drop_id)
+        # A Postgres that knows only an earlier epoch has lost commits. It stays there: the journal, read again, tells of that one.
         if self._noted.get(drop_id) != sequence or recorded.picture is None:
             await note_picture(self._database, drop_id, snapshot, sequence)
             self._noted[drop_id] = sequence
-        if epoch > recorded.epoch:
-            # A recovery ended between the store and Postgres.
-            await self._database.fetchval("drop_epoch_raise", drop_id, epoch)
 
     def _say_lost(self, drop_id: str, why: str) -> None:
         self._metrics.recovering.labels(drop_id).set(1)

@@ -12,7 +12,7 @@ import pytest
 from flashsale.errors import DatabaseUnavailable
 from flashsale.model import DropState
 from reconciler.entries import DropEvent
-from reconciler.orders import Batch, OrderRecorder, Recorded
+from reconciler.orders import Batch, OrderRecorder, Overtaken, Recorded
 from reconciler.outbox import Outbox
 from tests.integration.reconciler_stage import DROP, LAST, NOW_MS, Packed, make_drop, query, reservation_id, sold, states, transition, typed
 
@@ -414,3 +414,80 @@ async def test_pages_hold_every_order_once(recorder: OrderRecorder, database: Da
         assert len(page) <= 10
         seen += [row["reservation_id"] for row in page]
     assert seen == sorted(reservation_id(number) for number in range(25))
+
+
+# ------------------------------------------------------------------------------------------------------- epochs that are over
+
+
+async def somebody_waits(database: Database) -> None:
+    """Returns once a statement waits for another's lock."""
+    async with asyncio.timeout(20):
+        while not await query(database, "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("kind", ["reserved", "confirmed"])
+async def test_what_an_epoch_did_is_recorded_until_the_next_begins(recorder: OrderRecorder, database: Database, kind: str) -> None:
+    told = typed(transition(kind, 1)), typed(transition(kind, 2), transition("surplus", 3))
+    await database.fetchval("drop_opened_in_store", DROP, 1)
+    assert (await recorder.record(Batch(DROP, told[0], 7, epoch=1))).rows == 1
+    assert await database.fetchval("drop_epoch_raise", DROP, 2) == 2
+    for _ in range(2):
+        with pytest.raises(Overtaken) as overtaken:
+            await recorder.record(Batch(DROP, told[1], 9, epoch=1))
+        assert overtaken.value.epoch == 2
+    assert sum((await states(database)).values()) == 1
+    assert await query(database, "SELECT max(sequence) FROM journal_marks") == [(7,)], "else the drop would look set back"
+    assert await query(database, "SELECT FROM refunds") == []
+    # Entries of before epochs were told, and those of epochs Postgres has yet to hear of, are recorded.
+    assert (await recorder.record(Batch(DROP, told[1]))).rows == 1
+    assert (await recorder.record(Batch(DROP, typed(transition(kind, 4)), epoch=3))).rows == 1
+
+
+async def test_a_payment_that_does_not_fit_is_no_refund_when_it_comes_too_late(recorder: OrderRecorder, database: Database) -> None:
+    await database.fetchval("drop_opened_in_store", DROP, 2)
+    await record(recorder, transition("confirmed", 1, items=[("cap", 5)]))
+    with pytest.raises(Overtaken):
+        await recorder.record(Batch(DROP, typed(transition("confirmed", 2, items=[("cap", 1)])), epoch=1))
+    assert await states(database) == {"paid": 1}
+
+
+async def test_an_epoch_begins_after_what_is_being_recorded(recorder: OrderRecorder, database: Database) -> None:
+    await database.fetchval("drop_opened_in_store", DROP, 1)
+    async with database.transaction() as session:
+        await session.fetchrow("orders_record", *Batch(DROP, typed(transition("reserved", 1)), epoch=1).arguments)
+        raising = asyncio.create_task(database.fetchval("drop_epoch_raise", DROP, 2))
+        await somebody_waits(database)
+    assert await raising == 2
+    assert await states(database) == {"pending": 1}
+
+
+async def test_what_waits_for_an_epoch_to_begin_comes_too_late(recorder: OrderRecorder, database: Database) -> None:
+    await database.fetchval("drop_opened_in_store", DROP, 1)
+    async with database.transaction() as session:
+        await session.fetchval("drop_epoch_raise", DROP, 2)
+        recording = asyncio.create_task(recorder.record(Batch(DROP, typed(transition("reserved", 1)), epoch=1)))
+        await somebody_waits(database)
+    with pytest.raises(Overtaken):
+        await recording
+    assert await states(database) == {}
+
+
+async def test_a_picture_does_not_wait_for_what_is_being_recorded(recorder: OrderRecorder, database: Database) -> None:
+    await database.fetchval("drop_opened_in_store", DROP, 1)
+    async with database.transaction() as session:
+        await session.fetchrow("orders_record", *Batch(DROP, typed(transition("reserved", 1)), epoch=1).arguments)
+        async with asyncio.timeout(20):
+            await database.execute("drop_picture_note", DROP, "{}", 5)
+            await recorder.record_event(DROP, DropEvent(DropState.PAUSED, 5))
+            await recorder.record(Batch(DROP, typed(transition("reserved", 2)), epoch=1))
+    assert await states(database) == {"pending": 2}
+
+
+async def test_overtaken_payments_are_kept_once(recorder: OrderRecorder, database: Database) -> None:
+    await record(recorder, transition("confirmed", 1), transition("refund_due", 2), transition("surplus", 3))
+    late = typed(*(transition(kind, number) for number in range(1, 6) for kind in ("confirmed", "cancelled")))
+    assert await recorder.hold(DROP, late) == 2
+    assert await recorder.hold(DROP, late) == 0
+    rows = await query(database, "SELECT reservation_id, state, reason, currency FROM refunds WHERE state = 'held' ORDER BY amount_minor")
+    assert sorted(rows) == sorted((reservation_id(number), "held", "overtaken", "EUR") for number in (4, 5))

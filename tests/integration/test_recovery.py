@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
+from prometheus_client import CollectorRegistry
 
 from flashsale.cli.recover import recovery_of
 from flashsale.cli.target import opened
+from flashsale.connections.database import Database
 from flashsale.errors import DatabaseUnavailable, DropNotFound, Recovering
 from flashsale.keys import DROPS, drop_keys
 from flashsale.model import DropState, JoinOutcome, Reservation, ReservationState, SkuStock, secret_hash_of
+from flashsale.refunds import Refunds
 from flashsale.settings import Settings
 from reconciler.auditor import AuditWord, audit
+from reconciler.consumer import JournalConsumer
 from reconciler.evidence import Evidence
+from reconciler.journal import Journal, set_back
 from reconciler.laws import DriftKind
+from reconciler.metrics import ReconcilerMetrics
+from reconciler.orders import Batch, OrderRecorder, Recorded
 from reconciler.recovery import NO_UNITS, Condition, Recovery, RecoveryOvertaken, unfit
+from reconciler.stock import StockRecorder
 from tests.integration.reconciler_stage import query
 from tests.integration.recovery_stage import Stage, new_parts, watch_of
 
@@ -59,6 +69,91 @@ async def test_an_order_the_store_never_heard_of_comes_in_when_it_is_asked_for(s
     assert held is not None
     assert held.state is ReservationState.RESERVED
     assert (await audit(evidence)).word is AuditWord.CLEAN
+
+
+class FrozenRecorder(OrderRecorder):
+    """Of a process that is stopped just before it records what it has read, until it is thawed."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.frozen, self.thawed = asyncio.Event(), asyncio.Event()
+
+    async def record(self, batch: Batch, *, may_refuse: bool = True) -> Recorded:
+        self.frozen.set()
+        await self.thawed.wait()
+        return await super().record(batch, may_refuse=may_refuse)
+
+
+@asynccontextmanager
+async def frozen_reconciler(stage: Stage) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """A reconciler that has read all there is, and is frozen; calling what this gives thaws it and waits until it is done."""
+    recorder, stop = FrozenRecorder(stage.parts.database), asyncio.Event()
+    settings = msgspec.structs.replace(stage.parts.settings.reconciler, block_ms=20)
+    metrics = ReconcilerMetrics(CollectorRegistry())
+    journal, stock = Journal(stage.parts.store, stage.drop_id, "frozen"), StockRecorder(stage.parts.database)
+    working = asyncio.create_task(JournalConsumer(stage.drop_id, journal, recorder, stock, metrics, settings).run(stop))
+
+    async def thaw() -> None:
+        recorder.thawed.set()
+        stop.set()
+        await working
+
+    try:
+        await recorder.frozen.wait()
+        yield thaw
+    finally:
+        working.cancel()
+
+
+async def test_a_payment_that_was_overtaken_waits_for_nobody_once_it_is_confirmed_again(stage: Stage) -> None:
+    await stage.enter("ann")
+    paid = await stage.reserve("ann")
+    assert await stage.pay(paid) == "confirmed"
+    async with frozen_reconciler(stage) as thaw:
+        await stage.parts.store.flushall()
+        await stage.recover()
+        await thaw()
+    receipt = [
+        paid.reservation_id, paid.ticket_id, "q", 1, paid.number, paid.items, paid.amount_minor, paid.reserved_at_ms, paid.expires_at_ms,
+    ]  # fmt: skip
+    assert (await stage.call("restore", [receipt]))[0][0] == "restored"
+    assert await stage.pay(paid) == "confirmed"
+    await stage.drain()
+    assert await Refunds(stage.parts.database).unfinished() == []
+    assert await query(stage.parts.database, "SELECT reservation_id, state FROM orders") == [(paid.reservation_id, "paid")]
+
+
+async def test_what_was_recorded_before_the_recovery_is_nothing_for_a_person(stage: Stage) -> None:
+    """The recovery takes over what a frozen reconciler holds; when that one thaws, it is known already."""
+    await stage.enter("ann")
+    paid = await stage.reserve("ann")
+    assert await stage.pay(paid) == "confirmed"
+    async with frozen_reconciler(stage) as thaw:
+        await stage.parts.drops.fence(stage.drop_id, 1, "drift")
+        await stage.recover()
+        await thaw()
+    assert await Refunds(stage.parts.database).unfinished() == []
+    assert await query(stage.parts.database, "SELECT reservation_id, state FROM orders") == [(paid.reservation_id, "paid")]
+    assert await condition(stage) is Condition.SOUND
+
+
+async def test_what_postgres_lost_after_a_recovery_is_recorded_again(stage: Stage) -> None:
+    """The store was rebuilt with it, and its entry is of the epoch that Postgres is back in."""
+    await stage.enter("ann")
+    sold = await stage.reserve("ann")
+    assert await stage.pay(sold) == "confirmed"
+    await stage.drain()
+    await stage.parts.drops.fence(stage.drop_id, 1, "drift")
+    await stage.recover()
+    await stage.drain()
+    for statement in ("DELETE FROM order_items", "DELETE FROM outbox", "DELETE FROM orders", "UPDATE drop_skus SET sold = 0"):
+        await query(stage.parts.database, statement)
+    await query(stage.parts.database, "UPDATE drops SET epoch = 1")
+    await set_back(stage.parts.store, stage.drop_id)
+    await watch_of(stage.parts).look()
+    await stage.drain()
+    assert await query(stage.parts.database, "SELECT reservation_id, state FROM orders") == [(sold.reservation_id, "paid")]
+    assert (await audit(Evidence(stage.drop_id, stage.parts.database, stage.parts.store))).word is AuditWord.CLEAN
 
 
 async def test_an_unknown_drop_is_told_as_such(stage: Stage) -> None:

@@ -14,7 +14,10 @@ from flashsale.errors import BadInput, FlashsaleError, Recovering, StoreUnavaila
 from flashsale.keys import drop_keys
 from flashsale.model import AdjustStockOutcome
 from flashsale.stock import StockLedger
+from reconciler.entries import Entry, read_entry
 from reconciler.journal import Journal
+from reconciler.orders import Overtaken
+from reconciler.stock import StockRecorder
 from tests.integration.reconciler_stage import (
     DROP,
     NOW_MS,
@@ -56,6 +59,19 @@ async def allotments(database: Database, drop_id: str = DROP) -> dict[str, int]:
 
 async def unfinished(store: Store) -> bool:
     return (await Journal(store, DROP, "watcher").oldest_unfinished_ms()) is not None
+
+
+async def test_what_left_a_store_that_was_lost_stays_once_the_drop_is_recovered(database: Database) -> None:
+    await make_drop(database)
+    await database.fetchval("drop_opened_in_store", DROP, 2)
+    withdrawn = read_entry("1-0", {b"v": b"1", b"s": b"1", b"epoch": b"1", b"a": msgpack.packb([change("one", -2)])})
+    assert isinstance(withdrawn, Entry)
+    recorder = StockRecorder(database)
+    with pytest.raises(Overtaken):
+        await recorder.tell(DROP, withdrawn.stock_changes, withdrawn.epoch)
+    assert await allotments(database) == {"shirt": 1000, "cap": 1000}
+    await recorder.tell(DROP, withdrawn.stock_changes, 2)
+    assert await allotments(database) == {"shirt": 998, "cap": 1000}
 
 
 async def test_a_change_counts_once_however_often_it_is_told(store: Store, database: Database) -> None:

@@ -43,6 +43,11 @@ def test_an_entry_without_a_sequence_is_of_none() -> None:
     assert understood(entry(e=[TRANSITION])).sequence == 0
 
 
+def test_an_entry_tells_of_which_epoch_it_is() -> None:
+    assert understood(entry(s=b"8", epoch=b"2", e=[TRANSITION])).epoch == 2
+    assert understood(entry(s=b"8", e=[TRANSITION])).epoch == 0, "an earlier release wrote it"
+
+
 @pytest.mark.parametrize("kind", list(Transition))
 def test_every_kind_of_transition_is_known(kind: Transition) -> None:
     assert understood(entry(s=b"1", e=[[kind.value, *TRANSITION[1:]]])).transitions[0].kind is kind
@@ -53,6 +58,8 @@ def test_every_kind_of_transition_is_known(kind: Transition) -> None:
     [
         pytest.param({}, id="nothing told"),
         pytest.param({"s": b"8"}, id="only a sequence"),
+        pytest.param({"epoch": str(INTEGER_MAX + 1).encode(), "a": [CHANGE]}, id="an epoch that loses bits"),
+        pytest.param({"epoch": b"-1", "a": [CHANGE]}, id="an epoch below nothing"),
         pytest.param({"e": [["sold", *TRANSITION[1:]]]}, id="another kind"),
         pytest.param({"e": [TRANSITION[:-1]]}, id="a transition cut short"),
         pytest.param({"e": [[*TRANSITION, ""]]}, id="a transition with more"),

@@ -4,8 +4,11 @@
 -- name: orders_record
 -- Records a batch of orders of one drop: rows, items, units sold, outbox, refunds, in one round trip.
 -- $1 drop id; $2-$12 one array per column, one element per order, sorted by reservation id so that two consumers lock in
--- the same order; $13-$15 one element per item; $16 how far the drop's count of changes had come, 0 for unknown. Times are ms since the epoch, 0 for none; texts are '' for none.
--- Returns one row: written = rows that changed; paid = those of them newly paid.
+-- the same order; $13-$15 one element per item; $16 how far the drop's count of changes had come, 0 for unknown; $17 the
+-- drop's epoch these orders are of, 0 for unknown. Times are ms since 1970, 0 for none; texts are '' for none.
+-- Returns one row: written = rows that changed; paid = those of them newly paid; epoch = the drop's, null for an unknown drop.
+-- Nothing is written when that is later than $17. The lock, which the orders' reference to the drop takes anyway, lets
+-- drop_epoch_raise wait for what is being written, and this wait for that one.
 -- The guard against selling a unit twice is drop_skus_sold_within_allotment: when the units of all newly paid orders do not
 -- fit, that constraint fails the statement and nothing of it stays, without a transaction around it or a second round trip.
 -- An order returned as paid was of lower rank before, so its units were not counted yet: the rank rule alone makes the
@@ -13,12 +16,16 @@
 -- An order that becomes refund_due gives back the units it had counted; units_returned says so within the row, so that
 -- too is exact. A pending order's expiry only moves forward. A payment that was held for a person is due from now on.
 -- An unknown drop gets the currency code for none, so that the check of references names the fault.
-WITH incoming AS (
+WITH held AS MATERIALIZED (
+    SELECT epoch, currency FROM drops WHERE drop_id = $1 FOR KEY SHARE
+),
+incoming AS (
     SELECT * FROM unnest(
         $2::text[], $3::text[], $4::bigint[], $5::text[], $6::bigint[], $7::text[], $8::bigint[], $9::bigint[], $10::bigint[],
         $11::text[], $12::text[]
     ) AS t (reservation_id, ticket_id, queue_number, state, amount_minor, payment_reference, reserved_ms, expires_ms, at_ms,
         reason, request_id)
+    WHERE $17::bigint = 0 OR NOT EXISTS (SELECT FROM held WHERE epoch > $17::bigint)
 ),
 written AS (
     INSERT INTO orders AS o (
@@ -31,7 +38,7 @@ written AS (
         CASE WHEN order_rank(i.state) >= 2 THEN to_timestamp(i.at_ms::float8 / 1000) END,
         CASE WHEN i.state <> 'pending' THEN to_timestamp(i.at_ms::float8 / 1000) END,
         i.reason, i.request_id
-    FROM incoming i CROSS JOIN (SELECT coalesce(max(currency), 'XXX') AS currency FROM drops WHERE drop_id = $1) d
+    FROM incoming i CROSS JOIN (SELECT coalesce(max(currency), 'XXX') AS currency FROM held) d
     ON CONFLICT (reservation_id) DO UPDATE SET
         state = excluded.state,
         units_counted = excluded.units_counted,
@@ -83,12 +90,14 @@ owed AS (
 ),
 marked AS (
     INSERT INTO journal_marks AS m (drop_id, lane, sequence)
-    SELECT drop_id, 1 + pg_backend_pid() % 63, $16::bigint FROM drops WHERE drop_id = $1 AND $16::bigint > 0
+    SELECT $1, 1 + pg_backend_pid() % 63, $16::bigint FROM held
+    WHERE $16::bigint > 0 AND ($17::bigint = 0 OR epoch <= $17::bigint)
     ON CONFLICT (drop_id, lane) DO UPDATE SET sequence = excluded.sequence WHERE m.sequence < excluded.sequence
 )
 SELECT
     (SELECT count(*) FROM written)::integer AS written,
-    (SELECT count(*) FROM written WHERE state = 'paid')::integer AS paid
+    (SELECT count(*) FROM written WHERE state = 'paid')::integer AS paid,
+    (SELECT epoch FROM held) AS epoch
 
 -- name: skus_lock
 -- The SKUs of a drop with the units that can still be sold, locked in SKU order until the transaction ends.

@@ -26,7 +26,10 @@ ON CONFLICT (drop_id, lane) DO UPDATE SET sequence = excluded.sequence WHERE m.s
 
 -- name: drop_epoch_raise
 -- Notes that the drop begins a new epoch in the store; an epoch never goes back. $1 drop id; $2 epoch. Returns the epoch.
-UPDATE drops SET epoch = greatest(epoch, $2::integer) WHERE drop_id = $1 RETURNING epoch
+-- The lock is the one that orders_record and stock_changes_tell wait for: when this is done, what they have written of
+-- earlier epochs can be read, and they write no more of them.
+WITH held AS MATERIALIZED (SELECT drop_id FROM drops WHERE drop_id = $1 FOR UPDATE)
+UPDATE drops d SET epoch = greatest(d.epoch, $2::integer) FROM held WHERE d.drop_id = held.drop_id RETURNING d.epoch
 
 -- name: recovery_lock
 -- Whether this connection may recover the drop; nobody else may until it ends or unlocks. $1 class of the lock; $2 drop id.

@@ -22,6 +22,21 @@ INSERT INTO refunds (reservation_id, drop_id, amount_minor, currency, payment_re
 VALUES ($1, $2, $3::bigint, $4, $5, $6, 'held', $7)
 ON CONFLICT (reservation_id, payment_reference) DO NOTHING
 
+-- name: refunds_hold
+-- Keeps payments for a person to decide; one that is known, or pays for its order already, stays as it is.
+-- $1 drop id; $2-$5 one array per column. Returns the ids of those that are new.
+INSERT INTO refunds (reservation_id, drop_id, amount_minor, currency, payment_reference, reason, state)
+SELECT DISTINCT ON (t.reservation_id, t.payment_reference)
+    t.reservation_id, $1, t.amount_minor, d.currency, t.payment_reference, t.reason, 'held'
+FROM unnest($2::text[], $3::bigint[], $4::text[], $5::text[]) AS t (reservation_id, amount_minor, payment_reference, reason)
+CROSS JOIN (SELECT coalesce(max(currency), 'XXX') AS currency FROM drops WHERE drop_id = $1) d
+WHERE NOT EXISTS (
+    SELECT FROM orders o WHERE o.reservation_id = t.reservation_id AND o.payment_reference = t.payment_reference
+)
+ORDER BY t.reservation_id, t.payment_reference, t.amount_minor DESC
+ON CONFLICT (reservation_id, payment_reference) DO NOTHING
+RETURNING refund_id
+
 -- name: refunds_claim
 -- Takes refunds whose time has come, the longest waiting first; nobody else is given them for $2 seconds.
 -- Left alone: a payment that pays for its order, which somebody reported with two amounts. A person decides.

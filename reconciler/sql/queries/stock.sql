@@ -29,10 +29,15 @@ UPDATE drop_skus s SET allotment = s.allotment - b.delta FROM back b WHERE s.dro
 -- name: stock_changes_tell
 -- Notes changes the store has made. The allotment moves by what it has not moved by for the same change already.
 -- $1 drop id; $2-$6 one array per column, each change id once: ids, SKUs, units, reasons, times in ms since the epoch
--- (0 for now).
+-- (0 for now); $7 the drop's epoch they are of, 0 for unknown.
+-- Returns the drop's epoch. Nothing is written when that is later than $7; see orders_record.
 -- The constraints of drop_skus have the last word: one that would be broken fails the statement and nothing of it stays.
-WITH incoming AS (
+WITH held AS MATERIALIZED (
+    SELECT epoch FROM drops WHERE drop_id = $1 FOR KEY SHARE
+),
+incoming AS (
     SELECT * FROM unnest($2::text[], $3::text[], $4::integer[], $5::text[], $6::bigint[]) AS t (change_id, sku, delta, reason, at_ms)
+    WHERE $7::bigint = 0 OR NOT EXISTS (SELECT FROM held WHERE epoch > $7::bigint)
 ),
 before AS MATERIALIZED (
     SELECT change_id, sku, delta, state FROM stock_changes WHERE drop_id = $1 AND change_id = ANY($2::text[])
@@ -57,8 +62,11 @@ moved AS (
 ),
 locked AS (
     SELECT s.sku, m.units FROM drop_skus s JOIN moved m USING (sku) WHERE s.drop_id = $1 ORDER BY s.sku FOR UPDATE OF s
+),
+changed AS (
+    UPDATE drop_skus s SET allotment = s.allotment + l.units FROM locked l WHERE s.drop_id = $1 AND s.sku = l.sku
 )
-UPDATE drop_skus s SET allotment = s.allotment + l.units FROM locked l WHERE s.drop_id = $1 AND s.sku = l.sku
+SELECT epoch FROM held
 
 -- name: stock_changes_given
 -- Changes the store has not answered for: whoever gave them may have died. $1 age in ms at least. The oldest first, at most 100.
