@@ -69,7 +69,7 @@ class Diary:
     """acknowledged payments: reservation id to the status, 200 or 202"""
     payments_refused: Counter[str] = field(default_factory=Counter)
     restored: Counter[str] = field(default_factory=Counter)
-    """places and reservations that receipts gave back after a loss"""
+    """receipts of places shown, and reservations they gave back, after a loss"""
     released: set[str] = field(default_factory=set)
     empty_handed: list[dict[str, Any]] = field(default_factory=list)
     """shoppers who left because everything was sold or reserved: what they wanted and when they left"""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -183,6 +184,12 @@ def settle_for(wanted: Items, available: Mapping[str, int]) -> Items:
         return partly
     anything = sorted(sku for sku, units in available.items() if units > 0)
     return ((anything[0], 1),) if anything else ()
+
+
+def epoch_of(receipt: str) -> int:
+    """The drop's epoch when a receipt was given, as its payload says. A later one in the serving document: data has been lost."""
+    payload = receipt.split(".")[1]
+    return int(json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["epoch"])
 
 
 def position(queue_number: int, document: Mapping[str, Any]) -> int:

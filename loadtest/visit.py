@@ -13,15 +13,15 @@ from loadtest.diary import Diary
 from loadtest.draw import Lot
 from loadtest.history import Call, Kind
 from loadtest.payment import NOT_FOUND, Payments
-from loadtest.shopper import Intent, Items, Plan, Ware, poll_after_s, position, reservation_id_of, settle_for
+from loadtest.shopper import Intent, Items, Plan, Ware, epoch_of, poll_after_s, position, reservation_id_of, settle_for
 
 ATTEMPTS_MAX = 60
 """reservations one shopper tries, refused ones included"""
 MORE = 1000
 """the attempt under whose key a shopper asks for more than the limit"""
 LOSE_AFTER_MAX_S = 0.05
-RESTORES_MAX = 3
-"""times one shopper shows receipts; a drop is not lost more often while somebody visits it"""
+RESTORES_MAX = 6
+"""times one shopper shows receipts, of the place and of a reservation; a drop is not lost more often while somebody visits it"""
 FIRST_EPOCH = 1
 """a drop of a later epoch has been recovered after a loss"""
 LATE_BY_S = 0.5
@@ -126,11 +126,15 @@ class Visit:
         self._lot = Lot(ticket, draws=self._sale.draws)
 
     async def _join_again(self) -> None:
-        """The service has forgotten this place; its receipt gives it back, or another one when somebody has it."""
+        """The service has forgotten this place."""
+        await self._show_receipt()
+        await self._wait_to_be_served()
+
+    async def _show_receipt(self) -> None:
+        """It gives the place back if the service has forgotten it, or another one when somebody has it."""
         self._count_restore()
         self._take_place(await self._ask_for_place(self._place_receipt))
         self._diary.restored["place"] += 1
-        await self._wait_to_be_served()
 
     def _count_restore(self) -> None:
         self._restores += 1
@@ -186,6 +190,9 @@ class Visit:
     async def _wait_to_be_served(self) -> None:
         document = await self._look()
         while document["state"] != "open" or not self._served(document):
+            if document["epoch"] > epoch_of(self._place_receipt):
+                # The line that is served now may end before this number, and then it would never be called.
+                await self._show_receipt()
             document = await self._poll(document)
         entry, number = self._lot.entry_number, self._lot.queue_number
         if self._sale.draws and entry is not None and number is not None:

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.faults
 
 SCENARIO = Scenario(300, 70, 16, opens_in_s=1.0, deadline_s=60.0, pace=Pace(reservation_ttl_ms=6_000))
-TORN_BYTES = 3_000
-PLACE_BYTES_MIN = 64
-"""of a place in the store's log: the ticket's id and the hash of its secret alone"""
 Lose = Callable[["Lab", "Drop"], Awaitable[None]]
 
 
@@ -46,7 +43,7 @@ async def what_came_after_a_copy(lab: Lab, drop: Drop) -> None:
 
 async def the_last_calls(lab: Lab, drop: Drop) -> None:
     await selling_from(lab, drop, 20)
-    await set_back(lab, log_size(lab)[0], -TORN_BYTES)
+    await set_back(lab, log_size(lab)[0], -3_000)
 
 
 async def play(lab: Lab, lose: Lose) -> Rehearsal:
@@ -70,18 +67,7 @@ async def test_a_crowd_buys_on_after_a_loss(lab: Lab, lose: Lose) -> None:
     assert played.report["sold_units"] == SCENARIO.units
     assert (await lab.inspect(played.drop)).epoch == 2
     seen = msgspec.json.decode((lab.folder / f"{played.drop.drop_id}.crowd.json").read_bytes())
-    require_only_the_lost_restored(seen["restored"], lose)
+    assert seen["restored"]["place"] > 0, "whoever waited showed a receipt"
+    # Any loss may take a reservation of the moment before it; this one takes thirty units of them.
+    assert lose is not what_nobody_had_recorded or seen["restored"]["reservation"] > 0
     await lab.retire(played.drop)
-
-
-def require_only_the_lost_restored(restored: dict[str, int], lose: Lose) -> None:
-    """Receipts brought back what the loss has taken.
-
-    A torn log may have taken the place of somebody who had just come, and any loss the reservations of the moment before it.
-    """
-    if lose is the_last_calls:
-        assert restored.get("place", 0) <= TORN_BYTES // PLACE_BYTES_MIN
-    else:
-        assert restored["place"] > 0
-    if lose is what_nobody_had_recorded:
-        assert restored["reservation"] > 0

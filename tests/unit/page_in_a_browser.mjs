@@ -1,5 +1,6 @@
 // Runs the page against a made-up browser and a service that answers with the statuses given; prints what happened. What the page
-// keeps, and what the drop and the serving document say beside the usual, come as JSON in KEPT, DROP and SERVING.
+// keeps, and what the drop and the serving document say beside the usual, come as JSON in KEPT, DROP and SERVING; what
+// a join is answered in PLACE.
 import { pathToFileURL } from "node:url";
 
 const [, , file, ...statuses] = process.argv;
@@ -11,17 +12,19 @@ const drop = {
   ...beside("DROP"),
 };
 const serving = {
-  now_ms: Date.now(), opens_at_ms: 0, state: "open", sold_out: false, joined: 3, entries: 3, key: null, serving_number: 9, rate_per_min: 60,
+  epoch: 1, now_ms: Date.now(), opens_at_ms: 0, state: "open", sold_out: false, joined: 3, entries: 3, key: null, serving_number: 9, rate_per_min: 60,
   available: { s: 3 }, poll: { floor_ms: 2000, ceiling_ms: 3000, divisor: 20 }, ...beside("SERVING"),
 };
 const kept = { ticket: "t", number: 1, token: "x", tokenExpiresAtMs: Date.now() + 1e6, ...beside("KEPT") };
-const seen = { polls_ms: [], troubles: [], headlines: [], more: [], asked: [], kept: {} };
+const seen = { polls_ms: [], troubles: [], headlines: [], more: [], asked: [], joins: [], kept: {} };
 const immediately = setImmediate;
 
-async function fetched(path) {
+async function fetched(path, { method, body: sent }) {
   seen.asked.push(path);
+  if (method === "POST") seen.joins.push(JSON.parse(sent));
   const status = Number(statuses.shift());
-  const body = status === 200 ? (path.endsWith("/serving") ? serving : drop) : { type: "about:blank", status };
+  const told = method === "POST" ? beside("PLACE") : path.endsWith("/serving") ? serving : drop;
+  const body = status < 300 ? told : { type: "about:blank", status, code: status === 422 ? "receipt_invalid" : "" };
   return { status, headers: { get: () => null }, json: async () => structuredClone(body) };
 }
 

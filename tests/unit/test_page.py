@@ -14,6 +14,7 @@ import pytest
 
 import flashsale.web
 from admission.draw import Draw
+from admission.tokens import b64encode
 from flashsale.resources import resource_dir
 from tests.node import NODE, needs_node
 
@@ -36,7 +37,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def seen(page: Path, *statuses: int, **beside: dict[str, Any]) -> dict[str, Any]:
-    """What a page does when its requests are answered so, one after the other. `beside` are the harness's KEPT, DROP, SERVING."""
+    """What a page does when its requests are answered so, one after the other. `beside` are the harness's KEPT, DROP, SERVING, PLACE."""
     argv = [str(NODE), str(BROWSER), str(page), *map(str, statuses)]
     environment = {**os.environ, **{name.upper(): json.dumps(values) for name, values in beside.items()}}
     ended = subprocess.run(argv, capture_output=True, check=False, timeout=30, env=environment)
@@ -97,3 +98,28 @@ class TestTheDraw:
     def test_where_nothing_is_drawn_the_order_of_arrival_is_the_queue(self, page: Path) -> None:
         found = seen(page, 200, 200, kept={**self.WAITS, "number": 3}, serving={"serving_number": 1})
         assert "2 ahead of you" in found["more"][0]
+
+
+class TestALoss:
+    """The serving document is of a later epoch than the receipt: the line that is served may end before the number."""
+
+    @staticmethod
+    def receipt(epoch: int) -> str:
+        return f"header.{b64encode(json.dumps({'epoch': epoch, 'more': '?>?>'}).encode())}.proof"
+
+    def seen(self, page: Path, *statuses: int, epoch: int) -> dict[str, Any]:
+        place = {"ticket_id": "t", "queue_number": 7, "receipt": self.receipt(epoch)}
+        return seen(page, *statuses, kept={"secret": "s", "receipt": self.receipt(1)}, serving={"epoch": epoch}, place=place)
+
+    def test_a_place_is_taken_up_again_with_its_receipt(self, page: Path) -> None:
+        assert self.seen(page, 200, 200, 200, epoch=1)["joins"] == []
+        found = self.seen(page, 200, 200, 201, 200, 200, epoch=2)
+        [join] = found["joins"]
+        assert join.keys() == {"secret_hash", "receipt"}
+        assert join["receipt"] == self.receipt(1)
+        assert (found["kept"]["number"], found["kept"]["receipt"]) == (7, self.receipt(2))
+
+    def test_a_receipt_that_is_not_taken_is_not_shown_again(self, page: Path) -> None:
+        first, second = self.seen(page, 200, 200, 422, 201, 200, epoch=2)["joins"]
+        assert "receipt" in first
+        assert second.keys() == {"secret_hash"}

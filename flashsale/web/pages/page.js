@@ -9,7 +9,7 @@ const storageName = `flashsale:${dropId}`;
 const noAnswer = "The service does not answer. We keep trying; your place is safe.";
 const element = (id) => document.getElementById(id);
 
-const kept = JSON.parse(localStorage.getItem(storageName) || "{}"); // secret, ticket, entry, number, drawKey, token, key, reservation
+const kept = JSON.parse(localStorage.getItem(storageName) || "{}"); // secret, ticket, receipt, entry, number, drawKey, token, key, reservation
 let drop = null;
 let serving = null;
 let clockAheadMs = 0; // of the service's clock before ours
@@ -20,6 +20,7 @@ const keep = (values) => localStorage.setItem(storageName, JSON.stringify(Object
 const nowMs = () => Date.now() + clockAheadMs;
 const pause = (ms) => new Promise((resume) => setTimeout(resume, ms));
 const base64url = (bytes) => btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+const epochOf = (receipt) => JSON.parse(atob(receipt.split(".")[1].replaceAll("-", "+").replaceAll("_", "/"))).epoch;
 const money = (minor) => {
   const format = new Intl.NumberFormat(undefined, { style: "currency", currency: drop.currency });
   return format.format(minor / 10 ** format.resolvedOptions().maximumFractionDigits);
@@ -65,10 +66,16 @@ async function insist(method, path, options) {
 async function join() {
   if (!kept.secret) keep({ secret: base64url(crypto.getRandomValues(new Uint8Array(24))) });
   const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(kept.secret));
-  const answer = await insist("POST", `${base}/tickets`, { body: { secret_hash: base64url(new Uint8Array(digest)) } });
+  const body = { secret_hash: base64url(new Uint8Array(digest)), ...(kept.receipt && { receipt: kept.receipt }) };
+  const answer = await insist("POST", `${base}/tickets`, { body });
+  if (answer.code === "receipt_invalid" && kept.receipt) {
+    keep({ receipt: null });
+    return join();
+  }
   if (answer.status >= 400) return setText("trouble", answer.detail);
   const entry = answer.entry_number ?? null; // without one the place is its own: its shopper came after the opening
-  keep({ ticket: answer.ticket_id, entry, number: answer.queue_number ?? (drop.order === "draw" ? null : entry), drawKey: null });
+  const number = answer.queue_number ?? (drop.order === "draw" ? null : entry);
+  keep({ ticket: answer.ticket_id, receipt: answer.receipt, entry, number, drawKey: null });
   await takeLot();
 }
 
@@ -85,6 +92,7 @@ const isCalled = () => kept.number != null && kept.number < serving.serving_numb
 async function enter() {
   const answer = await insist("POST", `${base}/admissions`, { headers: { Authorization: `Ticket ${kept.ticket}.${kept.secret}` } });
   if (answer.status === 200) keep({ token: answer.admission_token, tokenExpiresAtMs: answer.expires_at_ms });
+  else if (answer.code === "ticket_invalid") await join();
   else if (answer.code !== "not_yet") setText("trouble", answer.detail);
 }
 
@@ -242,6 +250,8 @@ async function poll() {
   try {
     drop ??= await read(base);
     serving = await read(`${base}/serving`);
+    // A later epoch: data has been lost, and the line that is served now may end before our number. The receipt gives it back.
+    if (kept.receipt && serving.epoch > epochOf(kept.receipt) && !serving.sold_out && serving.state !== "closed") await join();
     if (element("trouble").textContent === noAnswer) setText("trouble", "");
     clockAheadMs = serving.now_ms - Date.now();
     setText("about", drop.description);
