@@ -20,6 +20,7 @@ from flashsale.errors import (
     Recovering,
     StoreUnavailable,
     StoreUnknown,
+    UnsafeStore,
 )
 from flashsale.model import (
     AdmitOutcome,
@@ -96,6 +97,7 @@ class Code(StrEnum):
     UNKNOWN = "unknown"
     RECOVERING = "recovering"
     DATABASE_UNAVAILABLE = "database_unavailable"
+    UNSAFE_STORE = "unsafe_store"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +174,9 @@ _KINDS: Mapping[Code, _Kind] = {
     Code.RECOVERING: _Kind(503, "Recovering", "The drop is being recovered.", retry=True),
     Code.DATABASE_UNAVAILABLE: _Kind(
         503, "Database unavailable", "Postgres does not answer right now; repeat the request, with the same key.", retry=True
+    ),
+    Code.UNSAFE_STORE: _Kind(
+        503, "Unsafe store", "The store is set up so that what it acknowledges could be lost; nothing has changed.", retry=True
     ),
 }
 
@@ -389,6 +394,7 @@ _ERROR_CODES: tuple[tuple[type[FlashsaleError], Code], ...] = (
     (StoreUnavailable, Code.STORE_UNAVAILABLE),
     (Recovering, Code.RECOVERING),
     (DatabaseUnavailable, Code.DATABASE_UNAVAILABLE),
+    (UnsafeStore, Code.UNSAFE_STORE),
 )
 
 
