@@ -33,6 +33,8 @@ from flashsale.model import (
 from flashsale.scripts import Scripts
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from flashsale.connections.database import Database
     from flashsale.settings import Settings
 
@@ -57,6 +59,8 @@ class DropRow:
     epoch: int
     """0 until the store has been given the drop"""
     opened_in_store: bool
+    allotments: Mapping[str, int]
+    """by SKU, with what was added and withdrawn since the drop was made"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,4 +388,4 @@ def _read_definition(drop_id: str, text: str) -> Drop:
 def _row(row: Any) -> DropRow:
     definition = row["definition"]
     drop = decode_drop(definition) if isinstance(definition, str | bytes) else msgspec.convert(definition, Drop)
-    return DropRow(drop=drop, state=DropState(row["state"]), epoch=row["epoch"], opened_in_store=row["opened_in_store"])
+    return DropRow(drop, DropState(row["state"]), row["epoch"], row["opened_in_store"], dict(row["allotments"]))

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from flashsale.cli.compose import read_signing_keys
 from flashsale.cli.durability import check_durability
+from flashsale.cli.output import counted, span
 from flashsale.cli.recover import condition_in_words, recovery_of
 from flashsale.cli.target import Parts, Target, find_target, opened
 from flashsale.connections.checks import Finding, check_database, check_store
@@ -25,6 +26,8 @@ Check: TypeAlias = Callable[[], Awaitable[list[Finding]]]
 
 JOURNAL_AGE_WARN_MS = 5_000
 """Older unfinished entries mean that no reconciler keeps up; healthy ones need milliseconds."""
+REFUND_AGE_WARN_MS = 3_600_000
+"""A provider that is asked answers within minutes."""
 CHECK_TIMEOUT_S = 8.0
 
 
@@ -43,6 +46,7 @@ async def diagnose(config: Path | None, data: Path | None) -> list[Finding]:
             found += await _asked(name, check)
         if not _unreachable(found, "postgres"):
             found += await _asked("postgres", lambda: _migrations(target.settings))
+            found += await _asked("postgres", lambda: _refunds(parts))
         if not _unreachable(found, "store"):
             found += await _asked("store", lambda: check_durability(parts))
             found += await _asked("store", lambda: _drops(parts, database_answers=not _unreachable(found, "postgres")))
@@ -89,6 +93,22 @@ async def _migrations(settings: Settings) -> list[Finding]:
             Finding("postgres.migrations", "unsafe", f"{len(names)} migrations are pending, from {names[0]}.", "Run 'flashsale migrate'.")
         ]
     return [Finding("postgres.migrations", "ok", "The database is up to date.")]
+
+
+async def _refunds(parts: Parts) -> list[Finding]:
+    """Payments that wait to go back: for a person, or for longer than it should take."""
+    backlog = await parts.database.fetchrow("refunds_backlog")
+    assert backlog is not None
+    found = []
+    if waiting := backlog["for_people"]:
+        what = f"{counted(waiting, 'payment')} to be decided about by a person: held, or refused by the provider."
+        found.append(Finding("refunds.for_people", "warn", what, "'flashsale refunds list' shows them and says what can be done."))
+    if (age_ms := int(backlog["oldest_s"] * 1000)) > REFUND_AGE_WARN_MS:
+        what = f"The oldest payment that is to go back waits since {span(age_ms)}."
+        found.append(
+            Finding("refunds.oldest", "warn", what, "'flashsale refunds list' shows why; without a provider it is given back by hand.")
+        )
+    return found or [Finding("refunds", "ok", "No payment waits for a person.")]
 
 
 async def _drops(parts: Parts, *, database_answers: bool) -> list[Finding]:

@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(as_json: options.Json = False, config: options.Config = None, data: options.Data = None) -> None:
-    """Look at settings, signing keys, both stores, clocks, migrations, journals and drops. Changes nothing.
+    """Look at settings, signing keys, both stores, clocks, migrations, refunds, journals and drops. Changes nothing.
 
     Each finding is ok, warn or unsafe. Exit code 3 when a store cannot be reached, 1 when something is unsafe, else 0.
     With --json: an array of name, level, what and todo.

@@ -14,7 +14,7 @@ from rich.markup import escape
 from flashsale.cli import options
 from flashsale.cli.commands import command, group, run
 from flashsale.cli.exits import Refused
-from flashsale.cli.output import data_console, moment, money, print_json, print_table, program, say, span, warn
+from flashsale.cli.output import counted, data_console, moment, money, print_json, print_table, program, say, span, warn
 from flashsale.cli.paused import why_paused
 from flashsale.errors import BadInput, StoreUnavailable, StoreUnknown
 
@@ -109,9 +109,7 @@ def _tell_created(created: DropCreated) -> None:
     words = {"created": "Created", "existed": "This drop existed already:", "dry_run": "The file is good:"}
     units = sum(sku.allotment for sku in drop.skus)
     console = data_console()
-    console.print(
-        f"{words[created.outcome]} [bold]{drop.drop_id}[/], {units:,} units in {len(drop.skus)} {'SKU' if len(drop.skus) == 1 else 'SKUs'}."
-    )
+    console.print(f"{words[created.outcome]} [bold]{drop.drop_id}[/], {counted(units, 'unit')} in {counted(len(drop.skus), 'SKU')}.")
     _print_times(drop.joins_at_ms, drop.opens_at_ms, drop.closes_at_ms, time.time_ns() // 1_000_000)
     if created.outcome == "dry_run":
         say("[dim]Nothing was created.[/]")
@@ -213,9 +211,8 @@ def _print_shown(shown: DropShown) -> None:
     times = live or drop
     _print_times(times.joins_at_ms, times.opens_at_ms, times.closes_at_ms, live.at_ms if live else time.time_ns() // 1_000_000)
     console.print(f"  {'admission':12} {times.rate_per_min}/min, {times.capacity} at once, {span(drop.claim_window_ms)} to show up")
-    console.print(
-        f"  {'reservation':12} for {span(drop.reservation_ttl_ms)}, {drop.limit_per_shopper} units a shopper, durability {drop.durability}"
-    )
+    each = counted(drop.limit_per_shopper, "unit")
+    console.print(f"  {'reservation':12} for {span(drop.reservation_ttl_ms)}, {each} a shopper, durability {drop.durability}")
     console.print(f"  {'places':12} {_places(drop)}")
     for one in drop.groups:
         console.print(f"  {'group':12} {one.group_id}  {escape(one.name)}, {one.share_permille / 10:g} % of the admissions")
@@ -226,8 +223,7 @@ def _print_shown(shown: DropShown) -> None:
     for sku in drop.skus:
         stock = stocks.get(sku.sku)
         counts = (stock.available, stock.reserved, stock.sold) if stock else ("?", "?", "?")
-        allotment = stock.allotment if stock else sku.allotment
-        rows.append((sku.sku, money(sku.price_minor, drop.currency), sku.limit_per_shopper, allotment, *counts, sku.name))
+        rows.append((sku.sku, money(sku.price_minor, drop.currency), sku.limit_per_shopper, shown.units[sku.sku], *counts, sku.name))
     if live and (why := why_paused(live)):
         warn(why)
     console.print()

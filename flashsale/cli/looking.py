@@ -105,8 +105,9 @@ async def show(parts: Parts, drop_id: str) -> DropShown:
             row = None
         if row is None:
             raise
-        return DropShown(drop_id, row.state.value, in_store=False, definition=row.drop, live=None)
-    return DropShown(drop_id, picture.state, in_store=True, definition=inspection.definition, live=picture)
+        return DropShown(drop_id, row.state.value, in_store=False, definition=row.drop, live=None, units=dict(row.allotments))
+    units = {sku: stock.allotment for sku, stock in picture.skus.items()}
+    return DropShown(drop_id, picture.state, in_store=True, definition=inspection.definition, live=picture, units=units)
 
 
 async def list_drops(parts: Parts) -> tuple[list[DropListed], list[str]]:
@@ -139,13 +140,14 @@ async def _listed(parts: Parts, drop_id: str, row: DropRow | None, gate: asyncio
         try:
             async with gate:
                 inspection = await parts.drops.inspect(drop_id)
-            return _line(inspection.definition, inspection.state.value, inspection)
+            allotment = sum(stock.allotment for stock in inspection.skus.values())
+            return _line(inspection.definition, inspection.state.value, allotment, inspection)
         except FlashsaleError:
             pass  # shown as Postgres knows it
-    return None if row is None else _line(row.drop, row.state.value, None)
+    return None if row is None else _line(row.drop, row.state.value, sum(row.allotments.values()), None)
 
 
-def _line(drop: Drop, state: str, inspection: Inspection | None) -> DropListed:
+def _line(drop: Drop, state: str, allotment: int, inspection: Inspection | None) -> DropListed:
     stocks = None if inspection is None else inspection.skus.values()
     times = drop if inspection is None else inspection.snapshot
     return DropListed(
@@ -156,7 +158,7 @@ def _line(drop: Drop, state: str, inspection: Inspection | None) -> DropListed:
         joins_at_ms=times.joins_at_ms,
         opens_at_ms=times.opens_at_ms,
         closes_at_ms=times.closes_at_ms,
-        allotment=sum(sku.allotment for sku in (drop.skus if stocks is None else stocks)),
+        allotment=allotment,
         available=None if stocks is None else sum(stock.available for stock in stocks),
         reserved=None if stocks is None else sum(stock.reserved for stock in stocks),
         sold=None if stocks is None else sum(stock.sold for stock in stocks),

@@ -97,6 +97,11 @@ def moment(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 unit`, `2 units`, `1,000 units`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def span(milliseconds: int) -> str:
     """A length of time for people: `0.4 s`, `12 s`, `4:05`, `1:58:03`, `3 d 4:00:00`."""
     if milliseconds < 10_000:

@@ -91,7 +91,10 @@ class DropShown(Struct, frozen=True):
     state: str
     in_store: bool
     definition: Drop
+    """as created"""
     live: Picture | None
+    units: dict[str, int]
+    """allotment of each SKU now; without the store, as Postgres knows it"""
 
 
 class DropCreated(Struct, frozen=True):

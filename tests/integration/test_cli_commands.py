@@ -150,12 +150,25 @@ async def test_a_drop_that_does_not_exist_is_refused(word: str) -> None:
 
 
 async def test_a_drop_the_store_has_lost_is_shown_from_postgres(trial: Path, store: Redis) -> None:
+    [before] = (await flashsale("drop", "list", "--json")).json
+    assert (await flashsale("drop", "stock", trial.stem, "poster", "--add", "20")).code == 0
+    units = (await flashsale("drop", "show", trial.stem, "--json")).json["units"]
     await store.flushall()
     shown = await flashsale("drop", "show", trial.stem, "--json")
     assert (shown.code, shown.json["in_store"], shown.json["live"]) == (0, False, None)
+    assert shown.json["units"] == units
+    [listed] = (await flashsale("drop", "list", "--json")).json
+    assert (listed["in_store"], listed["allotment"]) == (False, before["allotment"] + 20)
+    assert str(units["poster"]) in (await flashsale("drop", "show", trial.stem)).out
     lost = await flashsale("drop", "pause", trial.stem)
     assert lost.code == 4
     assert "The store has lost the drop trial." in lost.err
+
+
+@pytest.mark.parametrize(("limit", "words"), [(1, " 1 unit a shopper"), (2, " 2 units a shopper")])
+async def test_one_unit_is_said_as_one(tmp_path: Path, limit: int, words: str) -> None:
+    assert (await flashsale("drop", "create", str(drop_file(tmp_path, limit_per_shopper=limit)))).code == 0
+    assert words in (await flashsale("drop", "show", "trial")).out
 
 
 @pytest.mark.usefixtures("trial")

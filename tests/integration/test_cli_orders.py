@@ -100,6 +100,26 @@ async def test_a_reason_is_one_of_a_few(service: Service) -> None:
     assert (await flashsale("order", "cancel", NOBODY, "--reason", "because")).code == 2
 
 
+async def test_the_doctor_names_payments_that_wait_for_a_person(database: Database) -> None:
+    async def refunds() -> list[tuple[str, str, str]]:
+        found = (await flashsale("doctor", "--json")).json
+        return [(one["name"], one["level"], one["what"]) for one in found if one["name"].startswith("refunds")]
+
+    assert await refunds() == [("refunds", "ok", "No payment waits for a person.")]
+    await stage.make_drop(database)
+    paid, lost = stage.typed(*(stage.transition("confirmed", number) for number in (1, 2)))
+    recorder = OrderRecorder(database)
+    await recorder.hold(stage.DROP, [paid, lost])
+    [(name, level, what)] = await refunds()
+    assert (name, level) == ("refunds.for_people", "warn")
+    assert what.startswith("2 payments ")
+    await recorder.record(Batch(stage.DROP, [paid]))
+    assert (await refunds())[0][2].startswith("1 payment ")
+    assert [one["reservation_id"] for one in (await flashsale("refunds", "list", "--json")).json] == [lost.reservation_id]
+    await stage.query(database, "UPDATE refunds SET state = 'due', created_at = now() - interval '2 hours'")
+    assert [name for name, _, _ in await refunds()] == ["refunds.oldest"]
+
+
 async def test_refunds_are_listed_settled_and_sent(database: Database) -> None:
     assert (await flashsale("refunds", "list")).err.strip() == "No payment waits to go back."
     await stage.make_drop(database)

@@ -18,9 +18,10 @@ ON CONFLICT (drop_id, sku) DO NOTHING
 RETURNING sku
 
 -- name: drop_get
--- One drop. $1 drop id.
+-- One drop, with the allotment of each SKU as it is now. $1 drop id.
 SELECT
     drop_id, tenant, name, definition::text AS definition, currency, state, state_at_ms, epoch, opened_in_store,
+    ARRAY(SELECT (sku, allotment) FROM drop_skus s WHERE s.drop_id = drops.drop_id ORDER BY sku) AS allotments,
     (extract(epoch FROM joins_at) * 1000)::bigint AS joins_at_ms,
     (extract(epoch FROM opens_at) * 1000)::bigint AS opens_at_ms,
     (extract(epoch FROM closes_at) * 1000)::bigint AS closes_at_ms,
@@ -28,9 +29,10 @@ SELECT
 FROM drops WHERE drop_id = $1
 
 -- name: drop_list
--- Drops by opening, the latest first. $1 tenant, or null for all. At most 1000.
+-- Drops by opening, the latest first, with allotments as in drop_get. $1 tenant, or null for all. At most 1000.
 SELECT
     drop_id, tenant, name, definition::text AS definition, currency, state, state_at_ms, epoch, opened_in_store,
+    ARRAY(SELECT (sku, allotment) FROM drop_skus s WHERE s.drop_id = drops.drop_id ORDER BY sku) AS allotments,
     (extract(epoch FROM joins_at) * 1000)::bigint AS joins_at_ms,
     (extract(epoch FROM opens_at) * 1000)::bigint AS opens_at_ms,
     (extract(epoch FROM closes_at) * 1000)::bigint AS closes_at_ms,

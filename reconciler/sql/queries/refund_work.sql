@@ -155,9 +155,18 @@ ORDER BY payment_reference
 LIMIT 100
 
 -- name: refunds_backlog
--- Seconds the oldest refund has been waiting to be driven, 0 when none is; and how many wait for a person, counted to at most 1000.
+-- Seconds the oldest refund has been waiting to be driven, 0 when none is; and how many wait for a person, counted to at most
+-- 1000: those of refunds_open that are held or failed.
 SELECT
     coalesce((
         SELECT extract(epoch FROM now() - min(created_at)) FROM refunds WHERE state IN ('due', 'requested', 'settled')
     ), 0)::float8 AS oldest_s,
-    (SELECT count(*) FROM (SELECT FROM refunds WHERE state IN ('held', 'failed') LIMIT 1000) w)::integer AS for_people
+    (SELECT count(*) FROM (
+        SELECT FROM refunds r
+        WHERE state IN ('held', 'failed') AND NOT (
+            state = 'held' AND EXISTS (
+                SELECT FROM orders o WHERE o.reservation_id = r.reservation_id AND o.payment_reference = r.payment_reference
+            )
+        )
+        LIMIT 1000
+    ) w)::integer AS for_people
