@@ -35,7 +35,7 @@ from flashsale.cli.listening import http_url, port_for_workers
 from flashsale.cli.metric_files import shared_metrics
 from flashsale.cli.rehearsal import SETTINGS, Scenario, come_to_rest, crowd, make_drop, new_drop_id, report_on, verdict
 from flashsale.cli.stack import prepared, processes_of
-from flashsale.cli.summary import Crowd
+from flashsale.cli.summary import Crowd, overtakes, read_raises, read_tickets
 from flashsale.cli.target import Parts, opened
 from flashsale.embedded.stores import EmbeddedStores
 from flashsale.errors import FlashsaleError
@@ -167,7 +167,7 @@ class Lab:
                 disturbing.cancel()
         if mend is not None:
             await mend()
-        played = await self.judge(drop, since_the_losses(seen, losses))
+        played = await self.judge(drop, since_the_losses(seen, losses), losses=losses)
         verdict = await self.checked(drop, history, (Window(began_ms, int(time.time() * 1000) + HEALED_LATE_MS),), tuple(losses))
         return replace(played, wrong=(*played.wrong, *_rude_answers(shoppers.result_file), *_violations(verdict)))
 
@@ -181,12 +181,23 @@ class Lab:
         events = sorted(read_history(history), key=attrgetter("at_ns"))
         return await asyncio.to_thread(check, events, state, Rules(faults=faults, losses=losses))
 
-    async def judge(self, drop: Drop, seen: Crowd | None = None, within_s: float = PATIENCE_S) -> Rehearsal:
+    async def judge(self, drop: Drop, seen: Crowd | None = None, within_s: float = PATIENCE_S, losses: Sequence[Window] = ()) -> Rehearsal:
         """Waits until a drop is at rest and holds every invariant against it. Raises NotAtRest."""
         seen = seen or Crowd()
         await come_to_rest(self.parts, drop.drop_id, within_s)
         report = await report_on(self.parts, drop.drop_id, seen)
+        if losses:
+            report["overtakes"] = await self._overtakes_outside(losses, drop)
         return Rehearsal(drop, report, seen, tuple(_wrong(report, seen)))
+
+    async def _overtakes_outside(self, losses: Sequence[Window], drop: Drop) -> int:
+        """Times somebody went before their turn, but for places given in a loss.
+
+        Until a store that went back in time is found out, it gives numbers of people it has forgotten to others.
+        """
+        tickets = await read_tickets(self.parts.store, drop.drop_id)
+        certain = [ticket for ticket in tickets if not any(loss.start_ms <= ticket.joined_at_ms <= loss.end_ms for loss in losses)]
+        return overtakes(certain, await read_raises(self.parts.store, drop.drop_id))
 
     async def retire(self, drop: Drop) -> None:
         """Closes a drop that has been judged, so that nobody works for it any more. What is recorded of it stays."""

@@ -105,7 +105,7 @@ class Soak:
         await lab.heal()
         faults = (Window(started_ms, int(time.time() * 1000) + HEALED_LATE_MS),) if struck else ()
         losses = tuple(Window(one.from_ms, one.to_ms) for one in struck if FAULTS[one.fault].loses_data)
-        wrong, sold = await self._judge(drop, since_the_losses(seen, losses))
+        wrong, sold = await self._judge(drop, since_the_losses(seen, losses), losses)
         verdict = await lab.checked(drop, history, faults, losses)
         played = Played(
             number=planned.number,
@@ -161,10 +161,10 @@ class Soak:
             await until(caught_up, REST_WITHIN_S)
         return time.monotonic() - healed
 
-    async def _judge(self, drop: Drop, seen: Crowd) -> tuple[tuple[str, ...], int]:
+    async def _judge(self, drop: Drop, seen: Crowd, losses: tuple[Window, ...]) -> tuple[tuple[str, ...], int]:
         """(broken promises in words, units sold)."""
         try:
-            rehearsal = await self.lab.judge(drop, seen, REST_WITHIN_S)
+            rehearsal = await self.lab.judge(drop, seen, REST_WITHIN_S, losses)
         except NotAtRest as error:
             return (f"{error.what} {error.why}",), 0
         return rehearsal.wrong, rehearsal.report["sold_units"]
