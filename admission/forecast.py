@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from admission.outlook import LineView, PaceRange, Reach, passed_before, waiting_in
-from admission.pace import Pace, deciding, expected, still_coming, units_per_claim
+from admission.pace import PRIOR_CLAIMS, PRIOR_UNITS_PER_CLAIM, Pace, deciding, expected, still_coming, units_per_claim
 from flashsale.model import DropState, Flow, Snapshot
 
 TENTH = 1.2816
@@ -40,6 +40,8 @@ PRIOR_KEPT, PRIOR_ENDED = 4.5, 5.0
 """Before any reservation has ended: as if of five units 90 % had been paid."""
 LINGERING = 2.0
 """Of the reservations that live just now so many times as many end unpaid as of all, for those last longer than paid ones."""
+LINGERING_INSIDE = 2.5
+"""Who buys nothing keeps a slot so many times as long as who buys takes to reserve (loadtest.bench.honesty)."""
 SHOW_EVIDENCE = 3.0
 BUY_EVIDENCE = 3.0
 DECIDING_UNSURE = 0.2
@@ -160,11 +162,16 @@ def _is_reached(known: Reach, before: float) -> bool:
 def _decided(snapshot: Snapshot) -> float:
     """How many of the people admitted have shown whether they reserve.
 
-    Who is still deciding counts for what part of a session has passed: half, once people are in all parts of it.
+    Of those still deciding, more than usual will not: who buys nothing stays longer than who buys takes to reserve. So a part of them
+    counts as decided, once people are in all parts of a session: with b who buy, and stays k times as long, 1 - 1 / (b + (1 - b) k).
     """
+    undecided = deciding(snapshot)
+    settled = max(0, snapshot.admitted - undecided)
+    buyers = max(0, settled - snapshot.flow.sessions_ended - snapshot.flow.standby)
+    buying = min(1.0, (buyers + PRIOR_CLAIMS * PRIOR_UNITS_PER_CLAIM) / (settled + PRIOR_CLAIMS))
     open_ms = max(0, snapshot.now_ms - snapshot.opens_at_ms)
-    passed = min(1.0, open_ms / SESSION_MS) / 2
-    return max(0.0, snapshot.admitted - deciding(snapshot) * (1 - passed))
+    passed = min(1.0, open_ms / SESSION_MS) * (1 - 1 / (buying + (1 - buying) * LINGERING_INSIDE))
+    return max(0.0, snapshot.admitted - undecided * (1 - passed))
 
 
 def _relative_variance(snapshot: Snapshot, show: float, claimed: float, kept: float) -> float:
