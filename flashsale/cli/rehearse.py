@@ -88,6 +88,8 @@ def rehearse(
         arrivals_ms=milliseconds_of(arrivals) or 0,
         late=late,
     )
+    if html is not None and not html.parent.is_dir():
+        raise BadInput(what=f"{html} cannot be written:", why=f"there is no folder {html.parent}.", todo="Name another file.")
     made = run(_play(_read(file), behaviour, seed, config))
     if html is not None:
         _write_page(html, made)

@@ -136,6 +136,14 @@ async def test_the_command_refuses_what_it_cannot_play(tmp_path: Path, wrong: tu
     assert (await flashsale("rehearse", str(file), *wrong)).code == 2
 
 
+async def test_a_page_that_cannot_be_written_is_told_before_anything_is_played(tmp_path: Path) -> None:
+    file = tmp_path / "shoe.toml"
+    file.write_text(FILE, encoding="utf-8")
+    done = await flashsale("rehearse", str(file), "--html", str(tmp_path / "none" / "page.html"))
+    assert done.code == 2
+    assert not done.out
+
+
 async def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     done = await flashsale("rehearse", str(tmp_path / "none.toml"))
     assert done.code == 2
