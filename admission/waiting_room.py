@@ -206,7 +206,8 @@ class WaitingRoom:
 def _options(before: ReceiptPayload | None, line: int, identity: str, code: Invited | None, handoff: str) -> tuple[dict[str, Any], ...]:
     options: dict[str, Any] = {}
     if before is not None:
-        options["claim"] = (place_of(before.line, before.entry_number), int(before.late), before.at_ms, before.epoch)
+        claim = (place_of(before.line, before.entry_number), int(before.late), before.at_ms, before.epoch)
+        options["claim"] = (*claim, before.ticket) if before.ticket else claim
     if line:
         options["line"] = line
     if identity:

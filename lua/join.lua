@@ -9,8 +9,9 @@
 -- KEYS[7] entries stream: secret hashes of those who are in the draw
 -- ARGV[1] envelope msgpack: {epoch, clock_ms, sequence}
 -- ARGV[2] requests msgpack: array of {ticket_id, secret_hash} or {ticket_id, secret_hash, options}; secret_hash has 32 bytes where
---         there is a draw; options is a map of those that apply: claim {place, late, joined_at_ms, epoch} of the shopper's receipt,
---         line (0), identity (digest), code {id, uses_max}, handoff (the ticket whose place moves to this one)
+--         there is a draw; options is a map of those that apply: claim {place, late, joined_at_ms, epoch, ticket whose place it is}
+--         of the shopper's receipt, the last only where it is another device's; line (0), identity (digest), code {id, uses_max},
+--         handoff (the ticket whose place moves to this one)
 -- RETURNS msgpack {"done", now_ms, results, sequence}, each {outcome, place, late (0 or 1), joined_at_ms, ticket whose place it
 --         is} or {outcome, at_ms}; or {"recovering", epoch, {}}
 -- OUTCOMES joined replayed restored taken_over not_open closed sold_out room_full joining_closed code_used moved left removed handoff_used not_found recovering
@@ -23,7 +24,7 @@ local drop, epoch = load_drop(KEYS[1], ARGV[1])
 if not drop then return recovering(epoch) end
 local requests = unpack_array(ARGV[2], BATCH_MAX, "requests")
 local lines = read_lines(drop)
-local ids, numbers, identities, codes, givers = {}, {}, {}, {}, {}
+local ids, numbers, identities, codes, others = {}, {}, {}, {}, {}
 for i = 1, #requests do
   ids[i] = text(requests[i][1], 128, "ticket_id")
   text(requests[i][2], 64, "secret_hash")
@@ -37,6 +38,7 @@ for i = 1, #requests do
       whole(claim[2], 0, 1, "late")
       whole(claim[3], 0, 2 ^ 53, "joined_at_ms")
       whole(claim[4], 0, 2 ^ 53, "epoch")
+      if claim[5] then others[#others + 1] = text(claim[5], 128, "ticket of the receipt") end
     end
     whole(options.line or 0, 0, #lines, "line")
     if options.identity then identities[#identities + 1] = text(options.identity, 64, "identity") end
@@ -44,7 +46,7 @@ for i = 1, #requests do
       codes[#codes + 1] = text(options.code[1], 64, "code")
       whole(options.code[2], 1, 1e6, "uses_max")
     end
-    if options.handoff then givers[#givers + 1] = text(options.handoff, 128, "handoff") end
+    if options.handoff then others[#others + 1] = text(options.handoff, 128, "handoff") end
   end
 end
 local ledger = ledger_new(drop)
@@ -64,7 +66,7 @@ redis.call("XLEN", KEYS[7])
 local places = #numbers > 0 and places_open({drop = KEYS[1], restored = KEYS[4]}, lines, numbers)
 local owner_of, used = values_of(KEYS[5], identities), values_of(KEYS[6], codes)
 local wanted = {unpack(ids)}
-for i = 1, #givers do wanted[#wanted + 1] = givers[i] end
+for i = 1, #others do wanted[#wanted + 1] = others[i] end
 for _, ticket_id in pairs(owner_of) do wanted[#wanted + 1] = ticket_id end
 read_tickets(ledger, KEYS[3], wanted)
 
@@ -113,11 +115,22 @@ local function code_left(code)
   return tonumber(used[code[1]] or "0") < code[2]
 end
 
+-- What the receipt says of a ticket that came back without its shopper: when it joined, and with which secret hash.
+local function remember(id, claim, secret_hash)
+  local ticket = ledger.tickets[id]
+  if not claim or not ticket or claim[4] >= drop.epoch or claim[1] ~= ticket[TICKET_PLACE] or ticket[TICKET_JOINED_AT_MS] > 0 then return end
+  ticket[TICKET_JOINED_AT_MS], ledger.tickets_changed[id] = claim[3], true
+  if ticket[TICKET_LATE] == 0 then enter(claim[1], secret_hash) end
+end
+
 local function place_anew(id, secret_hash, options)
   local claim, code, identity = options.claim, options.code, options.identity
+  local own = claim and claim[5] or id
   local outcome, place, late, joined_at_ms = "joined", nil, started and 1 or 0, drop.now
-  if claim and take_place(places, drop, id, claim[1], claim[4]) then
-    outcome, place, late, joined_at_ms = "restored", claim[1], claim[2], claim[3]
+  if claim and take_place(places, drop, own, claim[1], claim[4]) then
+    outcome, place, late = "restored", claim[1], claim[2]
+    -- Only the ticket's own device knows with which secret hash it joined: see remember.
+    joined_at_ms = own == id and claim[3] or 0
     -- A place that nobody remembered when the entries were fixed is not in the draw: it comes behind those that are.
     local entries = lines[line_of(place)].entries
     if entries and place % LINE_STRIDE >= entries then late = 1 end
@@ -135,13 +148,14 @@ local function place_anew(id, secret_hash, options)
       codes_new[code[1]] = used[code[1]]
     end
   end
+  if outcome == "joined" then own = id end
   local ticket = fresh_ticket(place, late, joined_at_ms)
   if identity then
-    ticket[TICKET_IDENTITY], owner_of[identity], identities_new[identity] = identity, id, id
+    ticket[TICKET_IDENTITY], owner_of[identity], identities_new[identity] = identity, own, own
   end
-  ledger.tickets[id], ledger.tickets_changed[id] = ticket, true
-  if late == 0 then enter(place, secret_hash) end
-  return place_of(outcome, id)
+  ledger.tickets[own], ledger.tickets_changed[own] = ticket, true
+  if own ~= id then share_place(id, own) elseif late == 0 then enter(place, secret_hash) end
+  return place_of(outcome, own)
 end
 
 -- Where an identity has its place: the ticket it belongs to, wherever that was handed; nil when it has none. Second: whether it
@@ -153,13 +167,23 @@ local function place_of_identity(identity)
   return (not why or why == "moved") and (ledger.of[owner] or owner) or nil, why == "removed"
 end
 
+-- The ticket whose place the receipt of a second device names, when it is there; second: why it has no place any more, or nil.
+local function ticket_of_receipt(claim)
+  local own = claim and claim[4] < drop.epoch and claim[5]
+  if not own or not ledger.tickets[own] then return nil, nil end
+  local why = ticket_of(ledger, own)
+  return own, why ~= "moved" and why or nil
+end
+
 local NONE = {}
 local results = {}
 for i = 1, #requests do
   local id, options = ids[i], requests[i][3] or NONE
   local why, _, own = ticket_of(ledger, id)
   local whose, removed = place_of_identity(options.identity)
+  local shared, ended = ticket_of_receipt(options.claim)
   if not why then
+    remember(id, options.claim, requests[i][2])
     results[i] = place_of("replayed", own)
   elseif why ~= "not_found" then
     results[i] = {why, drop.now}
@@ -168,6 +192,11 @@ for i = 1, #requests do
   elseif whose then
     share_place(id, whose)
     results[i] = place_of("replayed", whose)
+  elseif ended then
+    results[i] = {ended, drop.now}
+  elseif shared then
+    share_place(id, shared)
+    results[i] = place_of("replayed", shared)
   elseif removed then
     results[i] = {"removed", drop.now}
   else

@@ -71,6 +71,8 @@ local function turn_of(drop, lines, ticket, entry, queue)
   if ticket[TICKET_TURN] >= 0 then return ticket[TICKET_TURN] end
   local line = lines[line_of(ticket[TICKET_PLACE])]
   if not line or line.key == "" then return nil, true end
+  -- Joined in a store that had gone back in time, when fewer were drawn: it comes behind them.
+  if ticket[TICKET_PLACE] % LINE_STRIDE >= line.entries then return ticket[TICKET_PLACE] end
   if queue < 0 or entry ~= ticket[TICKET_PLACE] then return nil end
   if line_of(queue) ~= line_of(entry) or queue % LINE_STRIDE >= line.entries then return nil end
   return queue

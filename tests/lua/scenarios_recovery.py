@@ -94,9 +94,9 @@ async def all_out(world: World) -> None:
     assert (await world.act("restore", [restoring("dora", "r8", epoch=1, number=4, s2=2)]))[2][0][0] == "restored"
 
 
-def claiming(name: str, number: int, epoch: int = 1) -> list[Any]:
-    """A request of join with a receipt."""
-    return joining(name, claim=[number, 0, t(-5_000), epoch])
+def claiming(name: str, number: int, epoch: int = 1, *shared: str) -> list[Any]:
+    """A request of join with a receipt; that of a second device names the ticket whose place it `shared`."""
+    return joining(name, claim=[number, 0, t(-5_000), epoch, *shared])
 
 
 def back(number: int, **fields: Any) -> dict[str, Any]:
@@ -211,6 +211,24 @@ JOIN = [
     Scenario(
         "join", "replayed", finished, ([joining("ann")],), ["replayed", 0, 0, 0, "ann"],
         when="for a ticket that came back",
+    ),
+    Scenario(
+        "join", "replayed", finished, ([claiming("ann", 0)],), ["replayed", 0, 0, t(-5_000), "ann"], replay="replayed",
+        when="and its receipt says when the ticket had joined", changes={"tickets": {"ann": {"joined_at_ms": t(-5_000)}}},
+    ),
+    Scenario(
+        "join", "restored", finished, ([claiming("laptop", 2, 1, "carl")],), ["restored", 2, 0, 0, "carl"], replay="replayed",
+        when="to the ticket that a second device had shared it with",
+        changes={"tickets": {"carl": ticket(2, joined_at_ms=0)}, "aliases": {"laptop": "carl"}, "restored": {2: "carl"}},
+    ),
+    Scenario(
+        "join", "replayed", given_back, ([claiming("laptop", 2, 1, "carl")],), ["replayed", 2, 0, t(-5_000), "carl"], replay="replayed",
+        when="for a second device of a ticket that is back", changes={"aliases": {"laptop": "carl"}},
+    ),
+    Scenario(
+        "join", "joined", finished, ([claiming("laptop", 2, 2, "carl")],), ["joined", 5, 1, t(5_000), "laptop"], replay="replayed",
+        when="at the end, because a second device's receipt is of this epoch",
+        changes={"drop": {"joined": "6"}, "tickets": {"laptop": ticket(5, late=1, joined_at_ms=t(5_000))}},
     ),
 ]  # fmt: skip
 
