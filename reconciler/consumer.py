@@ -6,13 +6,14 @@ import asyncio
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import structlog
 
-from flashsale.errors import DatabaseUnavailable, StoreUnavailable
+from flashsale.errors import DatabaseUnavailable, StoreUnavailable, StoreUnknown
 from reconciler.agents import Backoff
 from reconciler.entries import Drawn, DropEvent, Entry, UnreadableEntry, read_entry
+from reconciler.journal import order_of
 from reconciler.orders import AllotmentRefused, Batch, OrderRecorder, Overtaken, Recorded
 from reconciler.stock import StockRecorder, Told
 
@@ -32,6 +33,9 @@ RECORDINGS_MAX = 2
 HEAD_START_S = 0.001
 EARLIER_WAIT_S = 1.0
 """How long a batch that does not fit the allotment waits in hand for earlier entries to be finished elsewhere."""
+
+Fence: TypeAlias = "Callable[[str, int], Awaitable[object]]"
+"""Closes a drop (its id, the epoch that is known) until it is recovered; raises StoreUnavailable or StoreUnknown."""
 
 _log = structlog.get_logger("reconciler")
 
@@ -136,6 +140,7 @@ class JournalConsumer:
         metrics: ReconcilerMetrics,
         settings: ReconcilerSettings,
         before_refusing: Callable[[], Awaitable[None]] | None = None,
+        fence: Fence | None = None,
     ) -> None:
         """Puts it together.
 
@@ -148,6 +153,7 @@ class JournalConsumer:
             settings: sizes and waits.
             before_refusing: called before a payment becomes a refund because Postgres has no unit for it: the last occasion
                 to find out that Postgres has forgotten what would free one, and to set the journal back.
+            fence: closes the drop when its store has lost what this consumer has recorded.
         """
         self.name = f"journal {drop_id}"
         self._drop_id = drop_id
@@ -157,6 +163,9 @@ class JournalConsumer:
         self._metrics = metrics
         self._settings = settings
         self._before_refusing = before_refusing
+        self._fence = fence
+        self._latest: Entry | None = None
+        """of those recorded"""
         self._waiting: deque[Entry | UnreadableEntry] = deque()
         self._in_hand: list[asyncio.Task[None]] = []
         self._room = asyncio.Semaphore(LOADS_IN_HAND_MAX)
@@ -171,7 +180,7 @@ class JournalConsumer:
             while not stop.is_set():
                 try:
                     load = await self._claimed() or await self._next(self._settings.block_ms)
-                except StoreUnavailable as error:
+                except (StoreUnavailable, StoreUnknown) as error:
                     self._say_first(backoff, "journal_unreachable", error)
                     await backoff.wait(stop)
                     continue
@@ -265,6 +274,7 @@ class JournalConsumer:
         """
         if self._waiting or time.monotonic() < self._claim_at:
             return None
+        await self._hold_the_store_to_it()
         await self._nothing_in_hand()
         claimed = await self._journal.claim(self._settings.claim_idle_ms, self._settings.batch_entries_max)
         if claimed.was_last or len(claimed.entries) < self._settings.batch_entries_max:
@@ -275,11 +285,35 @@ class JournalConsumer:
         read = [read_entry(entry.entry_id, entry.fields) for entry in claimed.entries]
         return Load(self._drop_id, read) if read else None
 
+    async def _hold_the_store_to_it(self) -> None:
+        """Closes the drop when the store has lost the latest entry that is recorded.
+
+        Workers find a store that went back in time by the number of changes; those who have seen less than was lost may have
+        made as many new ones before anybody compared. The entry's id is of the one change that was lost.
+        """
+        latest = self._latest
+        if latest is None or self._fence is None or not await self._journal.has_lost(latest.entry_id):
+            return
+        self._latest = None
+        try:
+            outcome = await self._fence(self._drop_id, latest.epoch)
+        except (StoreUnavailable, StoreUnknown):
+            self._latest = latest
+            raise
+        _log.error("journal_entry_lost", drop=self._drop_id, entry=latest.entry_id, fence=str(outcome))
+
+    def _note_latest(self, load: Load) -> None:
+        known = [entry for entry in load.entries if entry.epoch]
+        if self._latest is not None:
+            known.append(self._latest)
+        self._latest = max(known, key=lambda entry: order_of(entry.entry_id), default=None)
+
     async def _settle(self, load: Load, outcome: Outcome) -> None:
         """Acknowledge and announce. If that fails the entries come again, which is harmless."""
         seconds = time.monotonic() - load.read_at
         recorded, failed = outcome.orders, outcome.failed
         self._count(recorded, seconds)
+        self._note_latest(load)
         try:
             await asyncio.gather(
                 self._journal.ack(

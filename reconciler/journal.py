@@ -145,10 +145,10 @@ class Journal:
         Raises:
             StoreUnavailable: the store does not answer.
         """
-        last = max(entry_ids, key=_order)
+        last = max(entry_ids, key=order_of)
         with store_errors():
             delivered = await self._last_delivered()
-            if delivered is None or _order(delivered) < _order(last):
+            if delivered is None or order_of(delivered) < order_of(last):
                 return True
             # One more than are ours: if all that come back are ours, no other one comes before them.
             found = await self._store.xpending_range(self._keys.journal, GROUP, min="-", max="(" + last, count=len(entry_ids) + 1)
@@ -228,7 +228,7 @@ class Journal:
             oldest = await self._oldest_unfinished(delivered)
             seconds, micros = await self._store.time()
             last = (await self._store.xinfo_stream(self._keys.journal))["last-generated-id"] if delivered or oldest else b"0-0"
-        age = None if oldest is None else max(0, seconds * 1000 + micros // 1000 - _order(oldest)[0])
+        age = None if oldest is None else max(0, seconds * 1000 + micros // 1000 - order_of(oldest)[0])
         return JournalMark(last_id=last.decode(), oldest_unfinished_ms=age)
 
     async def oldest_unfinished_ms(self) -> int | None:
@@ -284,6 +284,18 @@ class Journal:
             entries = await self._store.xrevrange(self._keys.journal, max=last, min="-", count=WINDOW_PAGE_ENTRIES)
         return max((sequence_of(fields) for _, fields in entries), default=0)
 
+    async def has_lost(self, entry_id: str) -> bool:
+        """Whether an entry is gone that lies between those that are kept: the store has gone back in time.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+        with store_errors():
+            first = await self._store.xrange(self._keys.journal, count=1)
+            if not first or order_of(first[0][0].decode()) > order_of(entry_id):
+                return False  # trimmed since, or the journal is another one
+            return not await self._store.xrange(self._keys.journal, min=entry_id, max=entry_id, count=1)
+
     async def _last_delivered(self) -> str | None:
         """Id of the last entry the group was given; None when there is no group or no journal."""
         try:
@@ -302,7 +314,7 @@ class Journal:
         ahead = await self._store.xrange(self._keys.journal, min="(" + delivered, count=1)
         pending = await self._store.xpending(self._keys.journal, GROUP)
         ids = [entry_id.decode() for entry_id in (pending["min"], ahead[0][0] if ahead else None) if entry_id]
-        return min(ids, key=_order, default=None)
+        return min(ids, key=order_of, default=None)
 
     async def trim(self, keep_ms: int) -> int:
         """Delete entries that are finished and older than `keep_ms`; returns how many.
@@ -320,7 +332,7 @@ class Journal:
             seconds, _ = await self._store.time()
             unfinished = await self._oldest_unfinished(delivered)
             limits = [f"{seconds * 1000 - keep_ms}-0", delivered, *([unfinished] if unfinished else [])]
-            return await self._trim_below(min(limits, key=_order))
+            return await self._trim_below(min(limits, key=order_of))
 
     async def _trim_below(self, entry_id: str) -> int:
         total = 0
@@ -363,7 +375,8 @@ def _raw(found: tuple[bytes, dict[bytes, bytes]]) -> RawEntry:
     return RawEntry(entry_id.decode(), fields)
 
 
-def _order(entry_id: str) -> tuple[int, int]:
+def order_of(entry_id: str) -> tuple[int, int]:
+    """What entry ids are sorted by."""
     milliseconds, _, sequence = entry_id.partition("-")
     return int(milliseconds), int(sequence)
 

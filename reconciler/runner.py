@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from flashsale.connections.database import Database
     from flashsale.settings import Settings
     from reconciler.agents import Agent
+    from reconciler.consumer import Fence
     from reconciler.metrics import ReconcilerMetrics
     from reconciler.reaper import Expire
 
@@ -63,6 +64,7 @@ class Reconciler:
         open_in_store: OpenInStore,
         complete_stock: Callable[[], Awaitable[object]],
         metrics: ReconcilerMetrics,
+        fence: Fence | None = None,
         refund_providers: RefundProviders | None = None,
         consumer: str | None = None,
         more_agents: Sequence[Agent] = (),
@@ -79,6 +81,7 @@ class Reconciler:
             open_in_store: gives the store a drop.
             complete_stock: finishes additions of units that were interrupted between Postgres and the store.
             metrics: what is counted.
+            fence: closes a drop whose store has lost what was recorded; nobody when None.
             refund_providers: who gives payments back; nobody when None, and refunds wait.
             consumer: this process's name in the consumer groups; unique, made up when None.
             more_agents: run beside the reconciler's own.
@@ -88,6 +91,7 @@ class Reconciler:
         self._open_journal_store = open_journal_store
         self._open_in_store = open_in_store
         self._metrics = metrics
+        self._fence = fence
         self._consumer = consumer or f"{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}"
         self._recorder = OrderRecorder(database)
         self._stock = StockRecorder(database)
@@ -194,6 +198,7 @@ class Reconciler:
             self._metrics,
             self._settings.reconciler,
             before_refusing=self._lost_commits.look,
+            fence=self._fence,
         )
 
         async def work() -> None:

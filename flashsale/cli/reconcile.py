@@ -66,6 +66,7 @@ async def run_reconciler(settings: Settings) -> None:
     from flashsale.cli.refund_providers import opened_refund_providers
     from flashsale.cli.target import opened
     from flashsale.connections.store import open_store
+    from flashsale.drops import ROLLED_BACK
     from flashsale.expiry import Expiry
     from flashsale.log import configure_logging
     from reconciler.metrics import ReconcilerMetrics
@@ -88,6 +89,7 @@ async def run_reconciler(settings: Settings) -> None:
             open_in_store=parts.catalog.open_in_store,
             complete_stock=parts.stock.complete,
             metrics=metrics,
+            fence=lambda drop_id, epoch: parts.drops.fence(drop_id, epoch, ROLLED_BACK),
             refund_providers=refund_providers,
             more_agents=[watch],
         )

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from flashsale.cli.recover import recovery_of
 from flashsale.cli.target import opened
 from flashsale.connections.database import Database
+from flashsale.drops import ROLLED_BACK
 from flashsale.errors import DatabaseUnavailable, DropNotFound, Recovering
 from flashsale.keys import DROPS, drop_keys
 from flashsale.model import DropState, JoinOutcome, Reservation, ReservationState, SkuStock, secret_hash_of
@@ -71,6 +72,23 @@ async def test_an_order_the_store_never_heard_of_comes_in_when_it_is_asked_for(s
     assert (await audit(evidence)).word is AuditWord.CLEAN
 
 
+def recording(stage: Stage, recorder: OrderRecorder | None = None) -> JournalConsumer:
+    """A reconciler's consumer of the drop's journal."""
+    parts = stage.parts
+    settings = msgspec.structs.replace(parts.settings.reconciler, block_ms=20, claim_idle_ms=40)
+    journal, metrics = Journal(parts.store, stage.drop_id, "recording"), ReconcilerMetrics(CollectorRegistry())
+    recorder, stock = recorder or OrderRecorder(parts.database), StockRecorder(parts.database)
+    return JournalConsumer(
+        stage.drop_id,
+        journal,
+        recorder,
+        stock,
+        metrics,
+        settings,
+        fence=lambda drop_id, epoch: parts.drops.fence(drop_id, epoch, ROLLED_BACK),
+    )
+
+
 class FrozenRecorder(OrderRecorder):
     """Of a process that is stopped just before it records what it has read, until it is thawed."""
 
@@ -88,10 +106,7 @@ class FrozenRecorder(OrderRecorder):
 async def frozen_reconciler(stage: Stage) -> AsyncIterator[Callable[[], Awaitable[None]]]:
     """A reconciler that has read all there is, and is frozen; calling what this gives thaws it and waits until it is done."""
     recorder, stop = FrozenRecorder(stage.parts.database), asyncio.Event()
-    settings = msgspec.structs.replace(stage.parts.settings.reconciler, block_ms=20)
-    metrics = ReconcilerMetrics(CollectorRegistry())
-    journal, stock = Journal(stage.parts.store, stage.drop_id, "frozen"), StockRecorder(stage.parts.database)
-    working = asyncio.create_task(JournalConsumer(stage.drop_id, journal, recorder, stock, metrics, settings).run(stop))
+    working = asyncio.create_task(recording(stage, recorder).run(stop))
 
     async def thaw() -> None:
         recorder.thawed.set()
