@@ -13,6 +13,9 @@ from chaos.process import LabProcess, Line
 from flashsale.cli.rehearsal import Pace, Scenario
 from flashsale.model import Drop
 
+SLOW_PER_MIN = 300
+"""A drop's rate with which the sale outlasts some restarts, also on a machine that is busy."""
+
 
 @dataclass
 class RowRecord:

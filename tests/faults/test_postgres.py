@@ -15,7 +15,17 @@ import pytest
 from chaos.lab import until
 from chaos.standby import copied, replaced_by
 from loadtest.client import Pool
-from tests.faults.stage import events_twice, first_to_say, orders, probe_for, require_sound, require_unnoticed, selling_from, units
+from tests.faults.stage import (
+    SLOW_PER_MIN,
+    events_twice,
+    first_to_say,
+    orders,
+    probe_for,
+    require_sound,
+    require_unnoticed,
+    selling_from,
+    units,
+)
 
 if TYPE_CHECKING:
     from chaos.lab import Lab
@@ -56,7 +66,7 @@ async def test_row_31_postgres_restarts(lab: Lab, row: RowRecord, how: str) -> N
             await selling_from(lab, drop, before + 5)
             await lab.stores.postgres.start()
 
-    played = await lab.rehearse(row.scenario(), disturb)
+    played = await lab.rehearse(row.scenario(), disturb, rate_per_min=SLOW_PER_MIN)
     require_unnoticed(played)
     assert accepted == 2
     judged = await lab.judge(probe.drop, probe.seen)
@@ -166,7 +176,7 @@ async def test_row_36_full_disk(lab: Lab, row: RowRecord) -> None:
         await selling_from(lab, drop, before + 10)
         await lab.stores.postgres.restart()
 
-    played = await lab.rehearse(row.scenario(), disturb)
+    played = await lab.rehearse(row.scenario(), disturb, rate_per_min=SLOW_PER_MIN)
     require_unnoticed(played)
     assert await events_twice(lab, played.drop) == []
     await lab.retire(played.drop)

@@ -16,7 +16,7 @@ from chaos.proxy import Trigger, armed
 from chaos.release import next_release, upgraded
 from chaos.wire import Side
 from flashsale.keys import drop_keys
-from tests.faults.stage import events_twice, first_to_say, require_sound, selling_from
+from tests.faults.stage import SLOW_PER_MIN, events_twice, first_to_say, require_sound, selling_from
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.faults
 
-SLOW_PER_MIN = 300
-"""so that the sale lasts longer than three restarts"""
 CROWD = 2_000
 AWAY_S = 4.0
 """long enough that every client has found nobody there, some several times"""
