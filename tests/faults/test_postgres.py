@@ -141,6 +141,15 @@ async def test_row_34_deadlock(lab: Lab, row: RowRecord, bustle: Bustle) -> None
     row.saw("The reconciler was chosen as the deadlock's victim, repeated the batch, and there is one order.")
 
 
+async def recorded(lab: Lab, drop: Drop, number: int) -> None:
+    """Returns once Postgres has so many orders of a drop."""
+
+    async def looked() -> bool:
+        return len(await orders(lab, drop)) >= number
+
+    await until(looked)
+
+
 async def test_row_35_standby_without_the_last_commits(lab: Lab, row: RowRecord) -> None:
     lost = 0
 
@@ -148,7 +157,7 @@ async def test_row_35_standby_without_the_last_commits(lab: Lab, row: RowRecord)
         nonlocal lost
         await selling_from(lab, drop, 10)
         copy = await copied(lab.stores.postgres)
-        await selling_from(lab, drop, 45)
+        await recorded(lab, drop, len(await orders(lab, drop)) + 5)
         for reconciler in lab.reconcilers:
             reconciler.signal(signal.SIGSTOP)
         before = await orders(lab, drop)
@@ -158,7 +167,7 @@ async def test_row_35_standby_without_the_last_commits(lab: Lab, row: RowRecord)
         for reconciler in lab.reconcilers:
             reconciler.signal(signal.SIGCONT)
 
-    played = await lab.rehearse(row.scenario(), disturb)
+    played = await lab.rehearse(row.scenario(), disturb, rate_per_min=SLOW_PER_MIN)
     require_unnoticed(played)
     assert lost > 0, "the standby had everything"
     said = [line for process in lab.reconcilers for line in process.lines if line.get("event") == "postgres_lost_commits"]
