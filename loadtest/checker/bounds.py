@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from loadtest.checker.model import FOREVER_NS, PROMISES, Claim, History, Operation, Rules, Timeline
 from loadtest.checker.standby import demand_before
-from loadtest.checker.state import FIRST_EPOCH, FinalState
+from loadtest.checker.state import FinalState
 from loadtest.checker.violations import Name, Violation
 from loadtest.history import Kind
 
@@ -273,7 +273,7 @@ def _false_refusals(history: History, state: FinalState, rules: Rules) -> Iterat
     refused = [operation for operation in history.reserves if operation.outcome == "sold_out" and not operation.possible]
     if not refused:
         return
-    complete = not rules.losses and state.epoch <= FIRST_EPOCH
+    complete = rules.records_complete(state)
     spans = [(claim, possible_span(claim, history.timeline, records_complete=complete)) for claim in history.claims.values()]
     spare: dict[str, Spare] = {}
     for sku in state.skus:
@@ -282,7 +282,7 @@ def _false_refusals(history: History, state: FinalState, rules: Rules) -> Iterat
             if span and (units := _units(claim, sku.sku)):
                 changes += ((span[0], -units), (span[1] + 1, units))
         spare[sku.sku] = Spare(sku.allotment_first, changes)
-    needed = demand_before(history)
+    needed = demand_before(history, state.places, records_complete=complete)
     for operation in refused:
         demand = needed[operation.name]
         if all(sku in spare and spare[sku].lowest(operation.invoked_ns, operation.ended_ns) >= units for sku, units in demand):

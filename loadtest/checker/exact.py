@@ -62,9 +62,10 @@ def check_exact(history: History, state: FinalState, rules: Rules) -> tuple[list
     """
     done = {"decided": 0, "passed_over": 0, "given_up": 0}
     violations = []
+    needed = demand_before(history, state.places, records_complete=rules.records_complete(state))
     for skus in _partitions(history, state):
         order = sorted(skus)
-        turns, claims = _turns(history, order)
+        turns, claims = _turns(history, order, needed)
         if len(turns) > rules.exact_operations_max or rules.losses or _drains(history, skus):
             done["passed_over"] += 1
             continue
@@ -180,10 +181,9 @@ def _drains(history: History, skus: frozenset[str]) -> bool:
     return any(operation.outcome == "draining" and operation.items[0][0] in skus for operation in history.adjustments)
 
 
-def _turns(history: History, order: list[str]) -> tuple[list[Turn], int]:
+def _turns(history: History, order: list[str], needed: Mapping[str, Items]) -> tuple[list[Turn], int]:
     claims = [claim for claim in history.claims.values() if claim.operations and any(sku in order for sku, _ in claim.items)]
     turns: list[Turn] = []
-    needed = demand_before(history)
     for number, claim in enumerate(claims):
         turns += _turns_of(claim, number, order, history.timeline, needed)
     for operation in history.adjustments:

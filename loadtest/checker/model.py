@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from msgspec import Struct
 
-from loadtest.checker.state import FinalState, OrderRow, ReservationRecord
+from loadtest.checker.state import FIRST_EPOCH, FinalState, OrderRow, ReservationRecord
 from loadtest.history import Event, HistoryBroken, Items, Kind, Step
 
 FOREVER_NS = 1 << 62
@@ -53,6 +53,10 @@ class Rules:
     def late_allowed(self, expires_at_ms: int, ended_at_ms: int) -> bool:
         """Whether a fault explains that a reservation ended so late."""
         return any(window.start_ms <= ended_at_ms and window.end_ms + self.expiry_grace_ms >= expires_at_ms for window in self.faults)
+
+    def records_complete(self, state: FinalState) -> bool:
+        """Whether the store has lost nothing it ever held."""
+        return not self.losses and state.epoch <= FIRST_EPOCH
 
     def lost_after(self, at_ms: int) -> bool:
         """Whether the store lost data at or after `at_ms`."""

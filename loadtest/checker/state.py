@@ -86,6 +86,8 @@ class FinalState(Struct, frozen=True):
     refunds: tuple[Refund, ...]
     journal: tuple[JournalStep, ...] = ()
     """in its order; entries that were finished long ago are gone"""
+    places: dict[str, int] = {}
+    """ticket to place in line, of those who were admitted"""
 
     def sku(self, name: str) -> SkuState | None:
         """The SKU called `name`."""

@@ -10,7 +10,7 @@ import msgspec
 from flashsale.connections.database import Database
 from flashsale.drops import DropStore
 from flashsale.keys import DropKeys, drop_keys
-from flashsale.model import Inspection, Reservation
+from flashsale.model import Inspection, Reservation, Ticket
 from loadtest.checker.state import FinalState, JournalStep, OrderRow, Refund, ReservationRecord, SkuState
 
 PAGE_ROWS = 500
@@ -37,6 +37,7 @@ async def read_final_state(store: Any, database: Database, drops: DropStore, dro
     refunds = [refund async for refund in _refunds(database, drop_id)]
     records = [record async for record in _records(store, keys)]
     journal = [step async for step in _journal(store, keys)]
+    places = {ticket_id: place async for ticket_id, place in _places(store, keys)}
     inspection = await drops.inspect(drop_id)
     return FinalState(
         drop_id=drop_id,
@@ -48,6 +49,7 @@ async def read_final_state(store: Any, database: Database, drops: DropStore, dro
         orders=tuple(orders),
         refunds=tuple(refunds),
         journal=tuple(journal),
+        places=places,
     )
 
 
@@ -70,13 +72,26 @@ def _skus(inspection: Inspection, totals: Mapping[str, Any]) -> tuple[SkuState, 
 
 
 async def _records(store: Any, keys: DropKeys) -> AsyncIterator[ReservationRecord]:
-    cursor, seen = 0, set()
+    seen = set()
+    async for name, packed in _fields(store, keys.reservations):
+        if name not in seen:  # a scan may show a field twice
+            seen.add(name)
+            yield _record(Reservation.from_wire(name.decode(), _unpack(packed)))
+
+
+async def _places(store: Any, keys: DropKeys) -> AsyncIterator[tuple[str, int]]:
+    async for name, packed in _fields(store, keys.tickets):
+        ticket = Ticket.from_record(name.decode(), _unpack(packed))
+        if ticket is not None and ticket.admitted_at_ms:
+            yield ticket.ticket_id, ticket.turn if ticket.turn >= 0 else ticket.number
+
+
+async def _fields(store: Any, key: str) -> AsyncIterator[tuple[bytes, bytes]]:
+    cursor = 0
     while True:
-        cursor, page = await store.hscan(keys.reservations, cursor, count=PAGE_ROWS)
-        for name, packed in page.items():
-            if name not in seen:  # a scan may show a field twice
-                seen.add(name)
-                yield _record(Reservation.from_wire(name.decode(), _unpack(packed)))
+        cursor, page = await store.hscan(key, cursor, count=PAGE_ROWS)
+        for field in page.items():
+            yield field
         if not cursor:
             return
 

@@ -142,6 +142,20 @@ async def asked_again(shop: Shop) -> None:
     await shop.come_to_rest()
 
 
+async def unit_comes_back(shop: Shop) -> None:
+    """Two shoppers wait for the only unit, the later one asked first; it comes back twice."""
+    await shop.open(skus=SINGLE, limit_per_shopper=1)
+    held = await shop.reserve("shopper0", s1=1)
+    for shopper in ("shopper2", "shopper1"):
+        await shop.reserve(shopper, s1=1)
+    for attempt, shopper in enumerate(("shopper1", "shopper2"), start=1):
+        if held:
+            await shop.release(held)
+        await shop.reserve("shopper3", attempt, s1=1)
+        held = await shop.reserve(shopper, attempt, s1=1)
+    await shop.come_to_rest()
+
+
 async def paid_when_all_is_gone(shop: Shop) -> None:
     """A payment comes after its reservation's end, when another has the unit."""
     await shop.open(skus=SINGLE, limit_per_shopper=1)
