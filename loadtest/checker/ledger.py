@@ -40,6 +40,8 @@ def check_ledger(history: History, state: FinalState, rules: Rules) -> Iterator[
         for claim in history.claims.values():
             yield from _between(claim, made_anew=made_anew)
         yield from _journal(history, state)
+    if rules.records_complete(state):
+        yield from _ended_early_and_paid(history, state)
 
 
 def _units(all_items: Iterable[Items]) -> Counter[str]:
@@ -140,6 +142,17 @@ def _oversold_on_the_way(history: History, state: FinalState) -> Iterator[Violat
                         history.claim(step.reservation_id).names,
                     )
                     return
+
+
+def _ended_early_and_paid(history: History, state: FinalState) -> Iterator[Violation]:
+    """Expiries before their time whose trace a later payment has taken from the order."""
+    for step in state.journal:
+        claim = history.claims.get(step.reservation_id) if step.kind == "expired" else None
+        if claim is None or claim.record is None or claim.record.state == "expired":
+            continue
+        if step.at_ms < claim.record.expires_at_ms:
+            sentence = f"The {claim.where} was to last until {claim.record.expires_at_ms}, and the journal has it expired at {step.at_ms}."
+            yield Violation.of(Name.EXPIRED_EARLY, sentence, claim.names)
 
 
 def _does_not_add_up(sentence: str) -> Violation:

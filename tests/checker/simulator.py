@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import random
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ TTL_MS = 3_000
 EXTENSION_MS = 2_000
 LATE_MS = 2_000
 TIMEOUT_MS = 400
+TURN_MS = 600
 REPEATS_MAX = 3
 
 Effect = Callable[[], Ending]
@@ -84,12 +86,45 @@ class Held:
 
 
 @dataclass(slots=True)
+class Standby:
+    """Admitted shoppers who found everything reserved, and what each waits for."""
+
+    places: dict[str, int]
+    """ticket to place in line"""
+    wants: dict[str, Items] = field(default_factory=dict)
+    turn_over_at_ms: dict[str, int] = field(default_factory=dict)
+
+    def share(self, available: dict[str, int], place: float) -> tuple[dict[str, int], list[str]]:
+        """What is left of each SKU for `place`, and for whom before it there is enough."""
+        left, fitting = dict(available), []
+        for ticket_id in sorted(self.wants, key=self.places.__getitem__):
+            items = self.wants[ticket_id]
+            if self.places[ticket_id] < place and all(quantity <= left[sku] for sku, quantity in items):
+                left.update({sku: left[sku] - quantity for sku, quantity in items})
+                fitting.append(ticket_id)
+        return left, fitting
+
+    def leave(self, ticket_id: str) -> None:
+        """The shopper waits for nothing more."""
+        self.wants.pop(ticket_id, None)
+        self.turn_over_at_ms.pop(ticket_id, None)
+
+    def beat(self, available: dict[str, int], now_ms: int) -> None:
+        """Begins turns, and ends those whose time is up."""
+        fitting = self.share(available, math.inf)[1]
+        self.turn_over_at_ms = {ticket_id: self.turn_over_at_ms.get(ticket_id, now_ms + TURN_MS) for ticket_id in fitting}
+        for ticket_id in [ticket_id for ticket_id in fitting if self.turn_over_at_ms[ticket_id] <= now_ms]:
+            self.leave(ticket_id)
+
+
+@dataclass(slots=True)
 class Service:
     """The model: what each call does, at one instant."""
 
     stocks: dict[str, Stock]
     limit: int
     chance: random.Random
+    standby: Standby
     flaw: Flaw | None = None
     now_ms: int = START_MS
     held: dict[str, Held] = field(default_factory=dict)
@@ -118,6 +153,19 @@ class Service:
     def _short(self, items: Items) -> bool:
         return any(self.stocks[sku].available < quantity for sku, quantity in items)
 
+    def _available(self) -> dict[str, int]:
+        return {sku: stock.available for sku, stock in self.stocks.items()}
+
+    def _kept(self, ticket_id: str, items: Items) -> bool:
+        """Whether too little is left when those before this shopper have what they wait for."""
+        left, _ = self.standby.share(self._available(), self.standby.places[ticket_id])
+        return any(left[sku] < quantity for sku, quantity in items)
+
+    def _sold_out(self, ticket_id: str, items: Items) -> Ending:
+        if all(quantity <= self.stocks[sku].available + self.stocks[sku].reserved for sku, quantity in items):
+            self.standby.wants[ticket_id] = items
+        return Ending(Step.FAIL, "sold_out")
+
     def _beyond(self, ticket_id: str, items: Items) -> bool:
         mine = [held.items for held in self.of_ticket.get(ticket_id, ()) if held.state in ("reserved", "confirmed")]
         units = [item for taken in (*mine, items) for item in taken]
@@ -143,11 +191,13 @@ class Service:
             if self._short(items) and self._wrong(Flaw.REPLAY_REFUSED):
                 return Ending(Step.FAIL, "sold_out")
             return self._told(Step.OK, "replayed", reservation_id)
-        short = self._short(items)
+        self.standby.beat(self._available(), self.now_ms)
+        short = self._short(items) or (self.flaw is not Flaw.STOCK_IGNORED and self._kept(ticket_id, items))
         if self._beyond(ticket_id, items) and (short or not self._wrong(Flaw.LIMIT_IGNORED)):
             return Ending(Step.FAIL, "limit_reached")
         if (short and not self._wrong(Flaw.STOCK_IGNORED)) or (not short and self._wrong(Flaw.REFUSES_FALSELY, 0.3)):
-            return Ending(Step.FAIL, "sold_out")
+            return self._sold_out(ticket_id, items)
+        self.standby.leave(ticket_id)
         self._move(items, "available", "reserved")
         amount_minor = sum(self.stocks[sku].price_minor * quantity for sku, quantity in items)
         held = self.held[reservation_id] = Held(ticket_id, items, amount_minor, self.now_ms, self.now_ms + TTL_MS)
@@ -297,6 +347,7 @@ class Service:
             orders=tuple(orders),
             refunds=tuple(self.refunds),
             journal=tuple(self.journal),
+            places=dict(self.standby.places),
         )
 
 
@@ -340,13 +391,18 @@ class Size:
     """share of calls that get no answer"""
 
 
+def _ticket_id(number: int) -> str:
+    return f"{DROP}.t{number}"
+
+
 class Simulation:
     """Plays shoppers against the service and writes down what they would have."""
 
     def __init__(self, seed: int, size: Size, flaw: Flaw | None = None) -> None:
         self._chance = random.Random(f"{seed}:{flaw}")
         stocks = {f"s{number}": self._stock(size) for number in range(size.skus)}
-        self.service = Service(stocks, limit=3, chance=self._chance, flaw=flaw)
+        places = dict(zip(map(_ticket_id, range(size.shoppers)), self._chance.sample(range(size.shoppers), size.shoppers), strict=True))
+        self.service = Service(stocks, limit=3, chance=self._chance, standby=Standby(places), flaw=flaw)
         self._size = size
         self._agenda: list[tuple[int, int, Callable[[], None]]] = []
         self._order = itertools.count()
@@ -448,7 +504,7 @@ class Simulation:
         return None
 
     def _shopper(self, number: int) -> Script:
-        service, chance, ticket_id = self.service, self._chance, f"{DROP}.t{number}"
+        service, chance, ticket_id = self.service, self._chance, _ticket_id(number)
         for attempt in range(chance.randint(1, 2)):
             key, items = f"k{number}-{attempt}", self._wish()
             rid = f"{DROP}.r{number}-{attempt}"
