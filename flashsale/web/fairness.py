@@ -41,7 +41,7 @@ class _Kept:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     document: bytes = b""
     made_at_s: float = 0.0
-    record: tuple[bytes, dict[str, Any]] | None = None
+    record: tuple[str, bytes, dict[str, Any]] | None = None
     """the secret and the beacon, once they are final"""
     proofs: Proofs | None = None
     look_again_at_s: float = 0.0
@@ -127,12 +127,13 @@ class FairnessRoutes:
         return msgspec.json.encode(document)
 
     async def _record(self, live: LiveDrop, kept: _Kept) -> tuple[bytes, dict[str, Any]]:
-        if kept.record is not None:
-            return kept.record
+        # A store that went back in time may have drawn otherwise meanwhile; what was recorded first counts in the end.
+        if kept.record is not None and kept.record[0] == live.snapshot.key:
+            return kept.record[1:]
         secret, beacon = await self._services.drop_store.draw_record(live.snapshot.drop_id)
-        record = (bytes.fromhex(secret), beacon)
+        record = bytes.fromhex(secret), beacon
         if beacon:
-            kept.record = record
+            kept.record = (live.snapshot.key, *record)
         return record
 
 
