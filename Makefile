@@ -33,8 +33,8 @@ up: $(VENV)/demo.stamp ## Start the whole service here: stores, workers, reconci
 	@$(BIN)/flashsale up $(ARGS)
 
 .PHONY: test
-test: $(VENV)/dev.stamp ## All tests, on real stores.
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/dev.stamp ## All tests, on real stores; side by side, at most four at once.
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/dev.stamp ## Style, types and layers.
