@@ -19,7 +19,7 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
-from flashsale.connections.database import Database, open_database
+from flashsale.connections.database import Database, create_database_if_missing, open_database
 from flashsale.connections.store import open_store
 from flashsale.embedded.stores import EmbeddedStores
 from flashsale.settings import Settings, load_settings
@@ -80,7 +80,7 @@ async def store(stores: EmbeddedStores) -> AsyncIterator[Redis]:
 @pytest.fixture(scope="session")
 async def _template(stores: EmbeddedStores) -> None:
     """A database that is migrated once and copied for every test."""
-    await _on_server(stores, f"CREATE DATABASE {TEMPLATE}")
+    await create_database_if_missing(stores.postgres.url, TEMPLATE)
     await migrate(stores.postgres.url_for(database=TEMPLATE))
 
 

@@ -3,7 +3,7 @@
 -- enough, so that nobody's wish for more keeps units from being sold. A turn lasts a while; then it is the next one's.
 
 local STANDBY_MAX = 256
-local TURN_MS = 30000
+local TURN_MS = 10000
 
 -- Those who wait for units, in line order: {place, items}.
 local function standby_waiting(keys)

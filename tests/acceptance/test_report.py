@@ -37,7 +37,7 @@ async def test_tampering_with_postgres_or_the_store_shows(stage: Stage) -> None:
     report = await report_on(stage.parts, drop_id, seen)
     assert report["oversold_units"] == 3
 
-    await store.xadd(keys.served, {"at_ms": "1", "from": "0", "to": "1"})
+    await store.xadd(keys.served, {"at_ms": "1", "from": "1000", "to": "1001"})
     report = await report_on(stage.parts, drop_id, seen)
     assert report["overtakes"] == 1
     assert len(faults(report)) == 4

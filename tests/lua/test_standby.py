@@ -11,7 +11,7 @@ from tests.lua import world as w
 from tests.lua.dump import conserved
 from tests.lua.world import BEAT_MS, World, reserving, t
 
-TURN_MS = 30_000
+TURN_MS = 10_000
 ONE_OF_EACH = (Sku("s1", "One", 1, 1_000, 1), Sku("s2", "Two", 1, 500, 1))
 
 

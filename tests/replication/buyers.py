@@ -147,7 +147,7 @@ class Buyers:
         await self._insist(lambda: self.parts.scripts.call("join", self.drop_id, msgpack.packb(pairs)))
         # A very fast inlet: everybody is served at once.
         await self.parts.store.hset(drop_keys(self.drop_id).drop, "serving_number", _EVERYBODY)
-        tokens = [(*pair, TOKEN_ID) for pair in pairs]
+        tokens = [(ticket_id, TOKEN_ID) for ticket_id in self.tickets]
         await self._insist(lambda: self.parts.scripts.call("admit", self.drop_id, msgpack.packb(tokens)))
 
     async def stock(self) -> SkuStock:
