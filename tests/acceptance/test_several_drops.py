@@ -134,6 +134,11 @@ async def _while_one_sells_another_waits_and_the_third_is_closed(three: Shop) ->
     reserved = await first.reserves(SKU)
     assert reserved.status == 201
     await three.pays(reserved.json())
+
+    async def all_are_told_of() -> bool:
+        return bool((await three.serving(three.drawing))["joined"] == ENTRANTS)
+
+    await until(all_are_told_of)
     before = (await three.stage.parts.drops.inspect(three.drawing.drop_id)).now_ms
     document = await three.serving(three.drawing)
     after = (await three.stage.parts.drops.inspect(three.drawing.drop_id)).now_ms

@@ -59,7 +59,7 @@ async def test_a_shopper_joins_enters_reserves_and_pays(service: Service, settin
     await buyer.admit()
     assert buyer.token == first_token
     place = (await service.get(f"/v1/tickets/{buyer.ticket_id}")).json
-    assert (place["queue_number"], place["position"], place["state"], place["chance"]) == (0, 0, "admitted", None)
+    assert (place["queue_number"], place["position"], place["state"], place["chance"]) == (0, 0, "admitted", 1.0)
 
     answer = await buyer.reserve({"white-42": 1, "black-42": 2})
     assert answer.status == 201, answer.body
