@@ -140,7 +140,9 @@ end
 
 local turns
 if open then
-  local since_ms = drop.advanced_at_ms > 0 and drop.now - math.max(drop.advanced_at_ms, drop.opens_at_ms) or 0
+  -- A drop that was opened before its time, lost, and recovered from an earlier picture is open although its time is to come.
+  local opened_at_ms = drop.opens_at_ms <= drop.now and drop.opens_at_ms or 0
+  local since_ms = drop.advanced_at_ms > 0 and drop.now - math.max(drop.advanced_at_ms, opened_at_ms) or 0
   since_ms = math.max(0, math.min(since_ms, CREDIT_SPAN_MS))
   local credit_max = rate_per_min > 0 and math.max(1, rate_per_min * CREDIT_SPAN_MS / 60000) or 0
   local credit = math.min(drop.credit + rate_per_min * since_ms / 60000, credit_max)

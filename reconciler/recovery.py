@@ -372,6 +372,7 @@ class Recovery:
         if not finding.rolled_back or recorded.picture is None:
             fields |= {name: finding.fields[name] for name in _KEPT if name in finding.fields}
         fields |= _counters(plan) | _draw_fields(plan) | line_fields(plan.lines, _ranges(plan))
+        fields |= _times(plan, fields)
         return {name: value if isinstance(value, bytes) else _bytes(str(value)) for name, value in fields.items()}
 
     async def _step(self, drop_id: str, attempt: str, word: str, *rest: Any) -> None:
@@ -591,6 +592,14 @@ def _draw_fields(plan: Plan) -> dict[str, Any]:
     if draw is not None and draw.drawn is not None:
         fields |= {"drawn_at_ms": draw.drawn.at_ms, "beacon": msgpack.packb(draw.drawn.beacon)}
     return fields
+
+
+def _times(plan: Plan, fields: Mapping[str, Any]) -> dict[str, int]:
+    """A drop that was opened before its time was open from then on, whatever an earlier picture says."""
+    opens_at_ms, joins_at_ms = int(fields["opens_at_ms"]), int(fields["joins_at_ms"])
+    if plan.state in {DropState.OPEN, DropState.PAUSED} and fields["state_at_ms"]:
+        opens_at_ms = min(opens_at_ms, int(fields["state_at_ms"]))
+    return {"opens_at_ms": opens_at_ms, "joins_at_ms": min(joins_at_ms, opens_at_ms)}
 
 
 def _counters(plan: Plan) -> dict[str, Any]:

@@ -34,6 +34,19 @@ async def served_of(world: World) -> list[int]:
     return [int(drop["serving_number"]), *(line["serving"] for line in drop["lines"])]
 
 
+async def test_an_open_drop_calls_although_its_opening_is_said_to_be_to_come(world: World) -> None:
+    """As a recovery from a picture of before left a drop that a merchant had opened early."""
+    await world.open()
+    world.at(-5_000)
+    await world.join("ann", "bob")
+    await world.steer("open")
+    await world.client.hset(KEYS.drop, "opens_at_ms", str(t(500_000)))
+    for beat in range(3):
+        world.at(-4_900 + beat * BEAT_MS)
+        await world.beat()
+    assert await served_of(world) == [2]
+
+
 # ---------------------------------------------------------------------------------------------------------------- shares
 
 
