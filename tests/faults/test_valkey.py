@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from chaos.losses import recovered
 from chaos.probe import Probe
-from flashsale.cli.recover import recovery_of
 from tests.faults.stage import events_twice, probe_for, require_sound, selling_from, units
 
 if TYPE_CHECKING:
@@ -170,18 +170,19 @@ async def test_row_28_full_disk_everysec(lab: Lab, row: RowRecord) -> None:
         assert await worker.answers(f"/v1/drops/{probe.drop.drop_id}/serving", 200), "reading goes on"
     finally:
         await lab.stores.valkey.restart()
+    # What was lost had been acknowledged, so a worker knows that the store has gone back, and the drop waits for its recovery.
+    await recovered(lab, probe.drop)
     acknowledged = tuple(probe.reservations)
-    held = (await lab.parts.drops.inspect(probe.drop.drop_id, reservations=acknowledged)).reservations
-    lost = [reservation_id for reservation_id, found in zip(acknowledged, held, strict=True) if found is None]
+    found = await lab.parts.drops.inspect(probe.drop.drop_id, reservations=acknowledged)
+    held = found.reservations
+    lost = [reservation_id for reservation_id, record in zip(acknowledged, held, strict=True) if record is None]
     assert len(lost) <= AT_RISK
     for reservation_id in lost:
         del probe.reservations[reservation_id]
-    # What was lost had been acknowledged, so a worker knows that the store has gone back, and the drop waits for its recovery.
-    recovered = await recovery_of(lab.parts).recover(probe.drop.drop_id)
     judged = await lab.judge(probe.drop, probe.seen)
     assert judged.wrong == ()
     await lab.retire(probe.drop)
-    noticed = ", which was noticed: the drop waited for its recovery" if recovered else ""
+    noticed = ", which was noticed: the drop waited for its recovery" if found.epoch > 1 else ""
     row.saw(f"Every second: {len(refused)} refused with 503, reading went on; {len(lost)} of {len(held)} acknowledged was lost{noticed}.")
 
 
