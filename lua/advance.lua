@@ -150,7 +150,7 @@ if open then
   local wanted = math.floor(comers * 1000 / math.max(1, weights[1]) + 1e-6)
   if not sold then divide(math.max(0, math.min(wanted, math.floor(credit), CALLS_MAX))) end
   set("credit", string.format("%.6f", credit - called_now))
-  turns = standby_turns(keys, ledger.stock, drop.now)
+  turns = standby_turns(keys, ledger.stock, drop.now, drop.claim_window_ms)
 end
 local called = (tonumber(flow[1] or "") or 0) + called_now
 local progress = open and flow_progress(flow[2], drop.now, called)

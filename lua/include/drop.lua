@@ -33,7 +33,8 @@ local function state_at(drop, now)
 end
 
 -- `envelope`: msgpack {epoch the caller knows or 0, clock_ms or 0, sequence the caller has seen or 0}. Answers nil when
--- the drop, its epoch, or a change the caller has seen is not in this store, and when the drop is fenced off. Only a drop
+-- the drop, its epoch, or a change the caller has seen is not in this store, and when the drop is fenced off. A drop that
+-- lacks a change is fenced off at once: callers who have seen less would soon have numbered as many others. Only a drop
 -- made for tests ("clock" = "injected") takes its time from the caller.
 local function load_drop(key, envelope)
   local head = unpack_array(envelope, 3, "envelope")
@@ -54,7 +55,11 @@ local function load_drop(key, envelope)
     if type(otherwise) == "number" then value = tonumber(value) or otherwise end
     drop[name] = value
   end
-  if drop.fenced ~= "" or epoch ~= 0 and (epoch ~= drop.epoch or seen > drop.sequence) then return nil, drop.epoch end
+  if drop.fenced == "" and epoch == drop.epoch and seen > drop.sequence then
+    drop.fenced = "rolled_back"
+    redis.pcall("HSET", key, "fenced", drop.fenced) -- a script that must not write leaves it to the next one
+  end
+  if drop.fenced ~= "" or epoch ~= 0 and epoch ~= drop.epoch then return nil, drop.epoch end
   drop.now = (drop.clock == "injected" and clock_ms > 0) and clock_ms or store_time_ms()
   drop.skus = cmsgpack.unpack(drop.skus)
   drop.effective = state_at(drop, drop.now)

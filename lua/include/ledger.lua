@@ -293,7 +293,7 @@ local function ledger_write(ledger, keys)
   if #changes > 0 then
     local sequence = next_sequence(ledger.drop)
     redis.call("HSET", keys.drop, "sequence", sequence)
-    redis.call("XADD", keys.journal, "*", "v", "1", "s", sequence, unpack(changes))
+    redis.call("XADD", keys.journal, "*", "v", "1", "s", sequence, "epoch", ledger.drop.epoch, unpack(changes))
   end
 end
 

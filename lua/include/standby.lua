@@ -3,6 +3,7 @@
 -- enough, so that nobody's wish for more keeps units from being sold. A turn lasts a while; then it is the next one's.
 
 local STANDBY_MAX = 256
+-- At most; never longer than somebody who is called may take to come.
 local TURN_MS = 10000
 
 -- Those who wait for units, in line order: {place, items}.
@@ -57,7 +58,7 @@ local function standby_leave(keys, places)
 end
 
 -- Whose turn begins, is over, and is put off because what it was about has gone to somebody before them.
-local function standby_turns(keys, stock_of, now)
+local function standby_turns(keys, stock_of, now, claim_window_ms)
   local turns, ends = {begun = {}, over = {}, off = {}}, {}
   local offers = redis.call("ZRANGE", keys.offers, 0, STANDBY_MAX - 1, "WITHSCORES")
   for i = 1, #offers, 2 do ends[tonumber(offers[i])] = tonumber(offers[i + 1]) end
@@ -65,7 +66,7 @@ local function standby_turns(keys, stock_of, now)
   for i = 1, #fitting do
     local place = fitting[i]
     if not ends[place] then
-      turns.begun[#turns.begun + 1], turns.begun[#turns.begun + 2] = now + TURN_MS, place
+      turns.begun[#turns.begun + 1], turns.begun[#turns.begun + 2] = now + math.min(TURN_MS, claim_window_ms), place
     elseif ends[place] <= now then
       turns.over[#turns.over + 1] = place
     end

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -31,6 +32,7 @@ from reconciler.recovery import NO_UNITS, Condition, Recovery, RecoveryOvertaken
 from reconciler.stock import StockRecorder
 from tests.integration.reconciler_stage import query
 from tests.integration.recovery_stage import Stage, new_parts, watch_of
+from tests.integration.test_reconciler_process import until
 
 
 @pytest.fixture
@@ -43,6 +45,10 @@ async def stage(store: object, settings: Settings) -> AsyncIterator[Stage]:
 
 async def condition(stage: Stage) -> Condition:
     return (await recovery_of(new_parts(stage.parts)).find(stage.drop_id)).condition
+
+
+async def is_fenced(stage: Stage) -> bool:
+    return await condition(stage) is Condition.FENCED
 
 
 async def test_a_sound_drop_is_left_alone(stage: Stage) -> None:
@@ -118,6 +124,29 @@ async def frozen_reconciler(stage: Stage) -> AsyncIterator[Callable[[], Awaitabl
         yield thaw
     finally:
         working.cancel()
+
+
+async def test_what_a_frozen_reconciler_still_has_is_not_recorded_once_the_drop_is_recovered(stage: Stage) -> None:
+    await stage.enter("ann", "bob", "carl")
+    known = await stage.reserve("carl")
+    await stage.drain()
+    await stage.reserve("ann", white_42=2)
+    paid = await stage.reserve("bob")
+    assert await stage.pay(paid) == "confirmed"
+    assert (await stage.parts.stock.change(stage.drop_id, "less", "black-42", -5)).outcome.value == "adjusted"
+    async with frozen_reconciler(stage) as thaw:
+        await stage.parts.store.flushall()
+        await stage.recover()
+        await thaw()
+    assert await query(stage.parts.database, "SELECT reservation_id, state FROM orders") == [(known.reservation_id, "pending")]
+    [held] = await Refunds(stage.parts.database).unfinished()
+    assert (held.reservation_id, held.payment_reference, held.state, held.reason) == (
+        paid.reservation_id, f"pay-{paid.reservation_id[-6:]}", "held", "overtaken",
+    )  # fmt: skip
+    assert (held.amount_minor, held.currency, held.drop_id) == (paid.amount_minor, stage.drop.currency, stage.drop_id)
+    assert await condition(stage) is Condition.SOUND
+    assert (await stage.inspect()).skus["black-42"] == SkuStock(100, 99, 1, 0)
+    assert (await audit(Evidence(stage.drop_id, stage.parts.database, stage.parts.store))).word is AuditWord.CLEAN
 
 
 async def test_a_payment_that_was_overtaken_waits_for_nobody_once_it_is_confirmed_again(stage: Stage) -> None:
@@ -243,6 +272,57 @@ async def test_a_store_that_went_back_in_time_is_noticed_by_whoever_starts_later
     assert [one and one.state for one in found.reservations] == [ReservationState.RESERVED, ReservationState.CONFIRMED]
     assert found.skus["black-42"] == SkuStock(100, 98, 1, 1)
     assert await watch.look() == set()
+
+
+async def test_a_store_that_went_back_and_on_is_noticed_by_who_recorded_what_it_lost(stage: Stage) -> None:
+    """Whoever had seen nothing of it has made as many changes anew, so the numbers say nothing."""
+    await stage.enter("ann", "bob")
+    await stage.reserve("bob")
+    consumer, stop = recording(stage), asyncio.Event()
+    await consumer.drain()
+    older = await stage.copy()
+    lost = await stage.reserve("ann")
+    await consumer.drain()
+    await stage.put_back(older)
+    stage.parts = new_parts(stage.parts)
+    for name in ("carl", "dora", "emil"):
+        await stage.enter(name)
+        await stage.reserve(name)
+    assert await condition(stage) is Condition.SOUND
+
+    working = asyncio.create_task(consumer.run(stop))
+    await until(partial(is_fenced, stage))
+    stop.set()
+    await working
+
+    await stage.recover()
+    [held] = (await stage.inspect(lost)).reservations
+    assert held is not None
+    assert held.state is ReservationState.RESERVED
+    await stage.drain()
+    assert (await audit(Evidence(stage.drop_id, stage.parts.database, stage.parts.store))).word is AuditWord.CLEAN
+    # What is lost for good is said once: the recovered drop stays open.
+    await consumer.drain()
+    await consumer._hold_the_store_to_it()
+    assert await condition(stage) is Condition.SOUND
+
+
+@pytest.mark.parametrize("trimmed", [False, True])
+async def test_a_journal_that_was_trimmed_or_emptied_is_no_loss(stage: Stage, *, trimmed: bool) -> None:
+    await stage.enter("ann", "bob")
+    await stage.reserve("ann")
+    consumer = recording(stage)
+    await consumer.drain()
+    keys = drop_keys(stage.drop_id)
+    if trimmed:
+        await stage.parts.store.xtrim(keys.journal, maxlen=0, approximate=False)
+    await consumer._hold_the_store_to_it()
+    await stage.reserve("bob")
+    await consumer._hold_the_store_to_it()
+    assert await condition(stage) is Condition.SOUND
+    await stage.parts.store.delete(keys.journal)
+    await consumer._hold_the_store_to_it()
+    assert await condition(stage) is Condition.SOUND
 
 
 async def test_what_a_batch_told_is_enough_to_notice(stage: Stage) -> None:

@@ -129,6 +129,8 @@ def _logged(fields: dict[bytes, bytes]) -> dict[str, Any]:
 def _entry(fields: dict[bytes, bytes]) -> dict[str, Any]:
     assert fields.pop(b"v") == b"1"
     entry: dict[str, Any] = {"sequence": int(fields.pop(b"s"))}
+    assert (b"epoch" in fields) is fields.keys().isdisjoint({b"d", b"w"})
+    fields.pop(b"epoch", None)
     assert fields.keys() <= {b"e", b"a"} or fields.keys() in ({b"d"}, {b"w"})
     if b"w" in fields:
         entry["draw"] = msgpack.unpackb(fields[b"w"])

@@ -31,14 +31,25 @@ async def roll_back(world: World, steps: int = 1) -> None:
 
 
 @pytest.mark.parametrize("script", VALID)
-async def test_a_store_behind_what_was_seen_is_recovering_and_changes_nothing(world: World, script: str) -> None:
+async def test_a_store_behind_what_was_seen_is_recovering_and_fences_the_drop_off(world: World, script: str) -> None:
+    """At once: whoever has seen less would go on, and soon nothing would tell that changes are missing."""
     await w.busy(world)
     world.seen = await sequence_of(world) + 1
+    before = await world.state()
+    assert await world.act(script, *VALID[script]) == ("recovering", 1, [])
+    changes = {"fenced": "" if script == "inspect" else "rolled_back"}
+    assert await world.state() == before | {"drop": before["drop"] | changes}
+    world.seen = 0
+    assert (await world.act(script, *VALID[script]))[0] == ("done" if script == "inspect" else "recovering")
+
+
+@pytest.mark.parametrize("script", VALID)
+async def test_a_store_of_another_epoch_is_recovering_and_changes_nothing(world: World, script: str) -> None:
+    await w.busy(world)
+    world.epoch, world.seen = 2, 1_000
     before = await world.digest()
     assert await world.act(script, *VALID[script]) == ("recovering", 1, [])
     assert await world.digest() == before
-    world.seen -= 1
-    assert (await world.act(script, *VALID[script]))[0] == "done"
 
 
 @pytest.mark.parametrize("script", VALID)
@@ -113,11 +124,22 @@ async def test_a_process_does_not_act_on_a_store_that_went_back(world: World) ->
     for _ in range(2):
         await world.drops.inspect("d")
     await roll_back(world)
-    before = await world.digest()
+    before = await world.state()
     for call in (world.drops.close("d"), world.drops.inspect("d"), world.drops.steer("d", "pause")):
         with pytest.raises(Recovering):
             await call
-    assert await world.digest() == before
+    assert await world.state() == before | {"drop": before["drop"] | {"fenced": "rolled_back"}}
+
+
+async def test_whoever_has_seen_less_does_not_go_on_in_a_store_that_went_back(world: World) -> None:
+    await w.reserved(world)
+    for _ in range(2):
+        await world.drops.inspect("d")
+    await roll_back(world)
+    with pytest.raises(Recovering):
+        await world.drops.steer("d", "notice", "of a process that has seen the lost change")
+    with pytest.raises(Recovering):
+        await World(world.client).drops.steer("d", "notice", "of one that has not")
 
 
 async def test_a_later_epoch_begins_a_new_count(world: World) -> None:

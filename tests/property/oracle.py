@@ -36,7 +36,7 @@ class Rules:
     tickets_max: int
     beat_ms: int
     credit_span_ms: int = 2_000
-    turn_ms: int = 10_000
+    turn_ms: int = 5_000
 
 
 @dataclass

@@ -409,11 +409,13 @@ class ScriptsMachine(RuleBasedStateMachine):
 
     @rule(ahead=st.sampled_from([1, 1_000]))
     def a_caller_has_seen_more(self, ahead: int) -> None:
-        """Whoever has seen a change that this store does not know is not served by it."""
+        """Whoever has seen a change that this store does not know is not served by it, and neither is anybody else."""
         for name in ("expire", "close_drop"):
             arguments = [1] * (len(self.library[name].arguments) - 1)
             reply = self._run(name, msgpack.packb((1, self.oracle.now, self.sequence + ahead)), *arguments)
             assert reply == ["recovering", 1, []]
+            assert self._run(name, msgpack.packb((0, self.oracle.now, 0)), *arguments) == ["recovering", 1, []]
+            self.client.hset(drop_keys(DROP_ID).drop, "fenced", "")
 
     @rule()
     def scripts_are_forgotten(self) -> None:
