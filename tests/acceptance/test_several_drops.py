@@ -70,7 +70,7 @@ class Shop:
         await until(reached)
         times = [document["now_ms"] for document in documents]
         assert all(document["opens_at_ms"] == documents[0]["opens_at_ms"] for document in documents)
-        assert times[-1] >= times[0]
+        assert times[-1] >= times[0] - 2_000, "workers show pictures of their own, each as old as a beat"
         return documents[-1]
 
     async def pays(self, reservation: dict[str, Any]) -> None:

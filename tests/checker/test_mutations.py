@@ -74,7 +74,7 @@ MUTATIONS = {
     "release_twice": Mutation("release.lua", '[STATE_RELEASED] = "replayed", ', "", workloads.busy_drop, Name.RELEASED_TWICE),
     "no_epoch_check": Mutation(
         "include/drop.lua",
-        "(epoch ~= drop.epoch or seen > drop.sequence)",
+        "epoch ~= 0 and epoch ~= drop.epoch",
         "false",
         workloads.earlier_epoch_comes_back,
         Name.OVERSOLD,
