@@ -60,6 +60,8 @@ class LiveDrop:
     definition: Drop
     snapshot: Snapshot
     document: bytes
+    pace: Pace
+    """the plan for the next beat, whose rate the document tells"""
     recovering: bool = False
     draws: Draws = ()
     """of the drop's lines, for working out queue numbers"""
@@ -187,10 +189,11 @@ class Inlet:
         self._see(inspection.definition, inspection.snapshot)
 
     def _see(self, definition: Drop, snapshot: Snapshot, *, recovering: bool = False) -> None:
-        document = encode_document(serving_document(snapshot, self._room, pace=self._plan(snapshot), recovering=recovering))
+        pace = plan(snapshot, Signals(snapshot.flow.journal_age_ms, self._latency_ms, snapshot.signal_permille / 1000))
+        document = encode_document(serving_document(snapshot, self._room, pace=pace, recovering=recovering))
         before = self._live.get(snapshot.drop_id)
         draws = draws_of(snapshot, before.draws if before else ())
-        live = self._live[snapshot.drop_id] = LiveDrop(definition, snapshot, document, recovering, draws)
+        live = self._live[snapshot.drop_id] = LiveDrop(definition, snapshot, document, pace, recovering, draws)
         self._on_change(live)
 
     async def _beat_for(self, drop_id: str) -> None:
@@ -220,17 +223,13 @@ class Inlet:
                     self._log.warning("beat_failed", drop=drop_id, error=str(error))
             await asyncio.sleep(self._pause_s(self._live[drop_id].snapshot, failures))
 
-    def _plan(self, snapshot: Snapshot) -> Pace:
-        return plan(snapshot, Signals(snapshot.flow.journal_age_ms, self._latency_ms, snapshot.signal_permille / 1000))
-
     async def _beat(self, live: LiveDrop) -> Snapshot:
         """A beat with the plan that follows from what the last one saw."""
-        before = live.snapshot
-        pace = self._plan(before)
+        pace = live.pace
         told = BeatPlan(pace.rate_per_min, pace.weights_permille, pace.units_per_claim_permille, pace.door, live.document)
         clock = asyncio.get_running_loop().time
         began = clock()
-        _, snapshot = await self._drops.advance(before.drop_id, self._room.beat_ms, told)
+        _, snapshot = await self._drops.advance(live.snapshot.drop_id, self._room.beat_ms, told)
         self._latency_ms += LATENCY_SHARE * ((clock() - began) * 1000 - self._latency_ms)
         return snapshot
 
