@@ -23,7 +23,7 @@ async def fetch(client: ClientSession, url: str, what: str, *, timeout_ms: int) 
     """
     try:
         async with client.get(url, allow_redirects=False, timeout=ClientTimeout(total=timeout_ms / 1000)) as answer:
-            status, body = answer.status, await _bounded(answer.content)
+            status, body = answer.status, await read_bounded(answer.content, ANSWER_BYTES_MAX)
     except TimeoutError:
         raise FetchFailed(what=f"{what} could not be fetched:", why=f"no answer within {timeout_ms} ms.") from None
     except (ClientError, OSError, ValueError) as error:
@@ -35,11 +35,11 @@ async def fetch(client: ClientSession, url: str, what: str, *, timeout_ms: int) 
     return status, body
 
 
-async def _bounded(stream: StreamReader) -> bytes | None:
-    """Everything, or None when it is more than `ANSWER_BYTES_MAX`."""
+async def read_bounded(stream: StreamReader, bytes_max: int) -> bytes | None:
+    """Everything, or None when it is more than `bytes_max`."""
     content = b""
-    async for chunk in stream.iter_chunked(ANSWER_BYTES_MAX):
+    async for chunk in stream.iter_chunked(bytes_max):
         content += chunk
-        if len(content) > ANSWER_BYTES_MAX:
+        if len(content) > bytes_max:
             return None
     return content

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
+from flashsale.fetching import read_bounded
 from flashsale.payments.provider import ProviderUnreachable
 
 ANSWER_BYTES_MAX = 65_536
@@ -25,7 +26,7 @@ async def ask(
         async with client.request(
             method, url, data=body, headers=headers, allow_redirects=False, timeout=ClientTimeout(total=timeout_ms / 1000)
         ) as answer:
-            content = await _read(answer.content)
+            content = await read_bounded(answer.content, ANSWER_BYTES_MAX)
             status = answer.status
     except TimeoutError:
         raise ProviderUnreachable(what="The provider did not answer in time.") from None
@@ -37,13 +38,3 @@ async def ask(
     if 300 <= status < 400 or status >= 500 or status in TRY_LATER:
         raise ProviderUnreachable(what=f"The provider answered with status {status}.")
     return status, content
-
-
-async def _read(stream: object) -> bytes | None:
-    """Everything, or None when it is more than `ANSWER_BYTES_MAX`."""
-    content = b""
-    async for chunk in stream.iter_chunked(ANSWER_BYTES_MAX):  # type: ignore[attr-defined]
-        content += chunk
-        if len(content) > ANSWER_BYTES_MAX:
-            return None
-    return content
