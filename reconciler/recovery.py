@@ -22,7 +22,7 @@ import msgpack
 from flashsale.drops import digest_of, encode_drop
 from flashsale.errors import DropNotFound, FlashsaleError, Recovering, ScriptError
 from flashsale.keys import drop_keys
-from flashsale.model import LINE_STRIDE, DropState, LinePicture, OrderState, RebuildOutcome, ReservationState, SkuStock, line_of
+from flashsale.model import LINE_STRIDE, DropState, LinePicture, OrderState, RebuildOutcome, ReservationState, SkuStock, Ticket, line_of
 from flashsale.recorded import RecordedDrop, encode_picture, recorded_drop
 from reconciler.journal import store_errors
 from reconciler.lines import Entrants, RecordedDraw, line_fields, lines_now, read_draw
@@ -396,7 +396,8 @@ class Recovery:
         while True:
             with store_errors():
                 cursor, page = await self._store.hscan(drop_keys(drop_id).tickets, cursor, count=TICKETS_AT_ONCE)
-            concerned = [name.decode() for name, packed in page.items() if _is_concerned(msgpack.unpackb(packed), restore_from)]
+            tickets = {name.decode(): msgpack.unpackb(packed, strict_map_key=False) for name, packed in page.items()}
+            concerned = [name for name, record in tickets.items() if _is_concerned(Ticket.from_record(name, record), restore_from)]
             for chunk in _chunks(concerned, TICKETS_AT_ONCE):
                 await self._step(drop_id, attempt, "keep", chunk)
             if not cursor:
@@ -653,14 +654,11 @@ def _served(plan: Plan) -> tuple[int, int]:
     return number, max(at_ms, _picture_or_drop(plan.finding, "opens_at_ms"), drawn_at_ms)
 
 
-_NUMBER, _RESERVATIONS, _HELD = 0, 7, 10
-"""positions in a ticket's record, from 0: its counters are from the second up to the third; a waiting ticket has none"""
-
-
-def _is_concerned(ticket: Sequence[Any], restore_from: int) -> bool:
-    if isinstance(ticket[0], str):  # a second device's, which only names the ticket it belongs to
+def _is_concerned(ticket: Ticket | None, restore_from: int) -> bool:
+    """Whether a ticket's number may be taken up with a receipt, or it has counted anything; a second device's has done neither."""
+    if ticket is None:
         return False
-    return bool(ticket[_NUMBER] >= restore_from or any(ticket[_RESERVATIONS:_HELD]))
+    return ticket.number >= restore_from or any((ticket.reservations, ticket.live, ticket.units))
 
 
 def _order(row: Any, refused: frozenset[str], ttl_ms: int) -> tuple[Any, ...]:
