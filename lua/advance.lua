@@ -91,14 +91,17 @@ local function expected()
   return total
 end
 
--- How many more people there are units for: those who are in and have not chosen, or wait for units, come first.
+local waiting = open and standby_waiting(keys, standing, ledger.stock) or {}
+local fitting, left = standby_share(waiting, ledger.stock)
+
+-- How many more people there are units for: those who are in and have not chosen, or wait for what is there, come first.
 local function takers()
   if units_per_claim == 0 then return math.huge end
   local available = 0
-  for _, stock in pairs(ledger.stock) do available = available + stock.available end
+  for _, units in pairs(left) do available = available + units end
   if available == 0 then return 0 end
   local deciding = math.max(0, active + #back - redis.call("ZCARD", KEYS[14]))
-  return math.max(1, available * 1000 / units_per_claim) - deciding - standing
+  return math.max(1, available * 1000 / units_per_claim) - deciding
 end
 
 local called_now, calls, runs = 0, {}, {}
@@ -150,7 +153,7 @@ if open then
   local wanted = math.floor(comers * 1000 / math.max(1, weights[1]) + 1e-6)
   if not sold then divide(math.max(0, math.min(wanted, math.floor(credit), CALLS_MAX))) end
   set("credit", string.format("%.6f", credit - called_now))
-  turns = standby_turns(keys, ledger.stock, drop.now, drop.claim_window_ms)
+  turns = standby_turns(keys, waiting, fitting, drop.now, drop.claim_window_ms)
 end
 local called = (tonumber(flow[1] or "") or 0) + called_now
 local progress = open and flow_progress(flow[2], drop.now, called)

@@ -40,11 +40,11 @@ read_records(KEYS[4], ids, ledger.reservations)
 read_tickets(ledger, KEYS[3], ticket_ids)
 check_types(KEYS[5], KEYS[6], KEYS[7], KEYS[8])
 local line = {standby = KEYS[9], wants = KEYS[10], offers = KEYS[11]}
-local waiting = standby_waiting(line)
+local stock_of = ledger.stock
+local standing = redis.call("ZCARD", KEYS[9])
+local waiting = standby_waiting(line, standing, stock_of)
 redis.call("HLEN", KEYS[10])
 redis.call("ZCARD", KEYS[11])
-
-local stock_of = ledger.stock
 
 local refusal
 if drop.effective == "closed" then refusal = {"closed", drop.closes_at_ms}
@@ -62,7 +62,6 @@ end
 -- Looks at each item once. Answers why `items` cannot be taken, or nil, their price and their number.
 local function judge(ticket, items)
   local held_of, units, amount_minor, may_return = ticket[TICKET_HELD], 0, 0, true
-  local left_of = #waiting > 0 and standby_share(waiting, stock_of, slot_of(ticket))
   local limit, held, short
   if ticket[TICKET_RESERVATIONS] >= drop.reservations_per_shopper_max then
     limit, held = drop.reservations_per_shopper_max, ticket[TICKET_RESERVATIONS]
@@ -73,7 +72,7 @@ local function judge(ticket, items)
     if not stock then return {"unknown_sku", 0} end
     local of_sku = held_of[sku] or 0
     if not limit and of_sku + quantity > stock.limit then limit, held = stock.limit, of_sku end
-    if quantity > (left_of and left_of[sku] or stock.available) then short = true end
+    if quantity > stock.available then short = true end
     if quantity > stock.available + stock.reserved - stock.draining then may_return = false end
     units = units + quantity
     amount_minor = amount_minor + stock.price * quantity
@@ -82,7 +81,7 @@ local function judge(ticket, items)
     limit, held = drop.limit_per_shopper, ticket[TICKET_UNITS]
   end
   if limit then return {"limit_reached", limit, held} end
-  if short then
+  if short or (waiting[1] and not standby_leaves(waiting, stock_of, slot_of(ticket), items)) then
     local left = {}
     for j = 1, #items do
       left[2 * j - 1], left[2 * j] = items[j][1], stock_of[items[j][1]].available
@@ -113,21 +112,50 @@ local function take(id, ticket_id, ticket, request, amount_minor, units)
   return {"reserved", STATE_RESERVED, amount_minor, now, expires_at_ms, number}
 end
 
--- What each shopper of this call now waits for, or false.
-local wants_of = {}
+-- What each shopper of this call now waits for, or false; `wanted_of`: what they waited for before, or false.
+local wants_of, wanted_of = {}, {}
 
--- Keeps the shopper's place for what comes back, before everybody with a higher one, while there is room.
+if standing > 0 then
+  local places = {}
+  for i = 1, #ticket_ids do
+    local ticket = ledger.tickets[ticket_ids[i]]
+    if ticket then places[#places + 1] = slot_of(ticket) end
+  end
+  local wants = #places > 0 and redis.call("HMGET", KEYS[10], unpack(places)) or {}
+  for i = 1, #places do wanted_of[places[i]] = wants[i] and cmsgpack.unpack(wants[i]) end
+end
+
+local function wanted_at(place)
+  if wants_of[place] ~= nil then return wants_of[place] end
+  return wanted_of[place]
+end
+
+local function is_available(items)
+  for j = 1, #items do
+    if items[j][2] > stock_of[items[j][1]].available then return false end
+  end
+  return true
+end
+
+-- Keeps the shopper's place for what comes back, before everybody with a higher one, while there is room. Answers whether it is kept.
 local function stand_by(ticket, items)
   local place = slot_of(ticket)
-  if not standby_set(waiting, place, items) then return 0 end
-  wants_of[place] = items
+  local wanted = wanted_at(place)
+  if not wanted and standing >= STANDBY_MAX then return 0 end
+  local available = is_available(items)
+  -- Nothing is there to ask for, and nothing is wanted that was not before.
+  if wanted and not available and same_items(wanted[2], items) then return 1 end
+  if not wanted then standing = standing + 1 end
+  wants_of[place] = {now, items}
+  standby_set(waiting, place, available and items or nil, now)
   return 1
 end
 
 local function stand_no_more(ticket)
   local place = slot_of(ticket)
+  if not wanted_at(place) then return end
+  standing, wants_of[place] = standing - 1, false
   standby_set(waiting, place, nil)
-  wants_of[place] = false
 end
 
 local results = {}
@@ -147,7 +175,7 @@ for i = 1, #requests do
     local why, amount_minor, units = judge(ticket, request[5])
     if not why then
       results[i] = take(id, ticket_id, ticket, request, amount_minor, units)
-      if #waiting > 0 then stand_no_more(ticket) end
+      if standing > 0 then stand_no_more(ticket) end
     else
       if why[1] == "sold_out" and why[3] == 1 then why[3] = stand_by(ticket, request[5]) end
       results[i] = why
@@ -162,11 +190,11 @@ ledger_write(ledger, {
   stats = KEYS[7], journal = KEYS[8],
 })
 local places_add, wants_add, places_done = {}, {}, {}
-for place, items in pairs(wants_of) do
+for place, want in pairs(wants_of) do
   local n = #places_add
-  if items then
+  if want then
     places_add[n + 1], places_add[n + 2] = place, place
-    wants_add[n + 1], wants_add[n + 2] = place, cmsgpack.pack(items)
+    wants_add[n + 1], wants_add[n + 2] = place, cmsgpack.pack(want)
   else
     places_done[#places_done + 1] = place
   end

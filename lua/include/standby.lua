@@ -6,48 +6,71 @@ local STANDBY_MAX = 256
 -- At most; never longer than somebody who is called may take to come.
 local TURN_MS = 10000
 
--- Those who wait for units, in line order: {place, items}.
-local function standby_waiting(keys)
-  local places, waiting = redis.call("ZRANGE", keys.standby, 0, STANDBY_MAX - 1), {}
-  if #places == 0 then return waiting end
+local function standby_fits(items, left)
+  for j = 1, #items do
+    if items[j][2] > (left[items[j][1]] or 0) then return false end
+  end
+  return true
+end
+
+local function standby_left(stock_of)
+  local left, some = {}, false
+  for sku, stock in pairs(stock_of) do
+    left[sku] = stock.available
+    some = some or stock.available > 0
+  end
+  return left, some
+end
+
+-- Those who wait for no more than what is available, in line order: {place, items, when they last asked for it}. Units only
+-- become fewer while a script hands them out, so nobody else can come into question in it.
+local function standby_waiting(keys, standing, stock_of)
+  local left, some = standby_left(stock_of)
+  local waiting = {}
+  if standing == 0 or not some then return waiting end
+  local places = redis.call("ZRANGE", keys.standby, 0, STANDBY_MAX - 1)
   local wants = redis.call("HMGET", keys.wants, unpack(places))
   for i = 1, #places do
-    waiting[i] = {tonumber(places[i]), wants[i] and cmsgpack.unpack(wants[i]) or {}}
+    local want = wants[i] and cmsgpack.unpack(wants[i])
+    if want and standby_fits(want[2], left) then waiting[#waiting + 1] = {tonumber(places[i]), want[2], want[1]} end
   end
   return waiting
 end
 
--- Hands what is available to those of `waiting` who are before `place`. Answers what is left of each SKU, and whose turn it is.
-local function standby_share(waiting, stock_of, place)
-  local left, fitting = {}, {}
-  for sku, stock in pairs(stock_of) do left[sku] = stock.available end
+-- Hands what is available to those of `waiting`, in line order. Answers whose turn it is, and what is left after them.
+local function standby_share(waiting, stock_of)
+  local left, fitting = standby_left(stock_of), {}
   for i = 1, #waiting do
-    local items, fits = waiting[i][2], true
-    if waiting[i][1] >= place then break end
-    for j = 1, #items do fits = fits and items[j][2] <= (left[items[j][1]] or 0) end
-    if fits then
+    local items = waiting[i][2]
+    if standby_fits(items, left) then
       for j = 1, #items do left[items[j][1]] = left[items[j][1]] - items[j][2] end
       fitting[#fitting + 1] = waiting[i][1]
     end
   end
-  return left, fitting
+  return fitting, left
 end
 
--- `place` now waits for `items`, or for nothing more when they are nil. Answers false when too many wait already.
-local function standby_set(waiting, place, items)
-  local at = 1
-  while waiting[at] and waiting[at][1] < place do at = at + 1 end
-  local there = waiting[at] and waiting[at][1] == place
-  if not items then
-    if there then table.remove(waiting, at) end
-  elseif there then
-    waiting[at][2] = items
-  elseif #waiting < STANDBY_MAX then
-    table.insert(waiting, at, {place, items})
-  else
-    return false
+-- Whether those of `waiting` before `place` leave enough for `items`.
+local function standby_leaves(waiting, stock_of, place, items)
+  local left = nil
+  for i = 1, #waiting do
+    if waiting[i][1] >= place then return true end
+    left = left or standby_left(stock_of)
+    local theirs = waiting[i][2]
+    if standby_fits(theirs, left) then
+      for j = 1, #theirs do left[theirs[j][1]] = left[theirs[j][1]] - theirs[j][2] end
+      if not standby_fits(items, left) then return false end
+    end
   end
   return true
+end
+
+-- In `waiting`, `place` now waits for `items`, or for nothing more when they are nil.
+local function standby_set(waiting, place, items, now)
+  local at = 1
+  while waiting[at] and waiting[at][1] < place do at = at + 1 end
+  if waiting[at] and waiting[at][1] == place then table.remove(waiting, at) end
+  if items then table.insert(waiting, at, {place, items, now}) end
 end
 
 local function standby_leave(keys, places)
@@ -57,22 +80,32 @@ local function standby_leave(keys, places)
   redis.call("ZREM", keys.offers, unpack(places))
 end
 
--- Whose turn begins, is over, and is put off because what it was about has gone to somebody before them.
-local function standby_turns(keys, stock_of, now, claim_window_ms)
-  local turns, ends = {begun = {}, over = {}, off = {}}, {}
+-- Whose turn begins, is over, and is put off because what it was about has gone to somebody before them. Who is there asks
+-- for what is available; so when a turn has passed unused, everybody who has not asked since it began is passed over with it,
+-- and units do not wait for one absent person after the other.
+local function standby_turns(keys, waiting, fitting, now, claim_window_ms)
+  local turns, ends, unused_since = {begun = {}, over = {}, off = {}}, {}, nil
+  local lasts_ms = math.min(TURN_MS, claim_window_ms)
   local offers = redis.call("ZRANGE", keys.offers, 0, STANDBY_MAX - 1, "WITHSCORES")
   for i = 1, #offers, 2 do ends[tonumber(offers[i])] = tonumber(offers[i + 1]) end
-  local _, fitting = standby_share(standby_waiting(keys), stock_of, math.huge)
+  local is_over, is_running = {}, {}
   for i = 1, #fitting do
     local place = fitting[i]
     if not ends[place] then
-      turns.begun[#turns.begun + 1], turns.begun[#turns.begun + 2] = now + math.min(TURN_MS, claim_window_ms), place
+      turns.begun[#turns.begun + 1], turns.begun[#turns.begun + 2] = now + lasts_ms, place
     elseif ends[place] <= now then
-      turns.over[#turns.over + 1] = place
+      turns.over[#turns.over + 1], is_over[place] = place, true
+      unused_since = math.max(unused_since or 0, ends[place] - lasts_ms)
+    else
+      is_running[place] = true
     end
     ends[place] = nil
   end
   for place in pairs(ends) do turns.off[#turns.off + 1] = place end
+  for i = 1, unused_since and #waiting or 0 do
+    local place, asked_at_ms = waiting[i][1], waiting[i][3]
+    if asked_at_ms < unused_since and not is_over[place] and not is_running[place] then turns.over[#turns.over + 1] = place end
+  end
   return turns
 end
 

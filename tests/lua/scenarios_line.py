@@ -180,7 +180,8 @@ LEAVE = [
         "leave", "left", turn_begun, (leaving("bob"),), ["left", 1], replay="replayed", when="while waiting for units",
         changes={
             "tickets": {"bob": {"gone": "left", "token_expires_at_ms": t(1_100)}}, "slots": {1: GONE}, "flow": {"ended": 1},
-            "standby": {1: GONE}, "wants": {1: GONE}, "offers": {1: GONE}, "served": [gone_by("left", 1, 1_100)],
+            "standby": {1: GONE}, "wants": {1: GONE}, "asked": {1: GONE}, "offers": {1: GONE},
+            "served": [gone_by("left", 1, 1_100)],
         },
     ),
     Scenario(

@@ -175,11 +175,11 @@ RESERVE = [
     Scenario(
         "reserve", "sold_out", one_left, ([reserving("bob", "r2", s1=1, s2=2)],), ["sold_out", ["s1", 5, "s2", 1], 1],
         when="of one SKU, so none of the other is taken", counted={"refused:sold_out": 1}, quiet=True,
-        changes={"standby": {1: 1}, "wants": {1: [["s1", 1], ["s2", 2]]}},
+        changes={"standby": {1: 1}, "wants": {1: [["s1", 1], ["s2", 2]]}, "asked": {1: t(1_000)}},
     ),
     Scenario(
         "reserve", "sold_out", w.last_unit_reserved, ([reserving("bob", "r2", s1=1)],), ["sold_out", ["s1", 0], 1],
-        counted={"refused:sold_out": 1}, quiet=True, changes={"standby": {1: 1}, "wants": {1: [["s1", 1]]}},
+        counted={"refused:sold_out": 1}, quiet=True, changes={"standby": {1: 1}, "wants": {1: [["s1", 1]]}, "asked": {1: t(1_000)}},
     ),
     Scenario(
         "reserve", "sold_out", one_paid, ([reserving("bob", "r2", s2=2)],), ["sold_out", ["s2", 1], 0], when="for good",
@@ -197,7 +197,7 @@ RESERVE = [
             "tickets": {"bob": {"reservations": 1, "live": 1, "units": 1, "held": {"s1": 1}}},
             "reservations": {"r2": reservation(ticket_id="bob", number=1, items=[["s1", 1]], amount_minor=1_000, request_id="q-r2")},
             "expiries": {"r2": t(61_000)}, "slots": {1: t(61_000)}, "stats": {"reserved_units": 2},
-            "standby": {1: GONE}, "wants": {1: GONE},
+            "standby": {1: GONE}, "wants": {1: GONE}, "asked": {1: GONE},
             "journal": [
                 entry(
                     transition(

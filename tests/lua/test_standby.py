@@ -84,6 +84,54 @@ async def test_a_turn_begins_with_the_units_and_ends_by_itself(world: World) -> 
     assert (state["standby"], state["wants"], state["offers"]) == ({}, {}, {})
 
 
+async def test_with_a_turn_that_nobody_used_everybody_is_passed_over_who_did_not_ask_meanwhile(world: World) -> None:
+    """Bob and carl have gone home. Dora is there: she asked while it was bob's turn, and waits for nobody else's."""
+    await shop_of(world, "ann", "bob", "carl", "dora", skus=w.SINGLE, limit_per_shopper=1)
+    await world.reserve(*(reserving(name, f"r-{name}", s1=1) for name in ("ann", "bob", "carl", "dora")))
+    await world.release("r-ann")
+    world.at(1_200)
+    await world.beat()
+    world.at(2_000)
+    assert words(await world.reserve(reserving("dora", "r5", s1=1))) == ["sold_out"]
+    world.at(1_200 + TURN_MS + BEAT_MS)
+    await world.beat()
+    assert (await world.state())["standby"] == {3: 3}
+    assert words(await world.reserve(reserving("dora", "r6", s1=1))) == ["reserved"]
+
+
+async def test_who_waits_for_what_is_not_there_is_not_passed_over(world: World) -> None:
+    """Nothing was there for bob, so that he has not asked means nothing; nor has carl missed a turn of his own."""
+    await shop_of(world, "ann", "bob", "carl", skus=(Sku("s1", "One", 2, 1_000, 1), Sku("s2", "Two", 1, 500, 1)))
+    await world.reserve(reserving("ann", "r1", s1=1, s2=1), reserving("bob", "r2", s2=1))
+    await world.reserve(reserving("carl", "r3", s1=1, s2=1))
+    await world.adjust("a1", "s2", 1)
+    world.at(1_200)
+    await world.beat()
+    world.at(1_200 + TURN_MS + BEAT_MS)
+    await world.reserve(reserving("bob", "r4", s2=1))
+    await world.beat()
+    assert (await world.state())["standby"] == {2: 2}
+
+
+async def test_asking_while_nothing_is_there_writes_nothing(world: World) -> None:
+    await w.all_reserved(world)
+    before = await world.state()
+    world.at(3_000)
+    assert words(await world.reserve(reserving("bob", "r9", s1=1))) == ["sold_out"]
+    after = await world.state()
+    assert (after["standby"], after["wants"], after["asked"]) == (before["standby"], before["wants"], before["asked"])
+
+
+async def test_who_waits_for_one_sku_does_not_keep_people_from_another(world: World) -> None:
+    """Three units of s2, one for bob should he choose it: there is something for two more, however long bob waits for s1."""
+    await shop_of(world, "ann", "bob", skus=(Sku("s1", "One", 1, 1_000, 1), Sku("s2", "Two", 3, 500, 1)), capacity=10)
+    await world.reserve(reserving("ann", "r1", s1=1), reserving("bob", "r2", s1=1))
+    await world.join("carl", "dora", "emil")
+    world.at(2_000)
+    await world.beat(units_per_claim=1_000, weights=(1_000,) * 9)
+    assert (await world.state())["drop"]["serving_number"] == "4"
+
+
 async def test_a_turn_that_was_put_off_lasts_its_whole_time_later(world: World) -> None:
     """Ann, before bob, takes the unit in the middle of his turn."""
     await w.all_reserved(world)

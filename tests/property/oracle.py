@@ -85,6 +85,8 @@ class Oracle:
     returning: set[int] = field(default_factory=set)
     standby: dict[int, Items] = field(default_factory=dict)
     """what those wait for who found everything reserved"""
+    asked: dict[int, int] = field(default_factory=dict)
+    """when those last asked for what was there, or began to wait"""
     turns: dict[int, int] = field(default_factory=dict)
     """when the turns of those end for whom there is something"""
     came: int = 0
@@ -221,6 +223,7 @@ class Oracle:
 
     def _stand_no_more(self, number: int) -> None:
         self.standby.pop(number, None)
+        self.asked.pop(number, None)
         self.turns.pop(number, None)
 
     def advance(self) -> str:
@@ -275,8 +278,17 @@ class Oracle:
     def _take_turns(self) -> None:
         fitting, _ = self._first_of(float("inf"))
         self.turns = {number: self.turns.get(number, self.now + self.rules.turn_ms) for number in fitting}
-        for number in [number for number, until in self.turns.items() if until <= self.now]:
-            self._stand_no_more(number)
+        over = [until for until in self.turns.values() if until <= self.now]
+        absent_since = max(over, default=0) - self.rules.turn_ms
+        running = {number for number, until in self.turns.items() if until > self.now}
+        for number in list(self.standby):
+            unheard = over and self.asked[number] < absent_since and self._is_available(self.standby[number])
+            if number not in running and (unheard or number in self.turns):
+                self._stand_no_more(number)
+
+    def _is_available(self, items: Items) -> bool:
+        available = self.available()
+        return all(available[sku] >= quantity for sku, quantity in items)
 
     # ---- units
 
@@ -322,6 +334,8 @@ class Oracle:
             return True
         sold = self.units((CONFIRMED,))
         if all(quantity <= min(self.wanted[sku], self.allotment[sku]) - sold[sku] for sku, quantity in items):
+            if self._is_available(items) or self.standby.get(person.number) != items:
+                self.asked[person.number] = self.now
             self.standby[person.number] = items
         return False
 
@@ -480,6 +494,7 @@ class Oracle:
             "returning": self.returning,
             "gone": {person.number for person in self.people.values() if person.gone and person.number >= self.serving},
             "standby": self.standby,
+            "asked": self.asked,
             "turns": self.turns,
             "flow": (self.came, self.sessions_ended),
             "journal": self.journal,

@@ -147,6 +147,7 @@ def view(state: State) -> dict[str, Any]:
         "returning": set(state["returning"]),
         "gone": set(state["gone"]),
         "standby": {place: tuple(map(tuple, state["wants"][place])) for place in state["standby"]},
+        "asked": state["asked"],
         "turns": state["offers"],
         "flow": (sum(state["flow"].get(f"claims:{bucket}", 0) for bucket in range(1, 10)), state["flow"].get("ended", 0)),
         "journal": [step for entry in state["journal"] for step in steps(entry)],
