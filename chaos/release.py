@@ -17,7 +17,7 @@ from chaos.process import LabProcess
 from flashsale.resources import resource_dir
 from flashsale.supervisor import Process
 
-PACKAGES = ("flashsale", "admission", "reconciler", "config", "lua")
+PACKAGES = ("flashsale", "admission", "reconciler", "config", "lua", "web", "widget")
 WRITTEN, NEXT_WRITTEN = '"v", "1"', '"v", "2"'
 READ, NEXT_READ = "if version != VERSION:", 'if version not in {VERSION, b"2"}:'
 
@@ -26,7 +26,7 @@ def next_release(folder: Path) -> Path:
     """The next release in `folder`, which is made."""
     checkout = resource_dir("lua").parent
     for name in PACKAGES:
-        shutil.copytree(checkout / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(checkout / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
     scripts = [path for path in (folder / "lua").rglob("*.lua") if WRITTEN in path.read_text(encoding="utf-8")]
     assert scripts, f"no script writes {WRITTEN}"
     for path in scripts:
