@@ -9,9 +9,9 @@ is handed over once.
 from __future__ import annotations
 
 import msgspec
-from cryptography.exceptions import InvalidSignature
 
-from admission.tokens import SigningKey, SigningKeySet, b64decode, b64encode
+from admission.signed_texts import SignedTexts
+from admission.tokens import SigningKeySet
 from flashsale.model import TICKET_ID_RE
 
 HANDOFF_TYPE = "flashsale-handoff+jws"
@@ -35,16 +35,11 @@ class Handoffs:
         Raises:
             ValueError: there is no active receipt key.
         """
-        key = keys.active("receipt")
-        self._private = key.private()
-        self._header = _header(key)
-        # What is signed begins with one of these texts or is not ours, so nothing in a header is ever believed.
-        self._public = {_header(key): key.private().public_key() for key in keys.keys if key.purpose == "receipt"}
+        self._texts = SignedTexts(keys, HANDOFF_TYPE, HANDOFF_LENGTH_MAX)
 
     def make(self, ticket_id: str, expires_at_ms: int) -> str:
         """The code that hands the place of `ticket_id` over until `expires_at_ms`, by the store's clock."""
-        signed = f"{self._header}.{b64encode(msgspec.json.encode(_Payload(ticket_id, expires_at_ms)))}"
-        return f"{signed}.{b64encode(self._private.sign(signed.encode()))}"
+        return self._texts.sign(msgspec.json.encode(_Payload(ticket_id, expires_at_ms)))
 
     def read(self, code: str, drop_id: str, now_ms: int) -> str:
         """The id of the ticket whose place a genuine code hands over.
@@ -64,17 +59,7 @@ class Handoffs:
         return payload.ticket
 
     def _genuine(self, code: str) -> _Payload:
-        header, _, rest = code.partition(".")
-        payload, _, signature = rest.partition(".")
-        public = self._public.get(header)
-        if public is None or len(code) > HANDOFF_LENGTH_MAX:
-            raise ValueError(_NOT_OURS)
         try:
-            public.verify(b64decode(signature), f"{header}.{payload}".encode())
-            return msgspec.json.decode(b64decode(payload), type=_Payload)
-        except (ValueError, InvalidSignature):
+            return msgspec.json.decode(self._texts.verify(code), type=_Payload)
+        except ValueError:
             raise ValueError(_NOT_OURS) from None
-
-
-def _header(key: SigningKey) -> str:
-    return b64encode(msgspec.json.encode({"alg": "EdDSA", "kid": key.kid, "typ": HANDOFF_TYPE}))

@@ -123,6 +123,10 @@ class Inlet:
         """Whether the store should hold the drop and this worker has not seen it there."""
         return drop_id not in self._live and drop_id in self._should_be
 
+    def absent(self) -> list[Drop]:
+        """Drops the store should hold that this worker has not seen there."""
+        return [drop for drop_id, drop in self._should_be.items() if drop_id not in self._live]
+
     async def run(self) -> None:
         """Looks for drops and beats for each, until cancelled."""
         pause_s = LOOK_AGAIN_S

@@ -53,6 +53,8 @@ class Principal:
     key_id: str
     tenant: str
     scopes: frozenset[Scope]
+    expires_at_ms: int | None = None
+    """when the key ends by itself; None for never"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,6 @@ class KeyRow:
 class _Active:
     principal: Principal
     secret_hash: bytes
-    expires_at_ms: int | None
 
 
 async def create_key(
@@ -157,13 +158,31 @@ class AccessKeys:
         rows = await self._database.fetch("keys_active")
         self._active = {
             row["key_id"]: _Active(
-                Principal(row["key_id"], row["tenant"], frozenset(Scope(scope) for scope in row["scopes"] if scope in _SCOPES)),
+                Principal(
+                    key_id=row["key_id"],
+                    tenant=row["tenant"],
+                    scopes=frozenset(Scope(scope) for scope in row["scopes"] if scope in _SCOPES),
+                    expires_at_ms=None if row["expires_at"] is None else int(row["expires_at"].timestamp() * 1000),
+                ),
                 bytes(row["secret_hash"]),
-                None if row["expires_at"] is None else int(row["expires_at"].timestamp() * 1000),
             )
             for row in rows
         }
         self._looked_at = self._clock.monotonic()
+
+    def active(self, key_id: str) -> Principal | None:
+        """Who the key `key_id` stands for while it is in force, as far as this process knows; it proves nobody's right to it."""
+        found = self._active.get(key_id)
+        if found is None:
+            return None
+        expires_at_ms = found.principal.expires_at_ms
+        return None if expires_at_ms is not None and self._clock.now_ms() >= expires_at_ms else found.principal
+
+    async def find(self, key_id: str) -> Principal | None:
+        """As `active`; a key made a moment ago is looked up once, however many ask at the same time."""
+        if key_id not in self._active:
+            await self._look_again()
+        return self.active(key_id)
 
     async def authenticate(self, key: str) -> Principal | None:
         """Who `key` stands for, or None. A key made a moment ago is looked up once, however many ask at the same time."""
@@ -178,11 +197,7 @@ class AccessKeys:
         found = self._active.get(key_id)
         # An unknown id costs the same comparison, so that time does not tell which ids exist.
         same = hmac.compare_digest(_hash_of(secret), found.secret_hash if found else _NO_HASH)
-        if found is None or not same:
-            return None
-        if found.expires_at_ms is not None and self._clock.now_ms() >= found.expires_at_ms:
-            return None
-        return found.principal
+        return self.active(key_id) if same else None
 
     async def _look_again(self) -> None:
         if self._looking is None:

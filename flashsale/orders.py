@@ -70,6 +70,20 @@ class Order:
     finished_at_ms: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class OrderCounts:
+    """Orders of a drop in Postgres, by state."""
+
+    pending: int = 0
+    paid: int = 0
+    expired: int = 0
+    cancelled: int = 0
+    refund_due: int = 0
+    refunded: int = 0
+    recorded_last_min: int = 0
+    """of all of them, first recorded in the last minute"""
+
+
 class Orders:
     """Reads orders, and waits for them. `store` is a client of its own or a shared one; it is only subscribed with."""
 
@@ -115,6 +129,11 @@ class Orders:
     async def page(self, drop_id: str, after: str, limit: int) -> list[Order]:
         """Orders of a drop in the order of their ids, those after the id `after`; at most `limit`. Raises DatabaseUnavailable."""
         return [_order(row) for row in await self._database.fetch("orders_page", drop_id, after, limit)]
+
+    async def counts(self, drop_id: str) -> OrderCounts:
+        """How many orders of a drop there are. Raises DatabaseUnavailable."""
+        rows = await self._database.fetch("order_counts_lately", drop_id)
+        return OrderCounts(**{row["state"]: row["orders"] for row in rows}, recorded_last_min=sum(row["lately"] for row in rows))
 
     def _forget(self, order_id: str, future: asyncio.Future[OrderState]) -> None:
         futures = self._waiting.get(order_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -135,6 +136,15 @@ class Reservations:
         batcher = self._batcher("extend", drop_of(reservation_id))
         result = await batcher.submit((reservation_id, idempotency_key, request_id, extension_ms))
         return _settlement(ExtendOutcome(result[0]), reservation_id, result)
+
+    async def expiring_from(self, drop_id: str, moments_ms: Sequence[int]) -> list[int]:
+        """For each moment (the store's time in ms), how many live reservations expire after it.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+        counts = (self._scripts.read(drop_id, "ZCOUNT", "expiries", f"({at_ms}", "+inf") for at_ms in moments_ms)
+        return [int(count) for count in await asyncio.gather(*counts)]
 
     async def expire(self, drop_id: str, batch_size_max: int) -> int:
         """Ends overdue reservations, at most `batch_size_max`; how many it ended. Raises as `reserve` does."""

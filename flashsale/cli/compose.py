@@ -15,9 +15,10 @@ import structlog
 import uvloop
 from aiohttp import ClientSession
 
+from admission.admitted import AdmittedLately
 from admission.beacon import Beacon, FileBeacon
 from admission.handoff import Handoffs
-from admission.inlet import Inlet
+from admission.inlet import Inlet, LiveDrop
 from admission.invites import InviteCodes
 from admission.log import HeadSigner
 from admission.receipts import ReceiptSigner, ReceiptVerifier, ReservationSigner
@@ -29,7 +30,7 @@ from flashsale.beacons import DrandBeacon
 from flashsale.clock import Clock, SystemClock
 from flashsale.connections.database import Database, open_database
 from flashsale.connections.store import open_store
-from flashsale.drops import DropStore
+from flashsale.drops import DropCatalog, DropStore
 from flashsale.errors import ConfigurationError
 from flashsale.expiry import Expiry
 from flashsale.identity import read_identity_keys
@@ -50,6 +51,7 @@ from flashsale.scripts import Scripts, read_scripts
 from flashsale.settings import BeaconSettings, Settings
 from flashsale.stock import StockLedger
 from flashsale.web.app import listen, serving
+from flashsale.web.console_session import ConsoleSessions
 from flashsale.web.cors import CrossOrigin
 from flashsale.web.entrance import Entrance
 from flashsale.web.request_ids import RequestIds
@@ -140,6 +142,13 @@ def _services(
     identities = read_identity_keys(identity.keys_file, issuer=identity.issuer, audience=identity.audience)
     documents = ServingDocuments(CrossOrigin(settings.http.cors_origins), RequestIds(), metrics)
 
+    admitted = AdmittedLately()
+    access = AccessKeys(database, clock)
+
+    def seen(live: LiveDrop) -> None:
+        documents.see(live)
+        admitted.see(live.snapshot)
+
     async def recorded() -> dict[str, Drop]:
         return {drop_id: one.drop for drop_id, one in (await recorded_drops(database)).items()}
 
@@ -153,23 +162,26 @@ def _services(
     return Services(
         settings=settings,
         clock=clock,
-        inlet=Inlet(drop_store, settings.waiting_room, expiry.end_overdue, documents.see, recorded, beacons),
+        inlet=Inlet(drop_store, settings.waiting_room, expiry.end_overdue, seen, recorded, beacons),
         documents=documents,
         waiting_room=WaitingRoom(scripts, tokens, ReceiptSigner(keys)),
         reservations=reservations,
         drop_store=drop_store,
+        catalog=DropCatalog(database, drop_store),
         store_calls=scripts.calls,
         heads=HeadSigner(keys),
         stock=StockLedger(database, drop_store),
         audits=Audits(database),
         orders=orders,
-        access=AccessKeys(database, clock),
+        access=access,
+        console_sessions=ConsoleSessions(keys, access, clock),
         payments=_payments(settings, clock, keys),
         refunds=Refunds(database),
         tokens=tokens,
         receipts=ReceiptVerifier.of(keys),
         entrance=Entrance(identities, InviteCodes(keys), handoffs),
         handoffs=handoffs,
+        admitted=admitted,
         jwks=msgspec.json.encode(keys.jwks()),
         metrics=metrics,
         checks={"store": store_answers, "postgres": postgres_answers},

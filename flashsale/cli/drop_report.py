@@ -73,24 +73,15 @@ def report(
 
 
 async def _make(drop_id: str, config: Path | None, data: Path | None, log: Path | None) -> DropReport:
-    from msgspec.structs import replace
-
-    from admission.outlook import outlook
-    from admission.report import report as report_on
-    from admission.report_shapes import Totals
-    from flashsale.admission_log import LOG_ENTRIES_MAX, read_log, read_samples
     from flashsale.cli.looking import of_drop
     from flashsale.cli.target import find_target, opened
     from flashsale.connections.calls import StoreCalls
+    from flashsale.reports import make_report
 
     async with opened(find_target(config, data).settings) as parts:
         inspection = await of_drop(parts, drop_id, parts.drops.inspect(drop_id))
-        calls = StoreCalls(parts.store, parts.settings.store)
         with _opened(log) as copy:
-            events, head = await read_log(calls, drop_id, copy)
-        samples = await read_samples(calls, drop_id)
-    made = report_on(events, samples, inspection.definition, Totals.of(inspection.snapshot), outlook)
-    return replace(made, log=replace(made.log, head=head.head.hex(), complete=head.entries < LOG_ENTRIES_MAX))
+            return await make_report(inspection, StoreCalls(parts.store, parts.settings.store), copy)
 
 
 @contextmanager

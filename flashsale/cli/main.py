@@ -18,6 +18,7 @@ from flashsale.cli import (
     drop,
     drop_invites,
     drop_line,
+    drop_orders,
     drop_report,
     drop_stock,
     key,
@@ -95,6 +96,7 @@ drop_stock.register(drop.drops)
 drop_line.register(drop.drops)
 drop_invites.register(drop.drops)
 drop_report.register(drop.drops)
+drop_orders.register(drop.drops)
 key.register(app)
 order.register(app)
 refunds.register(app)

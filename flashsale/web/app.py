@@ -13,10 +13,14 @@ from aiohttp.http import HttpVersion11
 
 from flashsale.web.clients import Clients
 from flashsale.web.connection import Connection, Connections
+from flashsale.web.console_session import SessionRoutes
 from flashsale.web.cors import CrossOrigin
 from flashsale.web.directory import DropDirectory
 from flashsale.web.fairness import FairnessRoutes
 from flashsale.web.merchant import Merchant, OwnDrops
+from flashsale.web.merchant_drops import MerchantDrops
+from flashsale.web.merchant_live import LiveRoute, end_live_streams, live_streams
+from flashsale.web.merchant_reports import MerchantReports
 from flashsale.web.observer import Elsewhere, Observer
 from flashsale.web.operations import Operations
 from flashsale.web.page import Page
@@ -45,6 +49,8 @@ def routes_of(services: Services) -> list[Route]:
     test_provider = TestProvider(services, directory, clients)
     own = OwnDrops(services, directory, clients)
     merchant, steering = Merchant(services, own), Steering(services, own)
+    merchant_drops, merchant_reports, live = MerchantDrops(services, own), MerchantReports(services, own), LiveRoute(own)
+    session = SessionRoutes(services, clients)
     operations = Operations(services)
     fairness = FairnessRoutes(services, directory)
     page = Page(services, directory)
@@ -69,6 +75,13 @@ def routes_of(services: Services) -> list[Route]:
         Route("GET", "/v1/orders/{id}", storefront.order, "order"),
         Route("POST", "/v1/orders/{id}/refunds", storefront.refund, "refund"),
         Route("POST", TEST_PROVIDER_PATH, test_provider.pay, "test_payment"),
+        Route("GET", "/v1/merchant/drops", merchant_drops.list, "merchant_drops"),
+        Route("POST", "/v1/merchant/drops", merchant_drops.create, "merchant_drop_create"),
+        Route("GET", "/v1/merchant/drops/{drop}", merchant_drops.show, "merchant_drop"),
+        Route("GET", "/v1/merchant/drops/{drop}/live", live.watch, "live"),
+        Route("POST", "/v1/merchant/drops/{drop}/close", merchant_drops.close, "close"),
+        Route("GET", "/v1/merchant/drops/{drop}/report", merchant_reports.report, "report"),
+        Route("GET", "/v1/merchant/drops/{drop}/orders.csv", merchant_reports.orders, "orders_csv"),
         Route("POST", "/v1/merchant/drops/{drop}/stock", merchant.stock, "stock"),
         Route("GET", "/v1/merchant/drops/{drop}/audit", merchant.audit, "audit"),
         Route("POST", "/v1/merchant/drops/{drop}/pause", steering.pause, "pause"),
@@ -79,6 +92,9 @@ def routes_of(services: Services) -> list[Route]:
         Route("POST", "/v1/merchant/drops/{drop}/joining", steering.joining, "joining"),
         Route("POST", "/v1/merchant/drops/{drop}/signal", steering.signal, "signal"),
         Route("POST", "/v1/merchant/drops/{drop}/tickets/{ticket_id}/remove", steering.remove, "remove"),
+        Route("POST", "/console/session", session.sign_in, "sign_in"),
+        Route("GET", "/console/session", session.show, "session"),
+        Route("DELETE", "/console/session", session.sign_out, "sign_out"),
         Route("GET", "/healthz", operations.alive, "healthz"),
         Route("GET", "/readyz", operations.ready, "readyz"),
         Route("GET", "/metrics", operations.metrics, "metrics"),
@@ -100,6 +116,8 @@ def create_app(services: Services, request_ids: RequestIds | None = None) -> web
     app = web.Application(client_max_size=settings.http.body_max_bytes)
     app[SERVICES] = services
     app.router.register_resource(RouteTable(routes_of(services), observer.around, elsewhere, _expect))
+    app.cleanup_ctx.append(partial(live_streams, services=services))
+    app.on_shutdown.append(end_live_streams)
     app.cleanup_ctx.append(partial(courier, signer=services.payments.test_provider))
     return app
 

@@ -74,6 +74,15 @@ class Clients:
             client = self._name(address)
         return 0 if client is None else self._limit.take(client)
 
+    def is_secure(self, request: web.Request) -> bool:
+        """Whether the client's own connection is https, here or at a proxy of ours."""
+        if request.secure:
+            return True
+        peer = _parsed(request.remote or "")
+        if peer is None or not any(peer in network for network in self._proxies):
+            return False
+        return request.headers.get("X-Forwarded-Proto", "").split(",")[0].strip().lower() == "https"
+
     def _behind_proxies(self, peer: str, request: web.Request) -> str:
         """The rightmost address that is not one of our proxies; what stands left of it could be made up."""
         forwarded = ",".join(request.headers.getall("X-Forwarded-For", ())).rsplit(",", FORWARDED_MAX)

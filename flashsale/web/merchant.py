@@ -9,7 +9,7 @@ from aiohttp import web
 from msgspec import Meta, Struct
 
 from admission.inlet import LiveDrop
-from flashsale.access import Scope
+from flashsale.access import Principal, Scope
 from flashsale.audits import DriftFound
 from flashsale.drops import StockAdjustment
 from flashsale.errors import BadInput
@@ -71,7 +71,7 @@ class OwnDrops:
 
     def __init__(self, services: Services, directory: DropDirectory, clients: Clients) -> None:
         self._directory = directory
-        self._authority = Authority(services.access, clients)
+        self._authority = Authority(services.access, clients, services.console_sessions)
 
     async def find(self, request: web.Request, *scopes: Scope) -> LiveDrop:
         """The drop asked about. Another tenant's is as if it did not exist.
@@ -83,11 +83,20 @@ class OwnDrops:
             ProblemError: the key is not valid or has not the scope, or the drop is not its tenant's.
             DropNotFound, Recovering, StoreUnavailable: see `DropDirectory.find`.
         """
-        principal = await self._authority.of(request, *(scopes or (Scope.MERCHANT,)))
+        live, _, _ = await self.find_until(request, *scopes)
+        return live
+
+    async def find_until(self, request: web.Request, *scopes: Scope) -> tuple[LiveDrop, Principal, int | None]:
+        """As `find`, with who asks, and when their key or session ends in ms, None for never. Raises as `find` does."""
+        principal, ends_at_ms = await self.who(request, *scopes)
         live = await self._directory.find(request.match_info["drop"])
         if live.definition.tenant != principal.tenant:
             raise ProblemError(problem(Code.DROP_NOT_FOUND))
-        return live
+        return live, principal, ends_at_ms
+
+    async def who(self, request: web.Request, *scopes: Scope) -> tuple[Principal, int | None]:
+        """Who asks, and when their key or session ends. Raises ProblemError as `find` does."""
+        return await self._authority.until(request, *(scopes or (Scope.MERCHANT,)))
 
 
 class Merchant:

@@ -36,6 +36,8 @@ from flashsale.model import (
 )
 from flashsale.payments.provider import ProviderUnknown, WebhookRefused
 from flashsale.reservations import Settlement
+from flashsale.verify.answers import DETAILS
+from flashsale.verify.answers import Code as Fault
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -48,9 +50,15 @@ class Code(StrEnum):
     UNAUTHORIZED = "unauthorized"
     TOKEN_INVALID = "token_invalid"  # noqa: S105 - a code
     TOKEN_EXPIRED = "token_expired"  # noqa: S105 - a code
+    TOKEN_MISSING = "token_missing"  # noqa: S105 - a code
+    TOKEN_EARLY = "token_early"  # noqa: S105 - a code
+    WRONG_ISSUER = "wrong_issuer"
+    OLD_EPOCH = "old_epoch"
     TICKET_INVALID = "ticket_invalid"
     IDENTITY_INVALID = "identity_invalid"
     FORBIDDEN = "forbidden"
+    WRONG_AUDIENCE = "wrong_audience"
+    WRONG_DROP = "wrong_drop"
     CODE_REQUIRED = "code_required"
     CODE_INVALID = "code_invalid"
     IDENTITY_REQUIRED = "identity_required"
@@ -74,6 +82,7 @@ class Code(StrEnum):
     HANDOFF_USED = "handoff_used"
     LEFT = "left"
     UNITS_HELD = "units_held"
+    DROP_EXISTS = "drop_exists"
     LIMIT_REACHED = "limit_reached"
     NOT_YET = "not_yet"
     ALREADY_PAID = "already_paid"
@@ -122,9 +131,15 @@ _KINDS: Mapping[Code, _Kind] = {
         401, "Admission token invalid", "The admission token is missing, not genuine, not in force, or of another drop or shopper."
     ),
     Code.TOKEN_EXPIRED: _Kind(401, "Admission token expired", "The admission token has expired; exchange the ticket again for a new one."),
+    Code.TOKEN_MISSING: _Kind(401, "Admission token missing", DETAILS[Fault.TOKEN_MISSING]),
+    Code.TOKEN_EARLY: _Kind(401, "Admission token too early", DETAILS[Fault.TOKEN_EARLY]),
+    Code.WRONG_ISSUER: _Kind(401, "Admission token of another issuer", DETAILS[Fault.WRONG_ISSUER]),
+    Code.OLD_EPOCH: _Kind(401, "Admission token of an earlier epoch", DETAILS[Fault.OLD_EPOCH]),
     Code.TICKET_INVALID: _Kind(401, "Ticket invalid", "The ticket is missing, unknown, of another drop, or its secret is wrong."),
     Code.IDENTITY_INVALID: _Kind(401, "Identity invalid", "The identity is not genuine, not in force, or not for this drop."),
     Code.FORBIDDEN: _Kind(403, "Forbidden", "The key does not have the scope this needs."),
+    Code.WRONG_AUDIENCE: _Kind(403, "Admission token for another audience", DETAILS[Fault.WRONG_AUDIENCE]),
+    Code.WRONG_DROP: _Kind(403, "Admission token for another drop", DETAILS[Fault.WRONG_DROP]),
     Code.CODE_REQUIRED: _Kind(403, "Invite code required", "Joining this drop takes an invite code."),
     Code.CODE_INVALID: _Kind(403, "Invite code invalid", "This is not an invite code of this drop. Is it typed as it was sent?"),
     Code.IDENTITY_REQUIRED: _Kind(403, "Identity required", "This drop is joined from the shop, by people who are signed in there."),
@@ -148,6 +163,7 @@ _KINDS: Mapping[Code, _Kind] = {
     Code.HANDOFF_USED: _Kind(409, "Handed over", "The place was handed over before; that is possible once."),
     Code.LEFT: _Kind(409, "Left", "The place was given up and cannot be taken again with this secret."),
     Code.UNITS_HELD: _Kind(409, "Units held", "There are reservations that are not paid yet. Give them back first."),
+    Code.DROP_EXISTS: _Kind(409, "Drop exists", "There is another drop of that id."),
     Code.LIMIT_REACHED: _Kind(409, "Limit reached", "This is more than one shopper may buy in this drop."),
     Code.NOT_YET: _Kind(409, "Not yet", "It is not this ticket's turn yet."),
     Code.ALREADY_PAID: _Kind(409, "Already paid", "The reservation is paid and cannot be given back here."),

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from admission.admitted import AdmittedLately
 from admission.handoff import Handoffs
 from admission.inlet import Inlet
 from admission.log import HeadSigner
@@ -15,7 +16,7 @@ from admission.waiting_room import WaitingRoom
 from flashsale.access import AccessKeys
 from flashsale.audits import Audits
 from flashsale.clock import Clock
-from flashsale.drops import DropStore
+from flashsale.drops import DropCatalog, DropStore
 from flashsale.metrics import Metrics
 from flashsale.orders import Orders
 from flashsale.payments.registry import Payments
@@ -23,6 +24,7 @@ from flashsale.refunds import Refunds
 from flashsale.reservations import Reservations
 from flashsale.settings import Settings
 from flashsale.stock import StockLedger
+from flashsale.web.console_session import ConsoleSessions
 from flashsale.web.entrance import Entrance
 from flashsale.web.serving import ServingDocuments
 
@@ -45,12 +47,14 @@ class Services:
     waiting_room: WaitingRoom
     reservations: Reservations
     drop_store: DropStore
+    catalog: DropCatalog
     store_calls: StoreCalls
     """for reading what no script is needed for"""
     stock: StockLedger
     audits: Audits
     orders: Orders
     access: AccessKeys
+    console_sessions: ConsoleSessions
     payments: Payments
     refunds: Refunds
     tokens: TokenSigner
@@ -61,6 +65,8 @@ class Services:
     entrance: Entrance
     """who may have a place, and in which line"""
     handoffs: Handoffs
+    admitted: AdmittedLately
+    """sees what the inlet sees"""
     jwks: bytes
     metrics: Metrics
     checks: Mapping[str, Check]

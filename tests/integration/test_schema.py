@@ -428,6 +428,7 @@ HOT: dict[str, tuple[object, ...]] = {
     "order_by_id": (IDS[0],),
     "orders_page": (DROP, "", 50),
     "order_counts": (DROP,),
+    "order_counts_lately": (DROP,),
     "duplicate_orders": (DROP,),
     "outbox_undelivered": (100, 0),
     "outbox_delivered": ([1, 2, 3],),

@@ -16,7 +16,18 @@ from admission.serving import ServingDocument
 from flashsale.clock import SystemClock
 from flashsale.payments.test import Behaviour
 from flashsale.settings import load_settings
-from flashsale.web import merchant, problems, requests, shopper, steering, storefront, test_provider
+from flashsale.web import (
+    console_session,
+    merchant,
+    merchant_drops,
+    merchant_live,
+    problems,
+    requests,
+    shopper,
+    steering,
+    storefront,
+    test_provider,
+)
 from flashsale.web.app import routes_of
 from flashsale.web.problems import Code
 
@@ -41,7 +52,18 @@ def test_the_served_file_is_generated_from_the_source() -> None:
 
 def test_every_route_is_described_and_every_description_has_a_route(description: dict[str, Any]) -> None:
     services: Any = SimpleNamespace(settings=load_settings(environment={}), clock=SystemClock())
-    for name in ("inlet", "drop_store", "waiting_room", "reservations", "tokens", "payments", "access", "entrance", "handoffs"):
+    for name in (
+        "inlet",
+        "drop_store",
+        "waiting_room",
+        "reservations",
+        "tokens",
+        "payments",
+        "access",
+        "entrance",
+        "handoffs",
+        "console_sessions",
+    ):
         setattr(services, name, None)
     routes = {(route.method, route.path, route.name) for route in routes_of(services)}
     described = {
@@ -116,6 +138,16 @@ def test_examples_of_problems_are_what_is_answered(description: dict[str, Any]) 
         ("StockChange", merchant.StockBody),
         ("Stock", merchant.StockView),
         ("Audit", merchant.AuditView),
+        ("MerchantDrops", merchant_drops.DropsView),
+        ("MerchantDropEntry", merchant_drops.DropEntry),
+        ("MerchantDrop", merchant_drops.MerchantDropView),
+        ("MerchantSku", merchant_drops.SkuRow),
+        ("MerchantGroup", merchant_drops.GroupRow),
+        ("DropCreated", merchant_drops.CreatedView),
+        ("Close", merchant_drops.CloseBody),
+        ("Live", merchant_live.LiveView),
+        ("SignIn", console_session.SignInBody),
+        ("Session", console_session.SessionView),
         ("Fairness", fairness.FairnessDocument),
         ("EntryProof", fairness.EntryProof),
         ("ServingDocument", ServingDocument),

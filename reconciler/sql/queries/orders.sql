@@ -145,6 +145,12 @@ SELECT state, count(*) AS orders FROM orders
 WHERE reservation_id > $1::text || '.r' AND reservation_id < $1::text || '.s'
 GROUP BY state ORDER BY order_rank(state), state
 
+-- name: order_counts_lately
+-- Orders of a drop by state, and how many of them were first recorded in the last minute. $1 drop id.
+SELECT state, count(*) AS orders, count(*) FILTER (WHERE recorded_at > now() - interval '1 minute') AS lately FROM orders
+WHERE reservation_id > $1::text || '.r' AND reservation_id < $1::text || '.s'
+GROUP BY state
+
 -- name: duplicate_orders
 -- Payments that more than one order of a drop names: either one payment for several reservations, or a payment counted
 -- twice; a person decides. $1 drop id.
