@@ -1,0 +1,409 @@
+import assert from "node:assert/strict";
+import { afterEach, test } from "node:test";
+import { OPENS_AT_MS, Stage, blockStorage, documentOf, dropOf, receiptOf, stopAll, ticketOf } from "./stage.mjs";
+
+const SECRET = "a".repeat(32);
+const PLACED = { secret: SECRET, ticket: "d.t1", receipt: receiptOf({}), entry: 7, number: 700, epoch: 1, line: 0, drawKey: null };
+const TOKEN = { admission_token: "the.token", expires_at_ms: OPENS_AT_MS + 600_000 };
+const REFUSED = (code, more = {}, status = 409) => [status, { code, detail: `Refused: ${code}.`, ...more }];
+const BUSY = (seconds) => [503, { code: "busy" }, { "Retry-After": String(seconds) }];
+afterEach(stopAll);
+
+const cut = new TypeError("Failed to fetch");
+
+/** A stage that has started, with a place unless told otherwise. */
+async function started(answers, options = {}) {
+  const stage = new Stage(answers, { kept: PLACED, ...options });
+  await stage.start(options.start);
+  return stage;
+}
+
+/** A serving document that moves: `serving` may be changed by the test. */
+function moving(first, more = {}) {
+  const now = { serving: documentOf(first) };
+  return [now, { "GET /serving": () => now.serving, ...more }];
+}
+
+test("joining makes a secret, sends only its hash, and keeps the place", async () => {
+  const stage = await started({ "POST /tickets": ticketOf() }, { kept: undefined });
+  assert.equal(stage.view.state, "ready");
+  await stage.visit.join();
+  const [{ body, credentials }] = stage.requests("POST /tickets");
+  assert.deepEqual(Object.keys(body), ["secret_hash"]);
+  assert.match(body.secret_hash, /^[\w-]{43}$/);
+  assert.equal(credentials, "omit");
+  const { v, ticket, number, entry, epoch, secret } = stage.kept;
+  assert.deepEqual([v, ticket, number, entry, epoch, secret.length, stage.view.state], [1, "d.t1", 700, null, 1, 32, "waiting"]);
+});
+
+test("with auto it joins by itself, also when joining opens only later", async () => {
+  const [now, answers] = moving({ state: "scheduled", now_ms: OPENS_AT_MS - 7_200_000, serving_number: 0 }, { "POST /tickets": ticketOf() });
+  const stage = await started(answers, { kept: undefined, start: { auto: true } });
+  assert.equal(stage.view.state, "before");
+  now.serving = documentOf({ state: "waiting", now_ms: OPENS_AT_MS - 60_000, serving_number: 0 });
+  await stage.pass(30_000);
+  assert.equal(stage.view.state, "joined");
+});
+
+test("with auto nobody gets a second place", async () => {
+  for (const kept of [PLACED, { ...PLACED, gone: "removed" }]) {
+    const stage = await started({}, { kept, start: { auto: true } });
+    assert.equal(stage.requests("POST /tickets").length, 0);
+  }
+});
+
+test("without a draw the entry number is the place", async () => {
+  const answers = { "GET ": dropOf({ order: "arrival" }), "POST /tickets": ticketOf({ entry_number: 130, queue_number: undefined }) };
+  const stage = await started(answers, { kept: undefined });
+  await stage.visit.join();
+  assert.deepEqual([stage.kept.number, stage.view.position], [130, 30]);
+});
+
+test("the lot is worked out here, once the key is published", async () => {
+  const [now, answers] = moving({ state: "open", serving_number: 0 });
+  const stage = await started(answers, { kept: { ...PLACED, number: null } });
+  assert.equal(stage.view.state, "drawing");
+  now.serving = documentOf({ key: "ab".repeat(32), serving_number: 0, now_ms: OPENS_AT_MS + 63_000 });
+  await stage.pass(4_000);
+  assert.equal(stage.view.state, "waiting");
+  assert.equal(stage.kept.drawKey, "ab".repeat(32));
+  assert.ok(stage.kept.number >= 0 && stage.kept.number < 800);
+  assert.equal(stage.requests("POST /tickets").length, 0);
+});
+
+test("a place that was given back behind the draw keeps its number", async () => {
+  const stage = await started({ "GET /serving": documentOf({ key: "ab".repeat(32) }) }, { kept: { ...PLACED, entry: 900, number: null } });
+  assert.equal(stage.kept.number, 900);
+});
+
+test("who is called gets the token, and it is the same after a reload", async () => {
+  const stage = await started({ "POST /admissions": TOKEN }, { kept: { ...PLACED, number: 99 } });
+  assert.equal(stage.view.state, "admitted");
+  assert.equal(stage.visit.token, "the.token");
+  assert.equal(stage.requests("POST /admissions")[0].authorization, `Ticket d.t1.${SECRET}`);
+  const again = await started({}, { kept: stage.kept, dropId: "reloaded" });
+  assert.deepEqual([again.view.state, again.visit.token, again.requests("POST /admissions").length], ["admitted", "the.token", 0]);
+});
+
+test("a token that has ended is exchanged anew", async () => {
+  let tokens = 0;
+  const answer = () => ({ admission_token: `token ${(tokens += 1)}`, expires_at_ms: OPENS_AT_MS + 60_000 + 5_000 * tokens });
+  const [now, answers] = moving({}, { "POST /admissions": answer });
+  const stage = await started(answers, { kept: { ...PLACED, number: 99 } });
+  assert.equal(stage.visit.token, "token 1");
+  now.serving = documentOf({ now_ms: OPENS_AT_MS + 66_000 });
+  await stage.pass(2_000);
+  assert.equal(stage.visit.token, "token 2");
+});
+
+test("not yet: it looks again when it was asked to", async () => {
+  const stage = await started({ "POST /admissions": REFUSED("not_yet", { poll_after_ms: 5_000 }) }, { kept: { ...PLACED, number: 99 } });
+  assert.equal(stage.view.state, "called");
+  await stage.pass(4_900);
+  assert.equal(stage.requests("POST /admissions").length, 1);
+  await stage.pass(2_000);
+  assert.equal(stage.requests("POST /admissions").length, 2);
+});
+
+for (const code of ["paused", "not_open", "sold_out", "closed"])
+  test(`${code} at the door is no trouble: the next document tells`, async () => {
+    const stage = await started({ "POST /admissions": REFUSED(code) }, { kept: { ...PLACED, number: 99 } });
+    assert.deepEqual([stage.view.state, stage.kept.ticket], ["called", "d.t1"]);
+  });
+
+for (const [code, status] of [["moved", 409], ["removed", 403]])
+  test(`${code} at the door is final, also after a reload`, async () => {
+    const stage = await started({ "POST /admissions": REFUSED(code, {}, status) }, { kept: { ...PLACED, number: 99 } });
+    assert.equal(stage.view.state, code);
+    const again = await started({}, { kept: stage.kept, dropId: `reloaded-${code}` });
+    await again.pass(60_000);
+    assert.deepEqual([again.view.state, again.requests("POST /admissions").length], [code, 0]);
+  });
+
+test("a ticket that is unknown is joined again with its receipt", async () => {
+  const answers = { "POST /admissions": REFUSED("ticket_invalid", {}, 401), "POST /tickets": ticketOf({ ticket_id: "d.t2" }) };
+  const stage = await started(answers, { kept: { ...PLACED, number: 99 } });
+  assert.equal(stage.requests("POST /tickets")[0].body.receipt, PLACED.receipt);
+  assert.deepEqual([stage.kept.ticket, stage.kept.secret], ["d.t2", SECRET]);
+});
+
+test("a later epoch is joined again with the receipt, and the token before it is gone", async () => {
+  const [now, answers] = moving({}, { "POST /tickets": ticketOf({ receipt: receiptOf({ epoch: 2 }) }) });
+  const stage = await started(answers, { kept: { ...PLACED, token: "old", tokenExpiresAtMs: OPENS_AT_MS + 600_000 } });
+  assert.equal(stage.view.state, "admitted");
+  now.serving = documentOf({ epoch: 2, now_ms: OPENS_AT_MS + 50_000 });
+  await stage.pass(3_000);
+  const [{ body }] = stage.requests("POST /tickets");
+  assert.equal(body.receipt, PLACED.receipt);
+  assert.deepEqual([stage.kept.epoch, stage.kept.token, stage.kept.secret, stage.view.state], [2, null, SECRET, "waiting"]);
+  await stage.pass(60_000);
+  assert.equal(stage.requests("POST /tickets").length, 1);
+});
+
+test("while the drop is being recovered nobody joins", async () => {
+  const stage = await started({ "GET /serving": documentOf({ state: "recovering", epoch: 2 }) });
+  await stage.pass(10_000);
+  assert.deepEqual([stage.view.state, stage.requests("POST /tickets").length], ["recovering", 0]);
+});
+
+test("a receipt that is refused is left out the next time, with the same secret", async () => {
+  const answer = ({ body }) => (body.receipt ? REFUSED("receipt_invalid", {}, 422) : ticketOf({ receipt: receiptOf({ epoch: 2 }) }));
+  const stage = await started({ "GET /serving": documentOf({ epoch: 2 }), "POST /tickets": answer });
+  const [first, second] = stage.requests("POST /tickets");
+  assert.equal(first.body.secret_hash, second.body.secret_hash);
+  assert.deepEqual([stage.kept.epoch, stage.view.state], [2, "waiting"]);
+});
+
+test("a refusal to join is said, and is tried again only when the shopper asks for it", async () => {
+  let code = "code_required";
+  const answer = () => (code ? REFUSED(code, {}, 403) : ticketOf());
+  const stage = await started({ "POST /tickets": answer }, { kept: undefined });
+  await stage.visit.join();
+  assert.deepEqual([stage.view.state, stage.view.problem.code, stage.view.joins], ["trouble", "code_required", true]);
+  await stage.pass(120_000);
+  assert.equal(stage.requests("POST /tickets").length, 1);
+  code = null;
+  await stage.visit.join();
+  assert.equal(stage.view.state, "waiting");
+});
+
+test("a secret whose place was given up is not used again, and nothing is tried for ever", async () => {
+  const stage = await started({ "POST /tickets": REFUSED("left") }, { kept: { secret: SECRET } });
+  await stage.visit.join();
+  const hashes = stage.requests("POST /tickets").map(({ body }) => body.secret_hash);
+  assert.equal(new Set(hashes).size, 2);
+  assert.equal(stage.view.problem.code, "left");
+});
+
+test("code and identity are shown only where the drop takes them", async () => {
+  const credentials = () => ({ code: "AAAAA-BBBBB", identity: "jwt" });
+  const shown = async (drop) => {
+    const stage = await started({ "GET ": dropOf(drop), "POST /tickets": ticketOf() }, { kept: undefined, credentials });
+    await stage.visit.join();
+    const { code, identity } = stage.requests("POST /tickets")[0].body;
+    return [code, identity];
+  };
+  assert.deepEqual(await shown({}), [undefined, undefined]);
+  assert.deepEqual(await shown({ invites: "required", identity: "accepted" }), ["AAAAA-BBBBB", "jwt"]);
+});
+
+test("a busy service is asked again when it said, and the click is not lost", async () => {
+  let answer = BUSY(7);
+  const stage = await started({ "POST /tickets": () => answer }, { kept: undefined });
+  await stage.visit.join();
+  assert.deepEqual([stage.view.state, stage.view.isBusy, stage.view.away.code], ["ready", true, "busy"]);
+  await stage.pass(6_900);
+  assert.equal(stage.requests("POST /tickets").length, 1);
+  answer = ticketOf();
+  await stage.pass(3_000);
+  assert.deepEqual([stage.view.state, stage.view.isBusy, stage.view.away], ["waiting", false, null]);
+});
+
+test("429 is waited for as well", async () => {
+  const stage = await started({ "GET /serving": [429, { code: "rate_limited" }, { "Retry-After": "40" }] });
+  await stage.pass(39_000);
+  assert.equal(stage.requests("GET /serving").length, 1);
+  await stage.pass(13_000);
+  assert.equal(stage.requests("GET /serving").length, 2);
+});
+
+test("a service that is away leaves the place in sight, and is tried less and less often", async () => {
+  let answer = () => documentOf();
+  const stage = await started({ "GET /serving": () => answer() });
+  answer = () => cut;
+  await stage.pass(33_000);
+  const at = stage.requests("GET /serving").map((request) => request.at);
+  assert.deepEqual(at.slice(1), [3_000, 5_000, 9_000, 17_000, 33_000]);
+  assert.deepEqual([stage.view.state, stage.view.position, stage.view.away.code], ["waiting", 600, "unreachable"]);
+  answer = () => documentOf({ now_ms: OPENS_AT_MS + 120_000, serving_number: 600 });
+  await stage.pass(31_000);
+  assert.deepEqual([stage.view.away, stage.view.position, stage.kept.number], [null, 100, 700]);
+});
+
+test("a service that never answered is trouble, not an endless wait", async () => {
+  const stage = await started({ "GET ": cut }, { kept: undefined });
+  assert.deepEqual([stage.view.state, stage.view.problem.code], ["trouble", "unreachable"]);
+  stage.answers["GET "] = dropOf();
+  await stage.visit.again();
+  assert.equal(stage.view.state, "ready");
+});
+
+test("what is no JSON is no answer", async () => {
+  const stage = await started({ "GET /serving": () => [502, undefined] });
+  assert.equal(stage.view.problem.code, "unreachable");
+});
+
+test("an unknown drop is said, and asked for every thirty seconds at most", async () => {
+  const stage = await started({ "GET ": [404, { code: "drop_not_found" }] }, { kept: undefined });
+  assert.deepEqual([stage.view.state, stage.view.problem.code], ["trouble", "drop_not_found"]);
+  await stage.pass(29_999);
+  assert.equal(stage.asked.length, 1);
+  await stage.pass(300_000);
+  assert.ok(stage.asked.length <= 11, `asked ${stage.asked.length} times`);
+});
+
+test("offline is said as such, and back means at once", async () => {
+  let answer = () => documentOf();
+  const stage = await started({ "GET /serving": () => answer() });
+  stage.isOnline = false;
+  answer = () => cut;
+  await stage.pass(20_000);
+  assert.equal(stage.view.away.code, "offline");
+  stage.isOnline = true;
+  answer = () => documentOf({ now_ms: OPENS_AT_MS + 90_000, serving_number: 650 });
+  await stage.visit.wake();
+  assert.deepEqual([stage.view.away, stage.view.position], [null, 50]);
+});
+
+test("a hidden tab asks nothing, and catches up at once when it is seen", async () => {
+  const stage = await started();
+  await stage.hide();
+  await stage.pass(600_000);
+  assert.equal(stage.requests("GET /serving").length, 1);
+  stage.answers["GET /serving"] = documentOf({ now_ms: OPENS_AT_MS + 660_000, serving_number: 690 });
+  await stage.appear();
+  assert.deepEqual([stage.requests("GET /serving").length, stage.view.position], [2, 10]);
+  await stage.pass(2_000);
+  assert.equal(stage.requests("GET /serving").length, 3);
+});
+
+test("who flips through tabs does not hammer the service", async () => {
+  const stage = await started();
+  for (let i = 0; i < 20; i += 1) {
+    await stage.hide();
+    await stage.pass(10);
+    await stage.appear();
+  }
+  assert.equal(stage.requests("GET /serving").length, 1);
+  await stage.pass(1_000);
+  assert.equal(stage.requests("GET /serving").length, 2);
+});
+
+test("a page that opened in the background looks once", async () => {
+  const stage = new Stage({}, { kept: PLACED });
+  stage.isVisible = false;
+  await stage.start();
+  await stage.pass(600_000);
+  assert.equal(stage.requests("GET /serving").length, 1);
+});
+
+for (const aheadMs of [-3_600_000, 3_600_000])
+  test(`a clock that is wrong by ${aheadMs / 3_600_000} h changes nothing`, async () => {
+    const serving = documentOf({ state: "waiting", serving_number: 0, now_ms: OPENS_AT_MS - 60_000 });
+    const stage = new Stage({ "GET /serving": serving }, { kept: { ...PLACED, number: null } });
+    stage.wallAheadMs = aheadMs;
+    await stage.start();
+    assert.equal(stage.view.untilMs, 60_000);
+    await stage.pass(1_500);
+    assert.equal(stage.visit.view.untilMs, 58_500);
+  });
+
+test("a device that has slept looks at once", async () => {
+  const [now, answers] = moving({ state: "waiting", serving_number: 0, now_ms: OPENS_AT_MS - 3_600_000 });
+  const stage = await started(answers, { kept: { ...PLACED, number: null } });
+  now.serving = documentOf({ state: "open", serving_number: 0 });
+  stage.wallAheadMs += 3_660_000;
+  await stage.pass(1_000);
+  assert.deepEqual([stage.requests("GET /serving").length, stage.view.state], [2, "drawing"]);
+});
+
+test("a document that is older than the last one is left aside", async () => {
+  const [now, answers] = moving({ serving_number: 200 });
+  const stage = await started(answers);
+  now.serving = documentOf({ serving_number: 150, now_ms: OPENS_AT_MS + 59_000 });
+  await stage.pass(4_000);
+  assert.equal(stage.view.position, 500);
+  now.serving = documentOf({ serving_number: 300, now_ms: OPENS_AT_MS - 3_600_000 }); // the service's clock was set back
+  await stage.pass(4_000);
+  assert.equal(stage.view.position, 400);
+});
+
+test("with storage blocked the place is kept in memory, and that is said", async () => {
+  const stage = new Stage({ "POST /tickets": ticketOf() }, { kept: "shared" });
+  blockStorage();
+  await stage.start();
+  await stage.visit.join();
+  assert.deepEqual([stage.view.state, stage.view.lasts, stage.kept.ticket], ["waiting", false, "d.t1"]);
+});
+
+test("storage that fills up is as good as blocked", async () => {
+  const stage = await started({ "POST /tickets": ticketOf() }, { kept: undefined });
+  stage.storage.setItem = () => {
+    throw new DOMException("full", "QuotaExceededError");
+  };
+  await stage.visit.join();
+  assert.deepEqual([stage.view.state, stage.view.lasts, stage.kept.ticket], ["waiting", false, "d.t1"]);
+});
+
+test("what the page keeps beside the place stays there", async () => {
+  const stage = await started({}, { kept: { ...PLACED, key: "k", reservation: { id: "r" } } });
+  stage.visit.reset();
+  assert.deepEqual(JSON.parse(stage.storage.items.get(`flashsale:${stage.dropId}`)), { key: "k", reservation: { id: "r" } });
+  assert.equal(stage.view.state, "ready");
+});
+
+for (const broken of ["{", "null", "[]", '"x"'])
+  test(`storage that holds ${broken} is as good as empty`, async () => {
+    const stage = await started({ "POST /tickets": ticketOf() }, { kept: broken });
+    await stage.visit.join();
+    assert.equal(stage.view.state, "waiting");
+  });
+
+test("leaving gives the place up and forgets it; a refusal is told", async () => {
+  const name = `DELETE /v1/tickets/${PLACED.ticket}`;
+  const stage = await started({ [name]: REFUSED("units_held") });
+  await assert.rejects(stage.visit.leave(), { code: "units_held" });
+  assert.equal(stage.kept.ticket, "d.t1");
+  stage.answers[name] = { state: "left" };
+  await stage.visit.leave();
+  assert.deepEqual([stage.kept.ticket, stage.kept.secret, stage.view.state], [undefined, undefined, "ready"]);
+});
+
+test("a place that is handed over shows that it has moved", async () => {
+  const answers = {
+    [`POST /v1/tickets/${PLACED.ticket}/handoff`]: { handoff: "code", expires_at_ms: OPENS_AT_MS + 660_000 },
+    [`GET /v1/tickets/${PLACED.ticket}`]: { state: "waiting" },
+  };
+  const stage = await started(answers);
+  assert.deepEqual(await stage.visit.handOver(), { handoff: "code", expiresAtMs: OPENS_AT_MS + 660_000 });
+  await stage.pass(3_000);
+  assert.equal(stage.view.state, "waiting");
+  stage.answers[`GET /v1/tickets/${PLACED.ticket}`] = { state: "moved" };
+  await stage.pass(4_000);
+  assert.equal(stage.view.state, "moved");
+});
+
+test("the other device joins with the code and a secret of its own", async () => {
+  const stage = await started({ "POST /tickets": ticketOf() }, { kept: undefined });
+  await stage.visit.join({ handoff: "code" });
+  assert.equal(stage.requests("POST /tickets")[0].body.handoff, "code");
+});
+
+test("a second tab hears what the first has seen, and does not ask itself", async () => {
+  const [now, answers] = moving({});
+  const first = await started(answers, { dropId: "tabs" });
+  const second = new Stage(answers, { kept: "shared", dropId: "tabs" });
+  await second.start();
+  now.serving = documentOf({ serving_number: 400, now_ms: OPENS_AT_MS + 63_000 });
+  const heard = second.until(({ position }) => position === 300);
+  await first.pass(3_000);
+  await heard;
+  assert.equal(second.requests("GET /serving").length, 1);
+});
+
+test("two tabs that join at the same time have one place", async () => {
+  const answer = ({ body }) => ticketOf({ ticket_id: `d.${body.secret_hash}` });
+  const first = new Stage({ "POST /tickets": answer }, { dropId: "twins" });
+  const second = new Stage({ "POST /tickets": answer }, { kept: "shared", dropId: "twins" });
+  await Promise.all([first.start({ auto: true }), second.start({ auto: true })]);
+  assert.equal(new Set([...first.asked, ...second.asked].filter(({ body }) => body).map(({ body }) => body.secret_hash)).size, 1);
+  assert.equal(first.kept.ticket, second.kept.ticket);
+});
+
+test("a visit that has stopped asks and shows nothing more", async () => {
+  const stage = await started();
+  const views = stage.views.length;
+  stage.visit.stop();
+  await stage.pass(600_000);
+  assert.deepEqual([stage.asked.length, stage.views.length, stage.timers.length], [2, views, 0]);
+});

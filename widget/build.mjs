@@ -1,0 +1,45 @@
+// Builds dist/: the element's one file, its languages, its types, and the verifier it loads when a draw is to be checked.
+//
+//   npm run build --workspace widget             writes widget/dist
+//   node widget/build.mjs --into /some/folder    writes it there; a test compares it with what is committed
+
+import { copyFile, mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { build, transform } from "esbuild";
+
+const here = dirname(fileURLToPath(import.meta.url));
+const source = join(here, "src");
+const asked = process.argv.indexOf("--into");
+const target = asked < 0 ? join(here, "dist") : process.argv[asked + 1];
+
+const minifiedRules = {
+  name: "minified rules",
+  setup({ onLoad }) {
+    onLoad({ filter: /\.css$/ }, async ({ path }) => {
+      const { code } = await transform(await readFile(path, "utf-8"), { loader: "css", minify: true });
+      return { contents: code.trim(), loader: "text" };
+    });
+  },
+};
+
+await rm(target, { recursive: true, force: true });
+await mkdir(join(target, "languages"), { recursive: true });
+await build({
+  entryPoints: [join(source, "flash-sale-room.js")],
+  outfile: join(target, "flash-sale-room.js"),
+  bundle: true,
+  minify: true,
+  format: "esm",
+  target: "es2022",
+  charset: "utf8",
+  legalComments: "none",
+  logLevel: "warning",
+  plugins: [minifiedRules],
+});
+for (const name of await readdir(join(source, "languages"))) {
+  const words = JSON.parse(await readFile(join(source, "languages", name), "utf-8"));
+  await writeFile(join(target, "languages", name), JSON.stringify(words));
+}
+await copyFile(join(source, "flash-sale-room.d.ts"), join(target, "flash-sale-room.d.ts"));
+await copyFile(join(here, "..", "web", "verify-draw.js"), join(target, "verify-draw.js"));
