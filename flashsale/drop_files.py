@@ -49,8 +49,9 @@ ORDER = "draw"
 DROP_KEYS = (
     "id", "name", "description", "currency", "joins_at", "opens_at", "closes_at", "rate_per_min", "capacity", "claim_window",
     "reservation_ttl", "extension", "limit_per_shopper", "durability", "order", "beacon", "invites",
-    "identity", "group", "sku",
+    "identity", "storefront", "group", "sku",
 )  # fmt: skip
+STOREFRONT_KEYS = ("origins", "return_urls")
 GROUP_KEYS = ("id", "name", "share")
 SKU_KEYS = ("id", "name", "allotment", "price_minor", "limit_per_shopper", "media")
 _MEANT = {
@@ -59,7 +60,8 @@ _MEANT = {
     "limit": "limit_per_shopper", "max_per_shopper": "limit_per_shopper", "price": "price_minor", "units": "allotment",
     "stock": "allotment", "quantity": "allotment", "image": "media", "items": "sku", "skus": "sku", "products": "sku",
     "groups": "group", "priority": "group", "rate_share": "share", "codes": "invites", "invite": "invites", "invite_codes": "invites",
-    "lottery": "order", "draw": "order", "login": "identity",
+    "lottery": "order", "draw": "order", "login": "identity", "shop": "storefront", "cors": "origins", "cors_origins": "origins",
+    "origin": "origins", "return_url": "return_urls", "returns": "return_urls",
 }  # fmt: skip
 """What people write, and what it is called here."""
 
@@ -111,19 +113,6 @@ def parse_drop(text: str, *, source: str, now_ms: int) -> Drop:
     except (ValueError, RecursionError) as error:
         # Besides its own error, tomllib lets through that a number is too long or the nesting too deep.
         raise DropFileError(source, (_not_toml(str(error), text),)) from None
-    return _read(tree, lines, source, now_ms)
-
-
-def drop_of(tree: dict[str, Any], *, source: str, now_ms: int) -> Drop:
-    """The drop that `tree` describes, which is a drop file in another notation, such as JSON; times are texts there.
-
-    Raises:
-        DropFileError: as `parse_drop` does, without lines.
-    """
-    return _read(tree, {}, source, now_ms)
-
-
-def _read(tree: dict[str, Any], lines: Mapping[Path, int], source: str, now_ms: int) -> Drop:
     reader = _DropReader(tree, lines, now_ms)
     drop = reader.read()
     if reader.problems:
@@ -198,6 +187,7 @@ class _DropReader:
         joins_at_ms, opens_at_ms, closes_at_ms = self._times()
         order, beacon = self._order()
         invites, identity, groups = self._who()
+        origins, return_urls = self._storefront()
         limit = top.take("limit_per_shopper", drop_values.whole(1, QUANTITY_MAX, "limit_per_shopper = 2"), LIMIT_PER_SHOPPER)
         return Drop(
             drop_id=top.take("id", drop_values.drop_id, "", required='id = "sneaker-x"'),
@@ -226,6 +216,8 @@ class _DropReader:
             groups=groups,
             invites=invites,
             identity=identity,
+            origins=origins,
+            return_urls=return_urls,
         )
 
     # ---- times
@@ -324,6 +316,18 @@ class _DropReader:
                     f"Give each {_NAMED[kind]} an id of its own.",
                 )
             first.setdefault(folded, position)
+
+    # ---- the storefront
+
+    def _storefront(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Of pages that may call, and of pages to come back to."""
+        values = self._tree.get("storefront", {})
+        if not isinstance(values, dict):
+            self._top.note("storefront", "It is a table.", 'Write: [storefront], and below it origins = ["https://shop.example"].')
+            return (), ()
+        table = _Table(values, ("storefront",), self._lines, self.problems)
+        table.refuse_unknown(STOREFRONT_KEYS)
+        return table.take("origins", drop_values.origins, ()), table.take("return_urls", drop_values.return_urls, ())
 
     # ---- SKUs
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from flashsale.model import DROP_ID_RE, SKU_RE, Durability
+from flashsale.storefront_urls import ORIGINS_MAX, RETURN_URLS_MAX, Address, address_of
 
 SECOND_MS, MINUTE_MS, HOUR_MS, DAY_MS = 1_000, 60_000, 3_600_000, 86_400_000
 
@@ -93,6 +94,45 @@ def media(value: Any) -> str | Wrong:
     if value == "" or (isinstance(value, str) and len(value) <= MEDIA_LENGTH_MAX and re.fullmatch(r"https?://[!-~]+", value)):
         return str(value)
     return Wrong("It has to be the address of a picture.", 'For example: media = "https://shop.example/sneaker.webp"')
+
+
+def origins(value: Any) -> tuple[str, ...] | Wrong:
+    """Origins of pages, as browsers write them."""
+    example = 'For example: origins = ["https://shop.example"]'
+    found = _addresses(value, ORIGINS_MAX, "origins", example)
+    if isinstance(found, Wrong):
+        return found
+    for text, address in zip(value, found, strict=True):
+        if text != address.origin:
+            return Wrong(f'"{text}" is not an origin as browsers write it.', f'Do you mean "{address.origin}"?')
+    return tuple(dict.fromkeys(address.origin for address in found))
+
+
+def return_urls(value: Any) -> tuple[str, ...] | Wrong:
+    """Addresses of pages that shoppers are sent back to, each with all that is below."""
+    example = 'For example: return_urls = ["https://shop.example/launch"]'
+    found = _addresses(value, RETURN_URLS_MAX, "addresses", example)
+    if isinstance(found, Wrong):
+        return found
+    for text, address in zip(value, found, strict=True):
+        if address.query:
+            return Wrong(f'"{text}" has a query.', "Leave it out: an address covers itself with any query, and what is below it.")
+    return tuple(dict.fromkeys(map(str, found)))
+
+
+def _addresses(value: Any, most: int, what: str, example: str) -> list[Address] | Wrong:
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        return Wrong(f"It has to be a list of {what}.", example)
+    if len(value) > most:
+        return Wrong(f"There are {len(value)}.", f"There can be {most} {what}.")
+    found = [address_of(text) for text in value]
+    for text, address in zip(value, found, strict=True):
+        if address is None:
+            return Wrong(
+                f'"{text[:100]}" is not an address that starts with https:// (http:// only on this machine), without user and fragment.',
+                example,
+            )
+    return [address for address in found if address is not None]
 
 
 def durability(value: Any) -> str | Wrong:

@@ -396,6 +396,10 @@ class Drop:
     """whether joining takes an invite code: `none`, `accepted` or `required`"""
     identity: str = "none"
     """whether the storefront says who a shopper is: `none`, `accepted` or `required`"""
+    origins: tuple[str, ...] = ()
+    """of pages that may call the API for this drop, as browsers write them; empty: those of the setting `http.cors_origins`"""
+    return_urls: tuple[str, ...] = ()
+    """of the storefront: the waiting page sends shoppers there, or below"""
 
 
 @dataclass(frozen=True, slots=True)

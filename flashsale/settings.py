@@ -11,7 +11,7 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -65,6 +65,10 @@ class HttpSettings(Struct, frozen=True, forbid_unknown_fields=True):
     trusted_proxies: list[str]
     cors_origins: list[str]
     shutdown_grace_ms: Positive
+
+    def barred(self, origins: Iterable[str]) -> list[str]:
+        """Those of `origins` whose pages may not call the API."""
+        return [] if "*" in self.cors_origins else [origin for origin in origins if origin not in self.cors_origins]
 
 
 class BatchSettings(Struct, frozen=True, forbid_unknown_fields=True):

@@ -14,9 +14,10 @@ from rich.markup import escape
 from flashsale.cli import options
 from flashsale.cli.commands import command, group, run
 from flashsale.cli.exits import Refused
-from flashsale.cli.output import counted, data_console, moment, money, print_json, print_table, program, say, span, warn
+from flashsale.cli.output import counted, data_console, moment, print_json, print_table, program, say, span, warn
 from flashsale.cli.paused import why_paused
 from flashsale.errors import BadInput, StoreUnavailable, StoreUnknown
+from flashsale.money import money
 
 if TYPE_CHECKING:
     from flashsale.cli.shapes import DropCreated, DropListed, DropShown
@@ -95,6 +96,8 @@ async def _create(drop: Drop, config: Path | None, data: Path | None) -> DropCre
     settings = find_target(config, data).settings
     if drop.identity != "none" and not settings.identity.keys_file:
         warn("The drop takes identities, and identity.keys_file is not set here. Workers without it take nobody's.")
+    if barred := settings.http.barred(drop.origins):
+        warn(f"http.cors_origins does not allow {', '.join(barred)} here. Pages there cannot call workers with these settings.")
     async with opened(settings) as parts:
         try:
             created = await parts.catalog.create(drop)
@@ -214,6 +217,8 @@ def _print_shown(shown: DropShown) -> None:
     each = counted(drop.limit_per_shopper, "unit")
     console.print(f"  {'reservation':12} for {span(drop.reservation_ttl_ms)}, {each} a shopper, durability {drop.durability}")
     console.print(f"  {'places':12} {_places(drop)}")
+    if drop.origins:
+        console.print(f"  {'storefront':12} {', '.join(drop.origins)}")
     for one in drop.groups:
         console.print(f"  {'group':12} {one.group_id}  {escape(one.name)}, {one.share_permille / 10:g} % of the admissions")
     if live:

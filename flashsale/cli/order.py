@@ -10,8 +10,9 @@ import typer
 from flashsale.cli import options
 from flashsale.cli.commands import command, group, run
 from flashsale.cli.exits import Refused
-from flashsale.cli.output import moment, money, print_json, print_table, say
+from flashsale.cli.output import moment, print_json, print_table, say
 from flashsale.errors import BadInput, DatabaseUnavailable, DropNotFound, Recovering, StoreUnavailable, StoreUnknown
+from flashsale.money import money
 from flashsale.orders import CancelReason
 
 if TYPE_CHECKING:

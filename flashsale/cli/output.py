@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PROGRAM = "flashsale"
-_NO_DECIMALS = {"BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "VND", "VUV", "XAF", "XOF", "XPF"}
-_THREE_DECIMALS = {"BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"}
 _PIPE_WIDTH = 10_000
 """Columns of output that goes to a file or a program: nothing is cut there."""
 
@@ -114,9 +112,3 @@ def span(milliseconds: int) -> str:
     minutes, seconds = divmod(rest, 60)
     clock = f"{hours}:{minutes:02}:{seconds:02}" if hours or days else f"{minutes}:{seconds:02}"
     return f"{days} d {clock}" if days else clock
-
-
-def money(amount_minor: int, currency: str) -> str:
-    """An amount for people, with the decimals its currency has (ISO 4217)."""
-    decimals = 0 if currency in _NO_DECIMALS else 3 if currency in _THREE_DECIMALS else 2
-    return f"{amount_minor / 10**decimals:,.{decimals}f} {currency}"

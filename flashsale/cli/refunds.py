@@ -10,7 +10,8 @@ import typer
 from flashsale.cli import options
 from flashsale.cli.commands import command, group, run
 from flashsale.cli.exits import Refused
-from flashsale.cli.output import moment, money, print_json, print_table, say
+from flashsale.cli.output import moment, print_json, print_table, say
+from flashsale.money import money
 
 if TYPE_CHECKING:
     from flashsale.refunds import Refund

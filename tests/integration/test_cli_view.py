@@ -8,11 +8,12 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from flashsale.cli.output import money, span
+from flashsale.cli.output import span
 from flashsale.cli.shapes import Orders, Picture
 from flashsale.cli.watch import Until, is_over
 from flashsale.cli.watch_view import BAR_CELLS, SKUS_SHOWN_MAX, History, bar, closing_words, countdown, plain_line, sparkline, view
 from flashsale.model import SkuStock
+from flashsale.money import money
 
 PICTURE = Picture(
     drop_id="launch",

@@ -384,3 +384,48 @@ def test_a_group_needs_an_id_and_a_share_and_nothing_else() -> None:
         (17, "group[0].share"),
         (18, "group[0].weight"),
     ]
+
+
+# -------------------------------------------------------------------------------------------------------- the storefront
+
+
+def storefront(*lines: str) -> str:
+    return "\n".join([GOOD, "[storefront]", *lines, ""])
+
+
+def test_a_storefront_says_where_it_is_and_where_shoppers_go_back_to() -> None:
+    drop = parse(storefront('origins = ["https://shop.example", "http://localhost:3000"]', 'return_urls = ["https://shop.example/launch"]'))
+    assert (drop.origins, drop.return_urls) == (("https://shop.example", "http://localhost:3000"), ("https://shop.example/launch",))
+    assert (parse(GOOD).origins, parse(GOOD).return_urls) == ((), ())
+
+
+def test_what_is_said_twice_counts_once() -> None:
+    assert parse(storefront('origins = ["https://shop.example", "https://shop.example"]')).origins == ("https://shop.example",)
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        ('origins = "https://shop.example"', "storefront.origins"),
+        ("origins = [1]", "storefront.origins"),
+        ('origins = ["*"]', "storefront.origins"),
+        ('origins = ["https://shop.example/"]', "storefront.origins"),
+        ('origins = ["https://shop.example:443"]', "storefront.origins"),
+        ('origins = ["https://Shop.example"]', "storefront.origins"),
+        ('origins = ["http://shop.example"]', "storefront.origins"),
+        ('origins = ["null"]', "storefront.origins"),
+        (f"origins = {[f'https://s{n}.example' for n in range(21)]}", "storefront.origins"),
+        ('return_urls = ["https://me@shop.example/"]', "storefront.return_urls"),
+        ('return_urls = ["https://shop.example/?a=b"]', "storefront.return_urls"),
+        ('return_urls = ["https://shop.example/#a"]', "storefront.return_urls"),
+        ('return_urls = ["javascript:alert(1)"]', "storefront.return_urls"),
+        ('cors_origins = ["https://shop.example"]', "storefront.cors_origins"),
+    ],
+)
+def test_a_storefronts_addresses_are_exact(line: str, key: str) -> None:
+    text = storefront(line)
+    assert problems(text) == [(text.splitlines().index(line) + 1, key)]
+
+
+def test_a_storefront_is_a_table() -> None:
+    assert problems(f'storefront = "https://shop.example"\n{GOOD}') == [(1, "storefront")]
