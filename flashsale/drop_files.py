@@ -113,6 +113,19 @@ def parse_drop(text: str, *, source: str, now_ms: int) -> Drop:
     except (ValueError, RecursionError) as error:
         # Besides its own error, tomllib lets through that a number is too long or the nesting too deep.
         raise DropFileError(source, (_not_toml(str(error), text),)) from None
+    return _read(tree, lines, source, now_ms)
+
+
+def drop_of(tree: dict[str, Any], *, source: str, now_ms: int) -> Drop:
+    """The drop that `tree` describes, which is a drop file in another notation, such as JSON; times are texts there.
+
+    Raises:
+        DropFileError: as `parse_drop` does, without lines.
+    """
+    return _read(tree, {}, source, now_ms)
+
+
+def _read(tree: dict[str, Any], lines: Mapping[Path, int], source: str, now_ms: int) -> Drop:
     reader = _DropReader(tree, lines, now_ms)
     drop = reader.read()
     if reader.problems:
