@@ -32,6 +32,7 @@ from flashsale.web.shopper import Shopper
 from flashsale.web.steering import Steering
 from flashsale.web.storefront import Storefront
 from flashsale.web.test_provider import TEST_PROVIDER_PATH, TestProvider, courier
+from flashsale.web.verify import Verify
 
 SERVICES = web.AppKey("services", Services)
 
@@ -75,6 +76,7 @@ def routes_of(services: Services) -> list[Route]:
         Route("GET", "/v1/orders/{id}", storefront.order, "order"),
         Route("POST", "/v1/orders/{id}/refunds", storefront.refund, "refund"),
         Route("POST", TEST_PROVIDER_PATH, test_provider.pay, "test_payment"),
+        Route("GET", "/v1/verify", Verify(services).verify, "verify", hot=True),
         Route("GET", "/v1/merchant/drops", merchant_drops.list, "merchant_drops"),
         Route("POST", "/v1/merchant/drops", merchant_drops.create, "merchant_drop_create"),
         Route("GET", "/v1/merchant/drops/{drop}", merchant_drops.show, "merchant_drop"),

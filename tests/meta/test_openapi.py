@@ -51,7 +51,7 @@ def test_the_served_file_is_generated_from_the_source() -> None:
 
 
 def test_every_route_is_described_and_every_description_has_a_route(description: dict[str, Any]) -> None:
-    services: Any = SimpleNamespace(settings=load_settings(environment={}), clock=SystemClock())
+    services: Any = SimpleNamespace(settings=load_settings(environment={}), clock=SystemClock(), jwks=b'{"keys": []}')
     for name in (
         "inlet",
         "drop_store",

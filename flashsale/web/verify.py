@@ -1,0 +1,78 @@
+"""One question, for proxies: does this request carry a good admission token?"""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from flashsale.errors import BadInput
+from flashsale.model import DROP_ID_RE
+from flashsale.verify import Admission, Refusal
+from flashsale.verify import Code as Fault
+from flashsale.verify.door import token_of
+from flashsale.verify.tokens import TokenReader, read_keys, unseal
+from flashsale.web.problems import Code, problem
+from flashsale.web.services import Services
+
+REMEMBERED_S = 5
+"""how long a proxy may remember that a token is good; none is good for longer after a recovery"""
+
+
+class Verify:
+    """Answers nginx's auth_request, forward_auth of others, and whoever cannot verify a signature. Nothing is asked of a store."""
+
+    def __init__(self, services: Services) -> None:
+        self._clock = services.clock
+        self._inlet = services.inlet
+        self._keys = read_keys(services.jwks)
+        self._reader = TokenReader(issuer=services.settings.tokens.issuer, audience=services.settings.tokens.audience)
+
+    async def verify(self, request: web.Request) -> web.Response:
+        """GET /v1/verify: 204 for a good token, 401 when another one is needed, 403 when it is good elsewhere."""
+        drop_id = _drop_of(request)
+        now_s = self._clock.now_ms() / 1000
+        verdict = self._judge(_token_of(request), drop_id, now_s)
+        if isinstance(verdict, Refusal):
+            return problem(Code(verdict.code.value), verdict.detail)
+        headers = {
+            "X-Flashsale-Subject": verdict.subject,
+            "X-Flashsale-Drop": verdict.drop,
+            "X-Flashsale-Expires": str(verdict.expires_at_s),
+            "Cache-Control": "no-store",
+            # For nginx alone, which then keeps it to itself.
+            "X-Accel-Expires": str(max(0, min(REMEMBERED_S, int(verdict.expires_at_s - now_s)))),
+        }
+        return web.Response(status=204, headers=headers)
+
+    def _judge(self, token: str, drop_id: str, now_s: float) -> Admission | Refusal:
+        if not token:
+            return Refusal(Fault.TOKEN_MISSING)
+        sealed = unseal(token)
+        key = None if sealed is None else self._keys.get(sealed.kid)
+        if sealed is None or key is None:
+            return Refusal(Fault.TOKEN_INVALID)
+        verdict = self._reader.read(sealed, key, now_s)
+        if isinstance(verdict, Refusal):
+            return verdict
+        if drop_id and verdict.drop != drop_id:
+            return Refusal(Fault.WRONG_DROP)
+        live = self._inlet.get(verdict.drop)
+        return Refusal(Fault.OLD_EPOCH) if live is not None and verdict.epoch < live.snapshot.epoch else verdict
+
+
+def _token_of(request: web.Request) -> str:
+    """The token of the request itself, or of the one a proxy tells of."""
+    headers = request.headers
+    return token_of(headers.get("Authorization", ""), headers.get("Cookie", "")) or token_of(
+        headers.get("X-Original-Authorization", ""), headers.get("X-Original-Cookie", "")
+    )
+
+
+def _drop_of(request: web.Request) -> str:
+    """The only drop whose tokens are good, empty for any. Raises BadInput."""
+    for name in request.query:
+        if name != "drop":
+            raise BadInput(what="The query has an unknown parameter.", field=name[:100])
+    drop_id = request.query.get("drop", "")
+    if drop_id and DROP_ID_RE.fullmatch(drop_id) is None:
+        raise BadInput(what="This is not the id of a drop.", field="drop")
+    return drop_id
