@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
     from flashsale.model import Drop
 
 SHOPPERS, SHOPPERS_HEADLESS_MAX = 500, 100_000
-UNITS = 100
-OPENS_IN_S, OPENS_IN_HEADLESS_S = 20.0, 6.0
+UNITS = 240
+OPENS_IN_S, OPENS_IN_HEADLESS_S = 30.0, 6.0
+"""somebody in a browser has to have the time to look and to join"""
 PROGRESS_S = 2.0
 DEADLINE_S = 150.0
 WORKERS = 2
@@ -46,14 +48,24 @@ def demo(  # noqa: PLR0917 - the options of a command
     ] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Of the API; 0 takes a free one.")] = None,
     opens_in: Annotated[float | None, typer.Option(min=1, max=3600, help="Seconds until the drop opens.")] = None,
-    keep_open: Annotated[bool, typer.Option("--keep-open", help="Stay up after the crowd has gone, until Ctrl-C.")] = False,
+    keep_open: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep-open/--no-keep-open", help="Stay up after the crowd has gone, until Ctrl-C. In a terminal it does.", show_default=False
+        ),
+    ] = None,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the shop in your browser, if this is a terminal of a desktop.")
+    ] = True,
 ) -> None:
     """Watch one drop from start to end: a crowd joins, is admitted, reserves, pays, and every order is in Postgres.
 
     Starts Valkey, Postgres, the workers and the reconciler in a folder of their own, schedules a drop some seconds ahead,
-    and sends simulated shoppers. Take part in the browser meanwhile. The summary is computed from Postgres and the
-    store; the command fails when a single unit, order or place in line does not add up.
+    and sends simulated shoppers. Compete with them in the shop, in your browser, and see what the merchant sees. The
+    summary is computed from Postgres and the store; the command fails when a single unit, order or place in line does not
+    add up.
     """
+    from flashsale.cli.desktop import is_desktop_terminal
     from flashsale.cli.rehearsal import HUMAN_PACE, Pace, Scenario
 
     if report is not None and not report.resolve().parent.is_dir():
@@ -66,7 +78,8 @@ def demo(  # noqa: PLR0917 - the options of a command
         report_file=report,
         port=0 if headless and port is None else port,
         live=not headless,
-        keep_open=keep_open,
+        keep_open=keep_open if keep_open is not None else not headless and sys.stdout.isatty(),
+        browser=browser and not headless and is_desktop_terminal(),
     )
     with _folder(data) as folder:
         finish(run(_demo(wishes, folder)))
@@ -81,6 +94,7 @@ class _Wishes:
     port: int | None
     live: bool
     keep_open: bool
+    browser: bool
 
 
 @contextmanager
@@ -123,7 +137,7 @@ async def _on_stack(wishes: _Wishes, folder: Path) -> list[str]:
         report, wrong = await stack.while_running(_rehearse(stack, parts, wishes, started))
         _tell(report, wrong, wishes.report_file)
         if wishes.keep_open:
-            say(f"[bold]{stack.http_url}[/] stays up. [dim]Ctrl-C ends it.[/]")
+            say(f"The shop stays open: [bold underline]{stack.http_url}/shop/[/] [dim]Ctrl-C ends it.[/]")
             await stack.wait_ended()
     return wrong
 
@@ -131,18 +145,20 @@ async def _on_stack(wishes: _Wishes, folder: Path) -> list[str]:
 async def _rehearse(stack: Stack, parts: Parts, wishes: _Wishes, started: float) -> tuple[dict[str, Any], list[str]]:
     """Everything from scheduling the drop to the report, and what is wrong with it."""
     from flashsale.access import Scope, create_key
-    from flashsale.cli.rehearsal import come_to_rest, crowd, make_drop, new_drop_id, report_on, verdict
+    from flashsale.cli.rehearsal import REST_S_MAX, come_to_rest, crowd, make_drop, new_drop_id, report_on, verdict
 
     scenario = wishes.scenario
     _, key = await create_key(parts.database, [Scope.STOREFRONT], label="demo")
-    drop = make_drop(new_drop_id(), scenario, int(time.time() * 1000))
+    drop = make_drop(new_drop_id(), scenario, int(time.time() * 1000), shop_url=stack.http_url)
     await parts.catalog.create(drop)
     say(f"{scenario.shoppers:,} shoppers for {scenario.units:,} units of [bold]{drop.name}[/], opening in {scenario.opens_in_s:.0f} s.")
     if wishes.live:
-        say(f"Take part in your browser: [bold underline]{stack.http_url}/drops/{drop.drop_id}[/]\n")
+        await _invite(stack, parts, browser=wishes.browser)
     async with crowd(stack.http_url, drop.drop_id, scenario, key, stack.data_dir) as shoppers:
         seen = await (_watch(parts, drop, shoppers) if wishes.live else _tell_progress(parts, drop, shoppers))
-    rest_s = await come_to_rest(parts, drop.drop_id)
+    if wishes.live:
+        say("[dim]The crowd has gone. The report follows when the last reservation is paid or has ended …[/]")
+    rest_s = await come_to_rest(parts, drop.drop_id, REST_S_MAX + scenario.pace.reservation_s_max)
     report = {
         "shoppers": scenario.shoppers,
         "units": scenario.units,
@@ -153,6 +169,18 @@ async def _rehearse(stack: Stack, parts: Parts, wishes: _Wishes, started: float)
         **await _circumstances(parts, started),
     }
     return report, verdict(report)
+
+
+async def _invite(stack: Stack, parts: Parts, *, browser: bool) -> None:
+    """Says where the shop and the merchant's side are, and opens the shop."""
+    from flashsale.access import Scope, create_key
+    from flashsale.cli.desktop import open_in_browser
+
+    _, key = await create_key(parts.database, [Scope.MERCHANT], label="demo console")
+    say(f"Compete with them in the shop: [bold underline]{stack.http_url}/shop/[/]")
+    say(f"What the merchant sees:        [underline]{stack.http_url}/console#key={key}[/]\n")
+    if browser:
+        await open_in_browser(f"{stack.http_url}/shop/")
 
 
 async def _circumstances(parts: Parts, started: float) -> dict[str, Any]:

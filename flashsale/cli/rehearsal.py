@@ -23,8 +23,7 @@ from flashsale.errors import FlashsaleError, StoreUnavailable
 from flashsale.model import Drop, Sku
 
 LIMIT_PER_SHOPPER = 2
-SELLING_S = 6
-"""how long the first sell-out takes, so that a line forms in front of it"""
+PRICE_MINOR = 14_900
 SESSION_S = 2.5
 """about how long an admitted shopper keeps a slot"""
 REST_S_MAX = 30.0
@@ -57,9 +56,17 @@ class Pace:
 
     reservation_ttl_ms: int = 6_000
     claim_window_ms: int = 3_000
+    extension_ms: int = 0
+    selling_s: float = 6.0
+    """how long the first sell-out takes, so that a line forms in front of it"""
+
+    @property
+    def reservation_s_max(self) -> float:
+        """How long the last reservation can keep a drop from coming to rest."""
+        return (self.reservation_ttl_ms + self.extension_ms) / 1000
 
 
-HUMAN_PACE = Pace(reservation_ttl_ms=20_000, claim_window_ms=8_000)
+HUMAN_PACE = Pace(reservation_ttl_ms=30_000, claim_window_ms=10_000, extension_ms=30_000, selling_s=20.0)
 """somebody in a browser takes part"""
 
 
@@ -83,17 +90,32 @@ def new_drop_id() -> str:
     return f"demo-{secrets.token_hex(3)}"
 
 
-def make_drop(drop_id: str, scenario: Scenario, now_ms: int) -> Drop:
-    """A drop of two SKUs whose rate and capacity make a line for this many units."""
-    rate_per_s = max(4.0, scenario.units / SELLING_S)
-    first = (scenario.units * 3 + 4) // 5
-    allotments = (("runner-white", "Runner, white", first), ("runner-black", "Runner, black", scenario.units - first))
+def make_drop(drop_id: str, scenario: Scenario, now_ms: int, shop_url: str = "") -> Drop:
+    """A drop of one lamp in three glazes, whose rate and capacity make a line for this many units.
+
+    Args:
+        drop_id: of the drop.
+        scenario: what is rehearsed.
+        now_ms: when joining begins.
+        shop_url: of a service that also plays the shop; empty when nobody looks.
+    """
+    rate_per_s = max(4.0, scenario.units / scenario.pace.selling_s)
+    clay, ink = scenario.units * 35 // 100, scenario.units * 25 // 100
+    allotments = (
+        ("halo-moon", "Halo, Moon", scenario.units - clay - ink),
+        ("halo-clay", "Halo, Clay", clay),
+        ("halo-ink", "Halo, Ink", ink),
+    )
     opens_at_ms = now_ms + int(scenario.opens_in_s * 1000)
     return Drop(
         drop_id=drop_id,
-        name="Runner, first release",
+        name="Halo, first firing",
         currency="EUR",
-        skus=tuple(Sku(sku, name, units, 12_900, LIMIT_PER_SHOPPER) for sku, name, units in allotments if units),
+        skus=tuple(
+            Sku(sku, name, units, PRICE_MINOR, LIMIT_PER_SHOPPER, media=f"{shop_url}/assets/{sku}.svg" if shop_url else "")
+            for sku, name, units in allotments
+            if units
+        ),
         joins_at_ms=now_ms,
         opens_at_ms=opens_at_ms,
         closes_at_ms=opens_at_ms + DROP_HOURS * 3_600_000,
@@ -101,9 +123,11 @@ def make_drop(drop_id: str, scenario: Scenario, now_ms: int) -> Drop:
         capacity=int(rate_per_s * SESSION_S),
         claim_window_ms=scenario.pace.claim_window_ms,
         reservation_ttl_ms=scenario.pace.reservation_ttl_ms,
+        extension_ms=scenario.pace.extension_ms,
         limit_per_shopper=LIMIT_PER_SHOPPER,
         description="A rehearsal: nothing here is real but the machinery.",
         order=scenario.order,
+        return_urls=(f"{shop_url}/shop/{drop_id}",) if shop_url else (),
     )
 
 

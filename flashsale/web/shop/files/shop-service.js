@@ -1,0 +1,54 @@
+// The service's interface. Everything that changes something carries a key of its own, so it may be repeated until it is answered.
+
+const ATTEMPT_MS = 8_000;
+const PATIENCE_MS = 45_000;
+const LATER = new Set([429, 503]);
+
+export class NoAnswer extends Error {}
+
+const pause = (ms) => new Promise((resume) => setTimeout(resume, ms));
+
+async function once(method, path, { body, headers, timeoutMs = ATTEMPT_MS } = {}) {
+  const answer = await fetch(path, {
+    method,
+    credentials: "omit",
+    headers: { ...(body && { "Content-Type": "application/json" }), ...headers },
+    body: body && JSON.stringify(body),
+    signal: AbortSignal.timeout(timeoutMs),
+  });
+  const document = await answer.json();
+  return { status: answer.status, retryMs: 1000 * (Number(answer.headers.get("Retry-After")) || 1), document };
+}
+
+// Asks until there is an answer that is not "later": { status, document }. `onWait` is told of each wait. Throws NoAnswer at last.
+export async function ask(method, path, options = {}) {
+  const until = performance.now() + PATIENCE_MS;
+  for (;;) {
+    const answer = await once(method, path, options).catch(() => null);
+    if (answer && !LATER.has(answer.status)) return answer;
+    const waitMs = (answer?.retryMs ?? 1500) * (0.7 + 0.6 * Math.random()); // a crowd must not come back together
+    if (performance.now() + waitMs > until) throw new NoAnswer("The shop does not answer.");
+    options.onWait?.();
+    await pause(waitMs);
+  }
+}
+
+// The drop's clock in ms, whatever ours says: the serving document's time, carried on by a clock nobody sets.
+export async function dropClock(drop) {
+  const { document } = await ask("GET", `/v1/drops/${drop}/serving`);
+  const ahead = document.now_ms - performance.now();
+  return () => performance.now() + ahead;
+}
+
+export async function readDrop(drop) {
+  const { document } = await ask("GET", `/v1/drops/${drop}`);
+  return { ...document, wares: Object.fromEntries((document.skus ?? []).map((sku) => [sku.sku, sku])) };
+}
+
+// The reservation as it is now, or null. One that a loss has swallowed is brought back by its receipt.
+export async function readReservation(id, receipt) {
+  const path = `/v1/reservations/${id}`;
+  let { status, document } = await ask("GET", path);
+  if (status === 404 && receipt) ({ status, document } = await ask("POST", `${path}/restore`, { body: { receipt } }));
+  return status === 200 ? document : null;
+}
