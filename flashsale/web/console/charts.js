@@ -218,10 +218,8 @@ export class TimeChart extends Chart {
     super(about);
     this.#series = about.series;
     this.#unit = about.unit;
-    if (about.series.length > 1) {
-      const items = about.series.map(({ name, css }) => h("li", {}, h("span", { class: `swatch ${css}`, "aria-hidden": "true" }), name));
-      this.element.querySelector("svg").after(h("ul", { class: "key" }, items));
-    }
+    const items = about.series.map(({ name, css }) => h("li", {}, h("span", { class: `swatch ${css}`, "aria-hidden": "true" }), name));
+    this.element.querySelector("svg").after(h("ul", { class: "key" }, items));
   }
 
   xTicks({ from, to }, width) {

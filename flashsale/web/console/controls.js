@@ -50,20 +50,17 @@ function control(id, title, state, body, action, command) {
   return h("section", { class: "control", "aria-labelledby": `${id}-title` }, h("div", { class: "head" }, h("h3", { id: `${id}-title` }, title), state), body, action.result, command.element);
 }
 
-/** Two buttons, of which one changes something. Both can always be pressed: what they came to is said. */
+/** Two buttons, one there and one back. Both can always be pressed: what they came to is said. The way back stands out when it is open. */
 function pair(drop, context, { id, title, choices, stateOf, chosenOf }) {
   const action = new Action(drop, context);
   const state = h("span", { class: "quiet" });
   const command = commandLine(choices[0].command);
-  const buttons = choices.map((choice) => {
-    const button = h("button", { type: "button", class: "plain", onclick: () => action.send(choice.word, choice.body, choice, button) }, choice.label);
-    return button;
-  });
+  const buttons = choices.map((choice) => h("button", { type: "button", class: "plain", onclick: ({ currentTarget }) => action.send(choice.word, choice.body, choice, currentTarget) }, choice.label));
   const element = control(id, title, state, h("p", { class: "buttons" }, buttons), action, command);
   const update = (live) => {
     write(state, stateOf(live));
     const next = chosenOf(live);
-    buttons.forEach((button, at) => put(button, "data-next", at === next));
+    put(buttons[1], "data-next", next === 1);
     command.set(choices[next].command);
   };
   return { element, update };
@@ -165,14 +162,15 @@ function message(drop, context) {
   const now = h("p", { class: "quote" });
   const left = h("span", { class: "quiet", id: "message-left" });
   const input = h("textarea", { id: "message", rows: 2, maxlength: MESSAGE_LENGTH_MAX, "aria-describedby": "message-left" });
-  const tell = h("button", { type: "submit", class: "plain" }, "Tell the waiting");
+  const tell = h("button", { type: "submit", class: "plain" }, "Tell them");
   const clear = h("button", { type: "button", class: "plain" }, "Take it back");
   const command = commandLine(messageCommand(drop, ""));
-  const form = h("form", { novalidate: true }, h("label", { for: "message" }, "What everybody in the line reads, within one poll"), input, h("p", { class: "buttons" }, tell, clear, left));
+  const form = h("form", { novalidate: true }, h("div", { class: "head" }, h("label", { for: "message" }, "Read by all in line within one poll"), left), input, h("p", { class: "buttons" }, tell, clear));
   const told = () => {
     const text = input.value.trim();
     command.set(messageCommand(drop, text || "What they read"));
-    write(left, `${MESSAGE_LENGTH_MAX - input.value.length} left`);
+    write(left, `${MESSAGE_LENGTH_MAX - input.value.length}`);
+    put(left, "aria-label", `${MESSAGE_LENGTH_MAX - input.value.length} characters left`);
   };
   input.addEventListener("input", told);
   told();

@@ -1,6 +1,6 @@
 // One drop, live: its line, its units, its orders, and the merchant's hand on it.
 
-import { read, serviceNow, setClock } from "./api.js";
+import { read, serviceNow } from "./api.js";
 import { badge } from "./badge.js";
 import { commandLine, dropCommand } from "./commands.js";
 import { controls } from "./controls.js";
@@ -13,7 +13,8 @@ import { attention, limitOf, nextOf } from "./reading.js";
 import { reportPanel } from "./report.js";
 
 const RETRY_MS = 3_000;
-const AFTER_MS = 5_000; // how often a closed drop is read while somebody may still pay
+const AFTER_MS = 5_000; // how often a closed drop is looked at while somebody may still pay
+const WORTH_A_CHART = 30; // samples
 
 /** What is known of a drop without its stream, in the shape of the stream's data; null where only the stream tells. */
 function withoutStream(drop) {
@@ -58,24 +59,23 @@ function openedDrop(id, first, context, head, article) {
   const [figures, stock, reservations, orders, errors, groups] = panels;
   const line = linePanel();
   const reportSoFar = h("button", { type: "button", class: "plain", onclick: () => report.load() }, "The report so far");
-  const more = h("p", { class: "buttons" }, reportSoFar);
-  const element = h(
-    "div", { class: "board" },
-    alerts.element, figures.element, hand.element,
-    h("div", { class: "column" }, report.element, line.element, stock.element, groups.element, h("div", { class: "three" }, reservations.element, orders.element, errors.element), more, commandLine(dropCommand("watch", id)).element),
-  );
+  const foot = h("div", { class: "foot" }, reportSoFar, commandLine(dropCommand("watch", id)).element);
+  const details = h("div", { class: "three" }, reservations.element, orders.element, errors.element);
+  const column = h("div", { class: "column" }, report.element, line.element, stock.element, groups.element, details, foot);
+  const element = h("div", { class: "board" }, alerts.element, figures.element, h("div", { class: "sides" }, hand.element, column));
   let drop = first;
   let now = withoutStream(first);
   let stream = null;
   let after = null;
+  let over = false;
 
   function update(live) {
-    now = live;
-    head.update(drop, live);
-    alerts.update(attention(drop, live));
-    for (const panel of panels) panel.update(drop, live);
-    hand.update(live);
-    context.title(`${live.state} · ${drop.name}`);
+    now = over ? { ...live, state: "closed" } : live;
+    head.update(drop, now);
+    alerts.update(attention(drop, now));
+    for (const panel of panels) panel.update(drop, now);
+    hand.update(now);
+    context.title(`${now.state} · ${drop.name}`);
   }
 
   function heard(live) {
@@ -85,45 +85,46 @@ function openedDrop(id, first, context, head, article) {
   }
 
   function link() {
-    head.link(stream);
-    put(article, "data-stale", stream !== null && [LINK.LOST, LINK.TROUBLE].includes(stream.link));
-    if (stream?.link === LINK.TROUBLE && stream.trouble === "recovering") update({ ...now, state: "recovering" });
+    head.link(stream, over);
+    put(article, "data-stale", [LINK.LOST, LINK.TROUBLE].includes(stream.link));
+    if (stream.link === LINK.TROUBLE && stream.trouble === "recovering") update({ ...now, state: "recovering" });
   }
 
   function follow() {
+    stream?.stop();
     stream = new LiveStream(path, {
       live: heard,
-      read: (found) => { drop = found; heard({ ...now, ...withoutStream(found) }); },
+      read: (found) => {
+        drop = found;
+        heard({ ...now, ...withoutStream(found) });
+      },
       link,
-      ended,
+      ended: settle,
       failed: (refusal) => head.trouble(context.failed(refusal)),
     });
     link();
   }
 
-  /** The drop is over: the report, and the last reservations as they end. */
+  /** From closing on there is nothing to steer, and a report. */
   function ended() {
-    stream?.stop();
-    show(reportSoFar, false);
+    if (over) return;
+    over = true;
     if (hand.element.contains(document.activeElement)) document.getElementById("title").focus();
     hand.element.remove();
-    element.classList.add("over");
+    show(foot, false);
+    show(line.element, history.samples.length > WORTH_A_CHART);
+    show(errors.element, false);
+    update(now);
+    link();
     report.load();
-    settle();
   }
 
-  async function settle() {
-    clearTimeout(after);
-    try {
-      drop = await read(path);
-      setClock(drop.now_ms ?? serviceNow());
-      update({ ...now, ...withoutStream(drop), orders: now.orders });
-      if (totals(drop.skus).reserved > 0) after = setTimeout(settle, AFTER_MS);
-      else report.load();
-    } catch (error) {
-      head.trouble(context.failed(error));
-      after = setTimeout(settle, AFTER_MS);
-    }
+  /** The stream of a closed drop tells of it once. What is reserved may still be paid, and is looked at again. */
+  function settle() {
+    ended();
+    const unsettled = totals(now.skus).reserved > 0 || now.orders === null || now.orders.pending > 0 || now.journal?.oldest_ms > 0;
+    if (unsettled) after = setTimeout(follow, AFTER_MS);
+    else if (after !== null) report.load();
   }
 
   const ticking = setInterval(() => head.tick(drop, now), 1000);
@@ -131,8 +132,7 @@ function openedDrop(id, first, context, head, article) {
   addEventListener("pagehide", save);
   update(now);
   line.update(history, now);
-  if (first.state === "closed") ended();
-  else follow();
+  follow();
   return {
     element,
     leave() {
@@ -175,7 +175,7 @@ function headPanel(id) {
     put(times, "title", `${utc(drop.joins_at_ms)}, ${utc(drop.opens_at_ms)}, ${utc(drop.closes_at_ms)}`);
     tick(drop, live);
   };
-  return { element, update, tick, trouble, link: (stream) => tellLink(stream, link, trouble) };
+  return { element, update, tick, trouble, link: (stream, over) => tellLink(stream, over, link, trouble) };
 }
 
 function soldOut(live) {
@@ -183,14 +183,14 @@ function soldOut(live) {
   return units.allotment > 0 && units.sold === units.allotment;
 }
 
-function tellLink(stream, link, trouble) {
-  put(link, "data-link", stream.link);
+function tellLink(stream, over, link, trouble) {
+  put(link, "data-link", over ? LINK.ENDED : stream.link);
   const since = stream.lastMs === null ? "" : ` since ${time(stream.lastMs)}`;
   const age = stream.lastMs === null ? "" : ` The numbers below are ${span(Date.now() - stream.lastMs)} old.`;
   switch (stream.link) {
     case LINK.LIVE:
       trouble("");
-      write(link, "Live");
+      write(link, over ? "Over" : "Live");
       break;
     case LINK.REFUSED:
       trouble("");
@@ -206,10 +206,10 @@ function tellLink(stream, link, trouble) {
       break;
     case LINK.ENDED:
       trouble("");
-      write(link, "Ended");
+      write(link, "Over");
       break;
     default:
-      write(link, "Connecting …");
+      write(link, over ? "Over" : "Connecting …");
   }
 }
 

@@ -39,7 +39,8 @@ export function money(minor, currency) {
 /** A length of time in at most two units: 0.4 s, 12 s, 3 min 20 s, 2 h 5 min, 3 d 4 h. */
 export function span(ms) {
   if (ms === null || ms === undefined) return NONE;
-  if (ms < 950) return `${(Math.max(0, ms) / 1000).toFixed(1)} s`;
+  if (ms <= 0) return "0 s";
+  if (ms < 950) return `${Math.max(0.1, ms / 1000).toFixed(1)} s`;
   const seconds = Math.round(ms / 1000);
   if (seconds < 60) return `${seconds} s`;
   const parts = seconds < 3600 ? [[Math.floor(seconds / 60), "min"], [seconds % 60, "s"]] : longParts(Math.floor(seconds / 60));

@@ -67,9 +67,9 @@ const WIDTHS_MS = [[3 * 60_000, 5_000], [6 * 60_000, 10_000], [Infinity, 20_000]
 /** Admissions a minute, the waiting, and the units over the last quarter of an hour, as this page saw them. */
 export function linePanel() {
   const admitted = new TimeChart({ id: "chart-admitted", title: "Let in per minute", unit: "a minute", series: [{ name: "Let in", css: "admitted" }, { name: "Rate", css: "target" }] });
-  const waiting = new TimeChart({ id: "chart-waiting", title: "Waiting", unit: "waiting", series: [{ name: "Waiting", css: "waiting" }] });
-  const units = new TimeChart({ id: "chart-units", title: "Units sold and reserved", unit: "units", series: [{ name: "Sold", css: "sold" }, { name: "Reserved", css: "reserved" }] });
-  const element = card("over-time", "Over time", h("p", { class: "quiet" }, "What this page has seen of the last quarter of an hour."), h("div", { class: "charts" }, admitted.element, waiting.element, units.element));
+  const waiting = new TimeChart({ id: "chart-waiting", title: "Waiting", unit: "waiting", series: [{ name: "In line, not called yet", css: "waiting" }] });
+  const units = new TimeChart({ id: "chart-units", title: "Units", unit: "units", series: [{ name: "Sold", css: "sold" }, { name: "Reserved", css: "reserved" }, { name: "All", css: "target" }] });
+  const element = card("over-time", "Over time", h("p", { class: "quiet aside" }, "what this page has seen of the last quarter of an hour"), h("div", { class: "charts" }, admitted.element, waiting.element, units.element));
 
   function update(history, live) {
     const { from, to } = history.reach(live.now_ms);
@@ -91,7 +91,7 @@ function drawAdmitted(chart, history, live, from, to) {
   const highest = columns.reduce((top, [, , value]) => Math.max(top, value), 0);
   const last = columns.at(-1)?.[2] ?? 0;
   const words = columns.length
-    ? `${count(Math.round(last))} a minute at last, at most ${count(Math.round(highest))}; the rate is ${count(live.rate_per_min)} a minute.`
+    ? `Just now ${count(Math.round(last))} a minute, at most ${count(Math.round(highest))}; the rate is ${count(live.rate_per_min)} a minute.`
     : `Nothing was seen yet; the rate is ${count(live.rate_per_min)} a minute.`;
   const top = highest ? Math.max(highest, Math.min(live.rate_per_min ?? 0, highest * 3)) : (live.rate_per_min ?? 1);
   const fitting = rate.map(([at, value]) => [at, value !== null && value <= top * 1.2 ? value : null]);
@@ -111,7 +111,8 @@ function drawUnits(chart, history, live, from, to) {
   const reserved = history.line("reserved", from);
   const taken = sold.map(([at, value], index) => [at, value === null ? null : value + reserved[index][1]]);
   const { allotment, ...now } = totals(live.skus);
-  chart.draw({ from, to, most: Math.max(allotment, 1), areas: [sold, taken] }, `${count(now.sold)} sold and ${count(now.reserved)} reserved of ${count(allotment)}.`);
+  const all = history.line("allotment", from);
+  chart.draw({ from, to, most: most(all, allotment ?? 1), areas: [sold, taken], line: all }, `${count(now.sold)} sold and ${count(now.reserved)} reserved of ${count(allotment)}.`);
 }
 
 // ----------------------------------------------------------------------------------------------------------------- stock
@@ -122,7 +123,7 @@ const KINDS = [["sold", "Sold"], ["reserved", "Reserved"], ["available", "Availa
 export function stockPanel(drop) {
   const about = new Map(drop.skus.map((sku) => [sku.sku, sku]));
   const body = h("tbody");
-  const heads = KINDS.map(([css, name]) => h("th", { scope: "col", class: "number" }, h("span", { class: `swatch ${css}`, "aria-hidden": "true" }), name));
+  const heads = KINDS.map(([css, name]) => h("th", { scope: "col", class: css === "draining" ? "number drains" : "number" }, h("span", { class: `swatch ${css}`, "aria-hidden": "true" }), name));
   const table = h(
     "table", { class: "stock", "aria-labelledby": "stock-title" },
     h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "SKU"), h("td", { class: "units" }), heads, h("th", { scope: "col", class: "number" }, "Units"))),
@@ -130,12 +131,16 @@ export function stockPanel(drop) {
   );
   const rows = new Rows(body, (sku) => stockRow(about.get(sku.sku), drop.currency));
   const element = card("stock-title", "Stock", h("div", { class: "scroll", tabindex: "0", role: "region", "aria-labelledby": "stock-title" }, table));
-  return { element, update: (_, live) => rows.set(live.skus, (sku) => sku.sku) };
+  const update = (_, live) => {
+    rows.set(live.skus, (sku) => sku.sku);
+    put(table, "data-draining", live.skus.some((sku) => sku.draining));
+  };
+  return { element, update };
 }
 
 function stockRow(about, currency) {
   const bar = new StackedBar("tall");
-  const cells = [...KINDS, ["allotment"]].map(() => h("td", { class: "number" }));
+  const cells = [...KINDS, ["allotment"]].map(([kind]) => h("td", { class: kind === "draining" ? "number drains" : "number" }));
   const code = h("span", { class: "id" });
   const name = h("th", { scope: "row" }, h("span", {}, about?.name ?? ""), code);
   const element = h("tr", {}, name, h("td", { class: "units" }, bar.element), cells);

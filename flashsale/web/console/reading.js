@@ -29,6 +29,8 @@ export function nextOf(drop, state) {
 /** What the line's speed hangs on just now, in a sentence. */
 export function limitOf(live) {
   const { available, reserved, allotment, sold } = totals(live.skus ?? []);
+  if (live.state === "paused" || live.state === "recovering") return ""; // `attention` says more
+  if (live.state === "closed" && reserved === 0) return "The drop has ended, and nothing is reserved any more.";
   if (live.state !== "open") return STATES[live.state] ?? "";
   if (allotment && sold === allotment) return "Everything is sold.";
   if (allotment && available === 0 && reserved > 0) return `Everything is taken; ${counted(reserved, "reserved unit")} may come back.`;
