@@ -27,6 +27,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
+from admission.drawing import draws_of, prepare
 from chaos.process import LabProcess
 from chaos.proxy import Proxy
 from chaos.wire import Bytes, Pattern, Postgres, Resp, script
@@ -197,7 +198,10 @@ class Lab:
         """
         tickets = await read_tickets(self.parts.store, drop.drop_id)
         certain = [ticket for ticket in tickets if not any(loss.start_ms <= ticket.joined_at_ms <= loss.end_ms for loss in losses)]
-        return overtakes(certain, await read_raises(self.parts.store, drop.drop_id))
+        snapshot = (await self.inspect(drop)).snapshot
+        draws = draws_of(snapshot)
+        await prepare(draws)
+        return overtakes(certain, await read_raises(self.parts.store, drop.drop_id), draws, snapshot.drawn_at_ms)
 
     async def retire(self, drop: Drop) -> None:
         """Closes a drop that has been judged, so that nobody works for it any more. What is recorded of it stays."""

@@ -42,7 +42,7 @@ class RowRecord:
 
 def require_sound(played: Rehearsal) -> None:
     """Nothing is wrong, and it was a real sale."""
-    assert played.wrong == ()
+    assert played.wrong == (), "; ".join(played.wrong)
     assert played.report["sold_units"] > 0
 
 

@@ -23,6 +23,8 @@ FROZEN_S = 10.0
 PAUSED_MS = 400
 ROOM_BYTES = 2_000
 """enough for a reservation or two"""
+CROWD_ROOM_BYTES = 30_000
+"""enough for a crowd until the store counts as started, and for little more"""
 RESERVATIONS_MAX = 15
 AT_RISK = 1
 """acknowledged writes a full disk may cost at this tier"""
@@ -189,7 +191,7 @@ async def test_row_28_full_disk_everysec(lab: Lab, row: RowRecord) -> None:
 async def test_row_28_full_disk_always(lab: Lab, row: RowRecord) -> None:
     async def disturb(drop: Drop) -> None:
         await selling_from(lab, drop, 15)
-        await lab.restart_valkey_with_room(ROOM_BYTES)
+        await lab.restart_valkey_with_room(CROWD_ROOM_BYTES)
         crash = await lab.stores.valkey.wait_crashed()
         assert crash.exit_status == 1, crash.log_tail
         await lab.stores.valkey.restart()
