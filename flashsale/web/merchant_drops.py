@@ -21,6 +21,7 @@ from flashsale.web.steering import SteeredView
 
 if TYPE_CHECKING:
     from admission.inlet import LiveDrop
+    from flashsale.drop_files import Problem as FileProblem
     from flashsale.model import Drop
     from flashsale.web.merchant import OwnDrops
     from flashsale.web.services import Services
@@ -172,7 +173,7 @@ class MerchantDrops:
         try:
             drop = replace(await self._read_drop(request), tenant=principal.tenant)
         except DropFileError as error:
-            return _not_a_drop(error)
+            return _not_a_drop(error, has_lines=request.content_type in TOML_TYPES)
         try:
             created, in_store = await self._services.catalog.create(drop), True
         except DropExists as error:
@@ -209,12 +210,18 @@ def _answer(view: Struct) -> web.Response:
     return web.Response(body=_encode(view), headers=PERSONAL)
 
 
-def _not_a_drop(error: DropFileError) -> Problem:
+def _not_a_drop(error: DropFileError, *, has_lines: bool) -> Problem:
     first, *others = error.problems
-    told = f"{first.key + ': ' if first.key else ''}{first.what} {first.todo}"
-    more = f" There are {len(others)} more problems." if len(others) > 1 else " There is one more problem." if others else ""
-    members = [{"line": one.line, "key": one.key, "what": one.what, "todo": one.todo} for one in error.problems[:PROBLEMS_MAX]]
+    todo = first.todo if first.todo.endswith((".", "?")) else f"{first.todo}."
+    told = f"{first.key + ': ' if first.key else ''}{first.what} {todo}"
+    more = "" if not others else " There is another problem." if len(others) == 1 else f" There are {len(others)} other problems."
+    members = [_problem_of_file(one, has_lines=has_lines) for one in error.problems[:PROBLEMS_MAX]]
     return problem(Code.BAD_REQUEST, told + more, {"field": first.key or "body", "problems": members})
+
+
+def _problem_of_file(one: FileProblem, *, has_lines: bool) -> dict[str, object]:
+    line: dict[str, object] = {"line": one.line} if has_lines else {}
+    return {**line, "key": one.key, "what": one.what, "todo": one.todo}
 
 
 # ----------------------------------------------------------------------------------------------------------------- the list

@@ -203,6 +203,7 @@ async def test_every_problem_of_a_drop_is_told_at_once(shop: Shop, database: Dat
     keys = {one["key"] for one in answer.json["problems"]}
     assert {"id", "name", "opens_at", "colour", "sku[0].allotment", "sku[0].price_minor"} <= keys
     assert answer.json["field"] in keys
+    assert "line" not in answer.json["problems"][0], "JSON has none to speak of"
     assert await DropCatalog(database, shop.service.services.drop_store).list() == []
 
 

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
+from flashsale.access import Scope, create_key
 from flashsale.connections.database import Database
 from flashsale.settings import Settings
 from tests.integration.http_client import Buyer, Service, in_own_task, make_drop, with_settings, with_signing_keys
@@ -47,6 +48,11 @@ headers = {{ Authorization = "Bearer {token}" }}
 [[operations]]
 include-operation-id = ["orders", "order", "confirm", "refund"]
 headers = {{ Authorization = "Bearer {key}" }}
+
+# Not the live stream: it does not end.
+[[operations]]
+include-operation-id = ["merchant_drops", "merchant_drop", "merchant_drop_create", "report", "orders_csv", "audit"]
+headers = {{ Authorization = "Bearer {merchant_key}" }}
 """
 
 
@@ -75,6 +81,7 @@ async def test_every_answer_is_described(service: Service, tmp_path: Path, aimed
         "reservation": reservation.json["reservation_id"],
         "token": buyer.token,
         "key": service.api_key,
+        "merchant_key": (await create_key(service.database, [Scope.MERCHANT]))[1],
     }
     configuration.write_text(CONFIGURATION.format(**values) if aimed else "")
 
