@@ -31,7 +31,7 @@ const DROPS_MAX = 256;
 
 const COOKIE = "flashsale_admission";
 const ENTRANCE = "/flashsale/enter";
-const RETURN_LENGTH_MAX = 2048;
+const RETURN_LENGTH_MAX = 2000;
 const RETRY_AFTER_S = 5;
 const PAGE_POLICY =
   "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";

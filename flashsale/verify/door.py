@@ -21,8 +21,8 @@ from flashsale.verify.verifier import AdmissionVerifier
 
 COOKIE = "flashsale_admission"
 ENTRANCE = "/flashsale/enter"
-RETURN_LENGTH_MAX = 2048
-"""of an address to come back to; a longer one is left out"""
+RETURN_LENGTH_MAX = 2000
+"""of an address to come back to, as the waiting page takes it; a longer one is left out"""
 RETRY_AFTER_S = 5
 
 _COOKIE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -123,12 +123,13 @@ class Door:
 
     def _way_in(self, asked: Asked) -> str:
         """The waiting page with the address to come back to."""
-        wanted = quote(asked.path, safe="/~") + (f"?{asked.query}" if asked.query else "")
-        target = wanted if not self.entrance else f"{self.entrance}?to={quote(wanted, safe='')}"
-        back = (self.origin or asked.origin) + target
+        wanted = _quoted(asked.path, "/~") + (f"?{asked.query}" if asked.query else "")
+        target = f"{self.entrance}?to={_quoted(wanted)}" if self.entrance else wanted
+        home = self.origin or asked.origin
+        back = home + target
         if len(back) > RETURN_LENGTH_MAX:
-            back = (self.origin or asked.origin) + (self.entrance or "/")
-        return f"{self.waiting_page}{'&' if '?' in self.waiting_page else '?'}return={quote(back, safe='')}"
+            back = home + (self.entrance or "/")
+        return f"{self.waiting_page}{'&' if '?' in self.waiting_page else '?'}return={_quoted(back)}"
 
     def _entrance_pages(self) -> dict[str, DoorAnswer]:
         if not self.entrance:
@@ -157,6 +158,11 @@ def cookie_value(header: str, name: str) -> str:
         if key == name:
             return value
     return ""
+
+
+def _quoted(text: str, safe: str = "") -> str:
+    """Percent-encoded; whatever a caller sends as an address has to come out as one."""
+    return quote(text, safe=safe, errors="replace")
 
 
 def _page(body: bytes, suffix: str) -> DoorAnswer:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from aiohttp import web
 
 from flashsale.errors import BadInput
@@ -13,6 +15,8 @@ from flashsale.verify.tokens import TokenReader, read_keys, unseal
 from flashsale.web.problems import Code, problem
 from flashsale.web.services import Services
 
+RETURN_LENGTH_MAX = 2000
+"""of an address to come back to, as the waiting page takes it"""
 REMEMBERED_S = 5
 """how long a proxy may remember that a token is good; none is good for longer after a recovery"""
 
@@ -32,7 +36,11 @@ class Verify:
         now_s = self._clock.now_ms() / 1000
         verdict = self._judge(_token_of(request), drop_id, now_s)
         if isinstance(verdict, Refusal):
-            return problem(Code(verdict.code.value), verdict.detail)
+            answer = problem(Code(verdict.code.value), verdict.detail)
+            # A proxy throws the body away, and makes an answer of its own from these.
+            answer.headers["X-Flashsale-Refused"] = verdict.code.value
+            answer.headers["X-Flashsale-Way-Back"] = self._way_back(drop_id, _wanted(request))
+            return answer
         headers = {
             "X-Flashsale-Subject": verdict.subject,
             "X-Flashsale-Drop": verdict.drop,
@@ -57,6 +65,20 @@ class Verify:
             return Refusal(Fault.WRONG_DROP)
         live = self._inlet.get(verdict.drop)
         return Refusal(Fault.OLD_EPOCH) if live is not None and verdict.epoch < live.snapshot.epoch else verdict
+
+    def _way_back(self, drop_id: str, wanted: str) -> str:
+        """The query that tells the waiting page where to lead a shopper who wanted the address `wanted`; empty when that is not known."""
+        live = self._inlet.get(drop_id)
+        if live is None or not live.definition.return_urls:
+            return ""
+        entrance = live.definition.return_urls[0]
+        back = f"{entrance}{'&' if '?' in entrance else '?'}to={quote(wanted, safe='', errors='surrogateescape')}"
+        return f"?return={quote(back if len(back) <= RETURN_LENGTH_MAX else entrance, safe='')}"
+
+
+def _wanted(request: web.Request) -> str:
+    """The path and query a proxy was asked for; the shop's first page when it does not say."""
+    return request.headers.get("X-Original-URI") or request.headers.get("X-Forwarded-Uri") or "/"
 
 
 def _token_of(request: web.Request) -> str:

@@ -15,8 +15,9 @@ from wsgiref.validate import validator
 import pytest
 from aiohttp import ClientSession, web
 
-from flashsale.verify import Admission, AdmissionVerifier, Door, asgi, wsgi
+from flashsale.verify import Admission, AdmissionVerifier, Code, Door, Refusal, asgi, wsgi
 from flashsale.verify import aiohttp as for_aiohttp
+from flashsale.verify.door import Asked
 from tests.connectors.vector_file import DROP, GOOD, JWKS, MIN_EPOCH, NOW_S, VECTORS, Vector
 
 WAITING_PAGE = "https://queue.shop.example/drops/launch"
@@ -234,6 +235,13 @@ async def test_the_way_back_leads_through_the_entrance_to_what_was_wanted(ask: A
 async def test_the_way_back_is_never_longer_than_a_browser_takes(ask: Ask) -> None:
     location = (await ask(DOOR, "/search?q=" + "x" * 3000, Sec_Fetch_Mode="navigate")).headers["location"]
     assert parse_qs(urlsplit(location).query)["return"] == [f"{ORIGIN}/flashsale/enter"]
+
+
+def test_a_way_back_can_be_made_of_whatever_a_caller_sends() -> None:
+    asked = Asked(method="GET", path="/\udcff\r\nX: y", query="", origin="http://\udcff", header=lambda _: "navigate")
+    location = dict(Door(verifier=VERIFIER, waiting_page=WAITING_PAGE).refuse(asked, Refusal(Code.TOKEN_MISSING)).headers)["Location"]
+    assert location.isascii()
+    assert location.isprintable()
 
 
 async def test_without_an_origin_the_request_says_it(ask: Ask) -> None:

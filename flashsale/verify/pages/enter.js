@@ -5,6 +5,16 @@
 const LIFE_MAX_S = 600;
 const cookie = document.currentScript.dataset.cookie;
 
+// Not in the page: its policy allows no style there, and this way it has two files and not three.
+const look = new CSSStyleSheet();
+look.replaceSync(`
+  body { margin: 0; font: 17px/1.5 system-ui, sans-serif; color: light-dark(#16181d, #f1f2f4); background: light-dark(#f4f5f7, #101216); }
+  main { max-width: 34rem; margin: 0 auto; padding: 20vh 1.25rem 4rem; }
+  h1 { font-size: 1.75rem; line-height: 1.2; margin: 0; }
+  a { color: light-dark(#0b5fff, #7aa7ff); display: inline-block; padding: .5rem 0; }
+`);
+document.adoptedStyleSheets = [look];
+
 /** An address of this shop, wherever `to` points. */
 function within(to) {
   try {
@@ -36,13 +46,17 @@ function keep(token) {
 
 const token = new URLSearchParams(location.hash.slice(1)).get("flashsale_token") ?? "";
 const onwards = within(new URLSearchParams(location.search).get("to") ?? "/");
-const message = document.getElementById("message");
 document.getElementById("onwards").href = onwards;
 
+function say(headline, sentence) {
+  document.title = document.querySelector("h1").textContent = headline;
+  document.getElementById("message").textContent = sentence;
+}
+
 if (!/^[\w-]+\.[\w-]+\.[\w-]+$/.test(token) || token.length > 4096) {
-  message.textContent = "There is no admission here. Go on to the shop, which shows you the way to the waiting page.";
+  say("No admission here", "The shop shows you the way to the waiting page.");
 } else if (keep(token)) {
   location.replace(onwards);
 } else {
-  message.textContent = "Your browser keeps no cookies for this shop, so the shop cannot see that you were let in. Allow cookies for it and try again.";
+  say("Cookies are off", "The shop cannot see that you were let in, because your browser keeps no cookies for it. Allow them and load this page again.");
 }
