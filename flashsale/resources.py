@@ -9,6 +9,8 @@ ResourceName = Literal["lua", "config", "sql", "web", "widget"]
 
 _PACKAGE = Path(__file__).resolve().parent
 _CHECKOUT = _PACKAGE.parent
+_IN_CHECKOUT = {"widget": Path("widget", "dist")}
+"""where a checkout has it, when not under its own name"""
 
 
 def resource_dir(name: ResourceName) -> Path:
@@ -22,7 +24,7 @@ def resource_dir(name: ResourceName) -> Path:
     if name == "sql":
         packaged = checkout = _CHECKOUT / "reconciler" / "sql"  # beside this package, installed or not
     else:
-        packaged, checkout = _PACKAGE / f"_{name}", _CHECKOUT / name
+        packaged, checkout = _PACKAGE / f"_{name}", _CHECKOUT / _IN_CHECKOUT.get(name, name)
     for candidate in (packaged, checkout):
         if candidate.is_dir():
             return candidate

@@ -2,8 +2,8 @@
 
 A general response keeps its headers in a mapping, copies them, adds defaults, serializes them and goes through a stream
 writer: a third of the time of a whole request. The answers to a crowd always have the same headers, so their head is
-made once per status. What is unusual about a request (HEAD, HTTP/1.0, `Connection: close`, an allow-list of origins) is
-left to a general response with the same headers.
+made once per status. What is unusual about a request (HEAD, HTTP/1.0, `Connection: close`) is left to a general response with
+the same headers.
 """
 
 from __future__ import annotations

@@ -11,12 +11,14 @@ from functools import partial
 from aiohttp import web
 from aiohttp.http import HttpVersion11
 
+from flashsale.resources import resource_dir
+from flashsale.web.assets import Assets
 from flashsale.web.clients import Clients
 from flashsale.web.connection import Connection, Connections
 from flashsale.web.console_session import SessionRoutes
-from flashsale.web.cors import CrossOrigin
 from flashsale.web.directory import DropDirectory
 from flashsale.web.fairness import FairnessRoutes
+from flashsale.web.html import FOLDER
 from flashsale.web.merchant import Merchant, OwnDrops
 from flashsale.web.merchant_drops import MerchantDrops
 from flashsale.web.merchant_live import LiveRoute, end_live_streams, live_streams
@@ -24,15 +26,20 @@ from flashsale.web.merchant_reports import MerchantReports
 from flashsale.web.observer import Elsewhere, Observer
 from flashsale.web.operations import Operations
 from flashsale.web.page import Page
+from flashsale.web.plain_line import PlainLine
+from flashsale.web.plain_page import PlainPages
 from flashsale.web.problems import Code, problem
 from flashsale.web.request_ids import RequestIds
-from flashsale.web.routing import Route, RouteTable
+from flashsale.web.routing import Readers, Route, RouteTable
 from flashsale.web.services import Services
+from flashsale.web.shop.shop import FILES as SHOP_FILES
+from flashsale.web.shop.shop import Shop
 from flashsale.web.shopper import Shopper
 from flashsale.web.steering import Steering
 from flashsale.web.storefront import Storefront
 from flashsale.web.test_provider import TEST_PROVIDER_PATH, TestProvider, courier
 from flashsale.web.verify import Verify
+from flashsale.web.waiting_page import WaitingPage
 
 SERVICES = web.AppKey("services", Services)
 
@@ -54,7 +61,11 @@ def routes_of(services: Services) -> list[Route]:
     session = SessionRoutes(services, clients)
     operations = Operations(services)
     fairness = FairnessRoutes(services, directory)
-    page = Page(services, directory)
+    assets = Assets((resource_dir("widget"), resource_dir("web")), (FOLDER,), (SHOP_FILES,))
+    plain = PlainPages(assets)
+    page = Page(services, assets)
+    waiting_page = WaitingPage(services, directory, assets, plain)
+    plain_line = PlainLine(services, directory, clients, plain)
     return [
         Route("GET", "/v1/drops/{drop}", shopper.drop, "drop"),
         Route("GET", "/v1/drops/{drop}/serving", shopper.serving, "serving", hot=True),
@@ -94,27 +105,30 @@ def routes_of(services: Services) -> list[Route]:
         Route("POST", "/v1/merchant/drops/{drop}/joining", steering.joining, "joining"),
         Route("POST", "/v1/merchant/drops/{drop}/signal", steering.signal, "signal"),
         Route("POST", "/v1/merchant/drops/{drop}/tickets/{ticket_id}/remove", steering.remove, "remove"),
-        Route("POST", "/console/session", session.sign_in, "sign_in"),
-        Route("GET", "/console/session", session.show, "session"),
-        Route("DELETE", "/console/session", session.sign_out, "sign_out"),
+        Route("POST", "/console/session", session.sign_in, "sign_in", readers=Readers.NOBODY),
+        Route("GET", "/console/session", session.show, "session", readers=Readers.NOBODY),
+        Route("DELETE", "/console/session", session.sign_out, "sign_out", readers=Readers.NOBODY),
         Route("GET", "/healthz", operations.alive, "healthz"),
         Route("GET", "/readyz", operations.ready, "readyz"),
         Route("GET", "/metrics", operations.metrics, "metrics"),
         Route("GET", "/.well-known/jwks.json", operations.keys, "jwks"),
         Route("GET", "/openapi.json", operations.description, "openapi"),
-        Route("GET", "/", page.drops, "page_drops"),
-        Route("GET", "/drops/{drop}", page.drop, "page_drop"),
-        Route("GET", "/verify-draw", page.verify_draw, "page_verify_draw"),
-        Route("GET", "/assets/{name}", page.asset, "asset"),
+        Route("GET", "/", page.drops, "page_drops", readers=Readers.NOBODY),
+        Route("GET", "/drops/{drop}", waiting_page.show, "page_drop", readers=Readers.NOBODY),
+        Route("GET", "/drops/{drop}/line", plain_line.show, "page_line", readers=Readers.NOBODY),
+        Route("POST", "/drops/{drop}/line", plain_line.act, "page_line_step", readers=Readers.NOBODY),
+        Route("GET", "/verify-draw", page.verify_draw, "page_verify_draw", readers=Readers.NOBODY),
+        *assets.routes(),
+        *Shop(services, directory, assets).routes(),
     ]
 
 
 def create_app(services: Services, request_ids: RequestIds | None = None) -> web.Application:
     """The application over `services`."""
     settings = services.settings
-    cross_origin = CrossOrigin(settings.http.cors_origins)
-    observer = Observer(cross_origin, request_ids or RequestIds(), services.metrics, settings.log.sample_ok)
-    elsewhere = observer.around(Route("*", "*", Elsewhere(cross_origin).answer, "none"))
+    cross_origins = services.documents.cross_origins
+    observer = Observer(cross_origins, request_ids or RequestIds(), services.metrics, settings.log.sample_ok)
+    elsewhere = observer.around(Route("*", "*", Elsewhere(cross_origins).answer, "none"))
     app = web.Application(client_max_size=settings.http.body_max_bytes)
     app[SERVICES] = services
     app.router.register_resource(RouteTable(routes_of(services), observer.around, elsewhere, _expect))

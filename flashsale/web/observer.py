@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import assert_never
 
 import structlog
 from aiohttp import web
@@ -12,11 +13,11 @@ from flashsale.errors import FlashsaleError
 from flashsale.metrics import Metrics
 from flashsale.web import problems
 from flashsale.web.answers import JsonAnswer, PreparedHeads
-from flashsale.web.cors import CrossOrigin
+from flashsale.web.cors import FOR_ANYONE, CrossOrigins, Headers
 from flashsale.web.problems import Code, Problem, ProblemError, problem
 from flashsale.web.request_ids import RequestIds
 from flashsale.web.requests import callers_request_id
-from flashsale.web.routing import Handler, Route
+from flashsale.web.routing import Handler, Readers, Route
 from flashsale.web.serving import SERVER_NAME
 
 REQUEST_ID = web.RequestKey("request_id", str)
@@ -44,18 +45,17 @@ class _Meter:
 class Observer:
     """Puts a request's surroundings around the handlers of routes."""
 
-    def __init__(self, cross_origin: CrossOrigin, request_ids: RequestIds, metrics: Metrics, sample_ok: int) -> None:
-        self._cross_origin = cross_origin
+    def __init__(self, cross_origins: CrossOrigins, request_ids: RequestIds, metrics: Metrics, sample_ok: int) -> None:
+        self._cross_origins = cross_origins
         self._next_id = request_ids.next
         self._metrics = metrics
         self._sample_ok = sample_ok
         self._log = structlog.get_logger("http")
-        self._for_any = (*_COMMON, *cross_origin.headers(None)) if cross_origin.any else None
-        self._heads = None if self._for_any is None else PreparedHeads(self._for_any)
+        self._heads: dict[Headers, PreparedHeads] = {}
 
     def around(self, route: Route) -> Handler:
         """The route's handler, with everything around it. It answers whatever happens."""
-        handler, hot, name = route.handler, route.hot, route.name
+        handler, hot, name, readers = route.handler, route.hot, route.name, route.readers
         meter = _Meter(name, self._metrics)
         unlogged = 0
 
@@ -70,7 +70,7 @@ class Observer:
                 raise  # the client has gone
             except Exception as error:  # noqa: BLE001 - the last net: nothing unexpected may reach a caller
                 response = self._of_error(error, request_id)
-            self._finish(request, response, request_id)
+            self._finish(request, response, request_id, readers)
             seconds = time.perf_counter() - started
             code = response.code.value if isinstance(response, Problem) else "ok"
             meter.count(response.status, code, seconds)
@@ -86,15 +86,31 @@ class Observer:
 
         return observed
 
-    def _finish(self, request: web.Request, response: web.StreamResponse, request_id: str) -> None:
-        if self._heads is not None and isinstance(response, JsonAnswer) and response.prepare_bytes(request, self._heads, request_id):
+    def _finish(self, request: web.Request, response: web.StreamResponse, request_id: str, readers: Readers) -> None:
+        cross_origin = self._for(request, readers)
+        if isinstance(response, JsonAnswer) and response.prepare_bytes(request, self._prepared(cross_origin), request_id):
             return
         headers = response.headers
         headers["X-Request-Id"] = request_id
-        if self._for_any is not None:
-            headers.extend(self._for_any)
-        else:
-            headers.extend((*_COMMON, *self._cross_origin.headers(request.headers.get("Origin"))))
+        headers.extend((*_COMMON, *cross_origin))
+
+    def _for(self, request: web.Request, readers: Readers) -> Headers:
+        match readers:
+            case Readers.BY_RULE:
+                return self._cross_origins.of_values(request.match_info).headers(request.headers.get("Origin"))
+            case Readers.ANYONE:
+                return FOR_ANYONE
+            case Readers.NOBODY:
+                return ()
+            case _:
+                assert_never(readers)
+
+    def _prepared(self, cross_origin: Headers) -> PreparedHeads:
+        """The heads with these headers; there are as many as origins on allow-lists."""
+        heads = self._heads.get(cross_origin)
+        if heads is None:
+            heads = self._heads[cross_origin] = PreparedHeads((*_COMMON, *cross_origin))
+        return heads
 
     def _of_error(self, error: Exception, request_id: str) -> Problem:
         match error:
@@ -129,8 +145,8 @@ class Observer:
 class Elsewhere:
     """Answers where there is no route: unknown addresses, methods an address does not have, and preflights."""
 
-    def __init__(self, cross_origin: CrossOrigin) -> None:
-        self._cross_origin = cross_origin
+    def __init__(self, cross_origins: CrossOrigins) -> None:
+        self._cross_origins = cross_origins
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """404, 405, or 204 to an OPTIONS of an address there is."""
@@ -138,7 +154,8 @@ class Elsewhere:
         if not allow:
             return problem(Code.NOT_FOUND)
         if request.method == "OPTIONS":
-            preflight = self._cross_origin.preflight(request.headers.get("Origin")) if request.path.startswith("/v1/") else ()
+            rule = self._cross_origins.of_values(request.match_info)
+            preflight = rule.preflight(request.headers.get("Origin")) if request.path.startswith("/v1/") else ()
             return web.Response(status=204, headers=[("Allow", f"{allow}, OPTIONS"), *preflight])
         answer = problem(Code.METHOD_NOT_ALLOWED)
         answer.headers["Allow"] = f"{allow}, OPTIONS"

@@ -33,7 +33,7 @@ Body = TypeVar("Body")
 DIGEST_PATTERN = r"^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]\Z"
 AMOUNT_MINOR_MAX = 2**53
 
-_SECRET = re.compile(r"[A-Za-z0-9_-]{16,128}")
+SECRET_RE = re.compile(r"[A-Za-z0-9_-]{16,128}")
 _VISIBLE = re.compile(rf"[\x21-\x7e]{{1,{IDEMPOTENCY_KEY_LENGTH_MAX}}}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _MESSAGE_PATH = re.compile(r" - at `\$\.?(?P<path>[^`]*)`")
@@ -188,7 +188,7 @@ def ticket_with_secret(request: web.Request, drop_id: str) -> tuple[str, str]:
     scheme, _, credential = request.headers.get("Authorization", "").partition(" ")
     ticket_id, _, secret = credential.rpartition(".")
     match = TICKET_ID_RE.fullmatch(ticket_id)
-    if scheme.lower() != "ticket" or match is None or match[1] != drop_id or _SECRET.fullmatch(secret) is None:
+    if scheme.lower() != "ticket" or match is None or match[1] != drop_id or SECRET_RE.fullmatch(secret) is None:
         raise ProblemError(problem(Code.TICKET_INVALID))
     return ticket_id, secret
 

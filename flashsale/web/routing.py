@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from operator import itemgetter
 from typing import Any
 
@@ -21,6 +22,15 @@ SEGMENTS_MAX = 8
 _VARIABLE = "*"
 
 
+class Readers(Enum):
+    """Pages of which other origins may read an answer."""
+
+    BY_RULE = "by rule"
+    """those of the drop's rule, or of the operator's"""
+    ANYONE = "anyone"
+    NOBODY = "nobody"
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One address and method. Variable segments of a path are written `{name}`."""
@@ -32,6 +42,7 @@ class Route:
     """short and stable: a metric's label"""
     hot: bool = False
     """only a sample of its successes is logged"""
+    readers: Readers = Readers.BY_RULE
 
 
 _Shape = dict[tuple[str, ...], tuple[tuple[str, ...], dict[str, web.ResourceRoute]]]
@@ -71,7 +82,7 @@ class RouteTable(web.AbstractResource):
         values, methods = self._find(request.rel_url.path_safe)
         route = methods.get(request.method)
         if route is None:
-            values, route = {"allow": ", ".join(sorted(methods))}, self._elsewhere
+            values, route = {**values, "allow": ", ".join(sorted(methods))}, self._elsewhere
         return web.UrlMappingMatchInfo(values, route), set()
 
     def _find(self, path: str) -> tuple[dict[str, str], Mapping[str, web.ResourceRoute]]:

@@ -17,7 +17,7 @@ from aiohttp import web
 from admission.inlet import LiveDrop
 from flashsale.metrics import Metrics
 from flashsale.model import DROP_ID_PATTERN
-from flashsale.web.cors import CrossOrigin
+from flashsale.web.cors import CrossOrigin, CrossOrigins, Headers
 from flashsale.web.request_ids import RequestIds
 from flashsale.web.requests import etag_matches
 
@@ -55,21 +55,33 @@ def etag_of(body: bytes) -> str:
 class ServingDocument:
     """One drop's document, ready to send."""
 
-    __slots__ = ("_found", "_found_tail", "_unchanged", "body", "etag", "headers")
+    __slots__ = ("_found", "_found_tail", "_unchanged", "body", "by_origin", "etag", "headers", "rule")
 
-    def __init__(self) -> None:
+    def __init__(self, rule: CrossOrigin) -> None:
+        self.rule = rule
+        self.by_origin: dict[bytes, ServingDocument] = {}
+        """the same for pages of the origins on the rule's list, as the short path answers them; empty where everybody may read"""
         self.body = b""
         self.etag = ""
         self.headers: dict[str, str] = {}
         """of the answer 200, without those every answer has"""
         self._found = self._found_tail = self._unchanged = b""
 
-    def render(self, body: bytes, common: tuple[tuple[str, str], ...]) -> None:
-        """Takes over a new document. `common`: headers every answer has."""
+    def render_for_all(self, body: bytes) -> None:
+        """Takes over a new document, for whoever asks."""
+        self.render(body, self.rule.headers(None))
+        for origin, headers in self.rule.by_origin.items():
+            document = self.by_origin.get(origin.encode())
+            if document is None:
+                document = self.by_origin[origin.encode()] = ServingDocument(self.rule)
+            document.render(body, headers)
+
+    def render(self, body: bytes, cross_origin: Headers) -> None:
+        """Takes over a new document, to be answered with the headers `cross_origin` as well."""
         self.body = body
         self.etag = etag_of(body)
         self.headers = {"Content-Type": "application/json", "ETag": self.etag, "Cache-Control": "public, max-age=1"}
-        shared = [*common, ("Date", formatdate(usegmt=True)), ("Server", SERVER_NAME)]
+        shared = [*cross_origin, ("X-Content-Type-Options", "nosniff"), ("Date", formatdate(usegmt=True)), ("Server", SERVER_NAME)]
         self._found = _head("200 OK", [*self.headers.items(), ("Content-Length", str(len(body))), *shared])
         self._found_tail = _END + body
         self._unchanged = _head("304 Not Modified", [*self.unchanged_headers().items(), *shared])
@@ -96,8 +108,7 @@ class ServingDocuments:
     """The documents of all drops this worker knows; the inlet tells it of every change."""
 
     def __init__(self, cross_origin: CrossOrigin, request_ids: RequestIds, metrics: Metrics) -> None:
-        self._cross_origin = cross_origin
-        self._common = (*cross_origin.headers(None), ("X-Content-Type-Options", "nosniff"))
+        self.cross_origins = CrossOrigins(cross_origin)
         self.request_ids = request_ids
         self._next_id = request_ids.next_bytes
         self._metrics = metrics
@@ -109,11 +120,13 @@ class ServingDocuments:
     def see(self, live: LiveDrop) -> None:
         """Renders a drop's document anew."""
         drop_id = live.snapshot.drop_id
+        rule = self.cross_origins.learn(live.definition)
         document = self._documents.get(drop_id)
-        if document is None:
-            document = self._documents[drop_id] = ServingDocument()
+        if document is None or document.rule is not rule:
+            document = self._documents[drop_id] = ServingDocument(rule)
             self._by_path[f"/v1/drops/{drop_id}/serving".encode()] = document
-        document.render(live.document, self._common)
+            self._heads.clear()
+        document.render_for_all(live.document)
         if self._answered:
             self._metrics.short_answers.inc(self._answered)
             self._answered = 0
@@ -143,8 +156,10 @@ class ServingDocuments:
         if document is None:
             match = _SIMPLE_HEAD.fullmatch(head) if len(head) <= HEAD_BYTES_MAX else None
             document = self._by_path.get(match["path"]) if match else None
-            if match is None or document is None or not self._is_plain(match):
+            if match is None or document is None or not _is_plain(match):
                 return None
+            if match["origin"] is not None:
+                document = document.by_origin.get(match["origin"], document)
             if match["tags"] is not None:
                 # Not remembered: the next one of the same client carries another tag.
                 if etag_matches(match["tags"].decode(), document.etag):
@@ -155,16 +170,16 @@ class ServingDocuments:
         self._answered += 1
         return document.found(self._next_id())
 
-    def _is_plain(self, match: re.Match[bytes]) -> bool:
-        names = [name.lower() for name in _SINGLE_NAMES.findall(match["headers"])]
-        if names.count(b"host") != 1 or len(set(names)) != len(names):
-            return False
-        return match["origin"] is None or self._cross_origin.any
-
     def _remember(self, head: bytes, document: ServingDocument) -> None:
         if len(self._heads) >= HEADS_MAX:
             self._heads.clear()
         self._heads[head] = document
+
+
+def _is_plain(match: re.Match[bytes]) -> bool:
+    """Whether each header whose value matters is there once."""
+    names = [name.lower() for name in _SINGLE_NAMES.findall(match["headers"])]
+    return names.count(b"host") == 1 and len(set(names)) == len(names)
 
 
 def serving_response(document: ServingDocument, if_none_match: str | None) -> web.Response:

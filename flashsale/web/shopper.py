@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from typing import NamedTuple
 
 import msgspec
 from aiohttp import web
@@ -14,23 +13,13 @@ from msgspec.structs import replace
 from admission.draw import commitment_of
 from admission.handoff import HANDOFF_TTL_MS
 from admission.inlet import LiveDrop
-from admission.outlook import outlook
-from admission.places import queue_place
-from admission.receipts import ReceiptPayload, ReservationReceipt
-from admission.serving import serving_document
+from admission.receipts import ReservationReceipt
 from flashsale.errors import Busy, DatabaseUnavailable
 from flashsale.model import (
     Drop,
-    DropState,
     Refused,
     Reservation,
     ReservationState,
-    ReserveOutcome,
-    Snapshot,
-    Ticket,
-    line_of,
-    number_of,
-    place_of,
     secret_hash_of,
     ticket_id_of,
 )
@@ -38,6 +27,7 @@ from flashsale.web.answers import JsonAnswer
 from flashsale.web.clients import Clients
 from flashsale.web.directory import DropDirectory
 from flashsale.web.observer import REQUEST_ID
+from flashsale.web.places import place_view, ticket_view
 from flashsale.web.problems import Code, Problem, ProblemError, of_extend, of_leave, of_refusal, of_release, of_restore, problem
 from flashsale.web.requests import (
     JoinBody,
@@ -52,19 +42,16 @@ from flashsale.web.requests import (
 from flashsale.web.services import Services
 from flashsale.web.serving import etag_of, serving_response
 from flashsale.web.steering import PlaceGoneView
+from flashsale.web.steps import Steps
 
 ORDER_TIMEOUT_S = 0.3
 """how long a reservation's answer waits for Postgres to tell the order's state"""
 
 COMMITMENTS_MAX = 1000
 
-ENDED_TOKEN = "of-an-earlier-epoch"  # noqa: S105 - no token's id
-
 _join_body = msgspec.json.Decoder(JoinBody)
 _reserve_body = msgspec.json.Decoder(ReserveBody)
 _restore_body = msgspec.json.Decoder(RestoreBody)
-_WAITING = frozenset({"waiting", "admitted"})
-"""States of a ticket in which there is something to come for it."""
 _HELD = frozenset({ReservationState.RESERVED, ReservationState.CONFIRMED})
 _encode = msgspec.json.Encoder().encode
 
@@ -118,51 +105,11 @@ class DropView(Struct, frozen=True):
     skus: list[SkuView]
 
 
-class TicketView(Struct, frozen=True):
-    """A place given by a join."""
-
-    ticket_id: str
-    drop: str
-    state: str
-    joined_at_ms: int
-    receipt: str
-    serving_number: int
-    opens_at_ms: int
-    group: str | UnsetType = UNSET
-    """only where there are groups; empty for everybody's line"""
-    entry_number: int | UnsetType = UNSET
-    queue_number: int | UnsetType = UNSET
-
-
 class HandoffView(Struct, frozen=True):
     """What the shopper's other device joins with."""
 
     handoff: str
     expires_at_ms: int
-
-
-class EtaView(Struct, frozen=True):
-    """From the shortest to a cautious longest wait."""
-
-    shortest_ms: int
-    longest_ms: int
-
-
-class PlaceView(Struct, frozen=True):
-    """A place, looked up."""
-
-    ticket_id: str
-    drop: str
-    state: str
-    position: int
-    serving_number: int
-    opens_at_ms: int
-    eta: EtaView | None
-    chance: float | None
-    group: str | UnsetType = UNSET
-    """only where there are groups; empty for everybody's line"""
-    entry_number: int | UnsetType = UNSET
-    queue_number: int | UnsetType = UNSET
 
 
 class AdmissionView(Struct, frozen=True):
@@ -214,6 +161,7 @@ class Shopper:
         self._inlet = services.inlet
         self._room = services.waiting_room
         self._reservations = services.reservations
+        self._steps = Steps(services)
         self._tokens = services.tokens
         self._directory = directory
         self._clients = clients
@@ -246,28 +194,10 @@ class Shopper:
         if limited := self._limited(request):
             return limited
         live = await self._live(request)
-        body = await read_json(request, _join_body, self._body_timeout_s)
-        drop = live.definition
-        before = self._place_before(body, drop.drop_id)
-        entrant = self._services.entrance.check(drop, body, before, live.snapshot.now_ms)
-        place = await self._room.join(drop.drop_id, body.secret_hash, before, **entrant._asdict())
+        place = await self._steps.join(live, await read_json(request, _join_body, self._body_timeout_s))
         if isinstance(place, Refused):
             return of_refusal(place)
-        snapshot = live.snapshot
-        numbers = _numbers(live, place.number, late=place.late)
-        view = TicketView(
-            ticket_id=place.ticket_id,
-            drop=drop.drop_id,
-            state="waiting",
-            joined_at_ms=place.joined_at_ms,
-            receipt=place.receipt,
-            serving_number=_serving_number(snapshot, place.number),
-            opens_at_ms=snapshot.opens_at_ms,
-            group=_group(drop, place.number),
-            entry_number=numbers.entry,
-            queue_number=numbers.queue,
-        )
-        return JsonAnswer(_encode(view), 200 if place.replayed else 201)
+        return JsonAnswer(_encode(ticket_view(live, place)), 200 if place.replayed else 201)
 
     async def ticket(self, request: web.Request) -> web.StreamResponse:
         """GET /v1/tickets/{ticket_id}: the place, for clients that cannot compute it."""
@@ -277,28 +207,8 @@ class Shopper:
         ticket = inspection.tickets[0]
         if ticket is None:
             return problem(Code.TICKET_NOT_FOUND)
-        snapshot = inspection.snapshot
-        numbers = _numbers(live, ticket.number, late=ticket.late)
-        turn = ticket.number if numbers.queue is UNSET else place_of(line_of(ticket.number), numbers.queue)
-        undrawn = snapshot.order == "draw" and numbers.queue is UNSET
-        document = serving_document(snapshot, self._services.settings.waiting_room)
-        told = outlook(document, None if undrawn else turn, line=line_of(turn))
-        state = _ticket_state(ticket, ticket_id, snapshot.state, snapshot.now_ms)
-        waits = state in _WAITING
-        view = PlaceView(
-            ticket_id=ticket_id,
-            drop=snapshot.drop_id,
-            state=state,
-            position=max(0, number_of(turn) - _serving_number(snapshot, turn)),
-            serving_number=_serving_number(snapshot, turn),
-            opens_at_ms=snapshot.opens_at_ms,
-            eta=EtaView(*told.eta_ms) if told.eta_ms is not None and waits else None,
-            chance=told.chance if waits else None,
-            group=_group(live.definition, turn),
-            entry_number=numbers.entry,
-            queue_number=numbers.queue,
-        )
-        return JsonAnswer(_encode(view))
+        room = self._services.settings.waiting_room
+        return JsonAnswer(_encode(place_view(live, inspection.snapshot, ticket, ticket_id, room)))
 
     async def leave(self, request: web.Request) -> web.StreamResponse:
         """DELETE /v1/tickets/{ticket_id}: gives the place up."""
@@ -342,20 +252,11 @@ class Shopper:
         if limited := self._limited(request):
             return limited
         live = await self._live(request)
-        drop = live.definition
-        permission = self._tokens.read(bearer(request))
-        if permission is None or permission.drop_id != drop.drop_id:
-            return problem(Code.TOKEN_INVALID)
+        permission = self._steps.permission(live.definition, bearer(request))
         key = idempotency_key(request)
         items = (await read_json(request, _reserve_body, self._body_timeout_s)).sorted_items()
-        # A token of an earlier epoch has ended; who repeats a request with it still finds what it did.
-        ended = permission.epoch < live.snapshot.epoch
-        token_id = ENDED_TOKEN if ended else permission.token_id
-        reservation = await self._reservations.reserve(drop.drop_id, permission.ticket_id, token_id, key, items, request[REQUEST_ID])
-        if isinstance(reservation, Refused):
-            ended = ended and reservation.outcome is ReserveOutcome.TOKEN_INVALID
-            return problem(Code.TOKEN_EXPIRED) if ended else of_refusal(reservation)
-        return JsonAnswer(_encode(_reservation_view(reservation, drop)), 200 if reservation.replayed else 201)
+        reservation = await self._steps.reserve(live, permission, key, items, request[REQUEST_ID])
+        return JsonAnswer(_encode(_reservation_view(reservation, live.definition)), 200 if reservation.replayed else 201)
 
     async def reservation(self, request: web.Request) -> web.StreamResponse:
         """GET /v1/reservations/{id}: its state, and the order's once that is recorded."""
@@ -425,18 +326,6 @@ class Shopper:
             if len(self._commitments) > COMMITMENTS_MAX:
                 self._commitments.popitem(last=False)
         return known
-
-    def _place_before(self, body: JoinBody, drop_id: str) -> ReceiptPayload | None:
-        """What the shopper's receipt proves, when one is shown. Raises ProblemError when it is not theirs."""
-        if body.receipt is UNSET:
-            return None
-        try:
-            receipt = self._services.receipts.read(body.receipt)
-        except ValueError:
-            receipt = None
-        if receipt is None or (receipt.drop, receipt.secret_hash) != (drop_id, body.secret_hash):
-            raise ProblemError(problem(Code.RECEIPT_INVALID))
-        return receipt
 
     async def _own_ticket(self, request: web.Request) -> tuple[LiveDrop, str, str]:
         """The drop of the ticket in the address, its id, and the secret that proves whose it is. Raises ProblemError without."""
@@ -529,45 +418,6 @@ def _drop_view(live: LiveDrop, commitment: str | None) -> DropView:
             for sku in drop.skus
         ],
     )
-
-
-def _ticket_state(ticket: Ticket, ticket_id: str, state: DropState, now_ms: int) -> str:
-    if ticket.gone:
-        return ticket.gone
-    if ticket.holder not in {"", ticket_id}:
-        return "moved"
-    if state is DropState.CLOSED:
-        return "expired"
-    return "admitted" if now_ms < ticket.token_expires_at_ms else "waiting"
-
-
-class _Numbers(NamedTuple):
-    entry: int | UnsetType
-    """order of joining before the opening"""
-    queue: int | UnsetType
-    """place in line, as far as it is known"""
-
-
-def _numbers(live: LiveDrop, place: int, *, late: bool) -> _Numbers:
-    """The numbers of a place in its line."""
-    number = number_of(place)
-    if late:
-        return _Numbers(UNSET, number)
-    drawn = line_of(place) < len(live.draws) and live.draws[line_of(place)] is not None
-    return _Numbers(number, number_of(queue_place(place, live.draws)) if drawn else UNSET)
-
-
-def _serving_number(snapshot: Snapshot, place: int) -> int:
-    at = line_of(place)
-    return snapshot.lines[at].serving_number if at < len(snapshot.lines) else snapshot.serving_number
-
-
-def _group(drop: Drop, place: int) -> str | UnsetType:
-    """The group whose line a place is in; unset where there are none."""
-    if not drop.groups:
-        return UNSET
-    at = line_of(place)
-    return drop.groups[at - 1].group_id if 1 <= at <= len(drop.groups) else ""
 
 
 def _reservation_view(reservation: Reservation, drop: Drop, order: OrderStateView | UnsetType = UNSET) -> ReservationView:

@@ -21,6 +21,7 @@ from flashsale.web import (
     merchant,
     merchant_drops,
     merchant_live,
+    places,
     problems,
     requests,
     shopper,
@@ -62,6 +63,7 @@ def test_every_route_is_described_and_every_description_has_a_route(description:
         "access",
         "entrance",
         "handoffs",
+        "receipts",
         "console_sessions",
     ):
         setattr(services, name, None)
@@ -79,7 +81,7 @@ def test_every_code_is_described_where_its_status_is(description: dict[str, Any]
     described = {}
     for answer in description["components"]["responses"].values():
         content = answer.get("content", {}).get("application/problem+json")
-        if content is not None:
+        if content is not None and "allOf" in content["schema"]:
             code = content["schema"]["allOf"][1]["properties"]["code"]
             for value in code.get("enum", [code.get("const")]):
                 described[value] = answer
@@ -96,7 +98,7 @@ def test_every_use_of_a_problem_has_its_status(description: dict[str, Any]) -> N
                 name = reference.get("$ref", "").rpartition("/")[2]
                 answer = description["components"]["responses"].get(name, {})
                 problem = answer.get("content", {}).get("application/problem+json")
-                if problem is not None:
+                if problem is not None and "allOf" in problem["schema"]:
                     code = problem["schema"]["allOf"][1]["properties"]["code"]
                     wrong = [value for value in code.get("enum", [code.get("const")]) if statuses[value] != status]
                     assert not wrong, (path, method, wrong)
@@ -105,7 +107,7 @@ def test_every_use_of_a_problem_has_its_status(description: dict[str, Any]) -> N
 def test_examples_of_problems_are_what_is_answered(description: dict[str, Any]) -> None:
     for answer in description["components"]["responses"].values():
         content = answer.get("content", {}).get("application/problem+json")
-        if content is None:
+        if content is None or "allOf" not in content["schema"]:
             continue
         for example in [content["example"]] if "example" in content else [value["value"] for value in content["examples"].values()]:
             answered = json.loads(problems.problem(Code(example["code"])).body)  # type: ignore[arg-type]
@@ -118,8 +120,8 @@ def test_examples_of_problems_are_what_is_answered(description: dict[str, Any]) 
     ("schema", "view"),
     [
         ("Drop", shopper.DropView),
-        ("Ticket", shopper.TicketView),
-        ("Place", shopper.PlaceView),
+        ("Ticket", places.TicketView),
+        ("Place", places.PlaceView),
         ("Admission", shopper.AdmissionView),
         ("Reservation", shopper.ReservationView),
         ("Order", storefront.OrderView),

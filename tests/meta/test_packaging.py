@@ -19,6 +19,7 @@ import flashsale
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+WIDGET = ROOT / "widget" / "dist"
 LOCKS = ("build", "dev", "embedded", "runtime")
 INSTALL_TIMEOUT_S = 240
 DEMO_TIMEOUT_S = 120
@@ -110,6 +111,7 @@ def test_the_wheel_carries_every_file_the_service_reads(wheel: Path) -> None:
         *(f"flashsale/_lua/{path.relative_to(ROOT / 'lua')}" for path in (ROOT / "lua").rglob("*") if path.is_file()),
         *(f"flashsale/_config/{path.relative_to(ROOT / 'config')}" for path in (ROOT / "config").rglob("*") if path.is_file()),
         *(f"flashsale/_web/{path.relative_to(ROOT / 'web')}" for path in (ROOT / "web").rglob("*") if path.is_file()),
+        *(f"flashsale/_widget/{path.relative_to(WIDGET)}" for path in WIDGET.rglob("*") if path.is_file()),
         *(str(path.relative_to(ROOT)) for path in (ROOT / "reconciler" / "sql").rglob("*.sql")),
     }
     for package in ("flashsale", "admission", "reconciler", "loadtest", "chaos"):

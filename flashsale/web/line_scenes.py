@@ -1,0 +1,290 @@
+"""What the line without JavaScript shows, scene by scene. Pure: from what is known to what is on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+from urllib.parse import quote
+
+from msgspec import UNSET
+
+from flashsale.model import Drop, DropState, Reservation, ReservationState, Sku, Snapshot
+from flashsale.money import money
+from flashsale.storefront_urls import Address
+from flashsale.web.html import Markup, element
+from flashsale.web.line_words import ahead_words, chance_words, counted, length_of, time_of, wait_words
+from flashsale.web.places import PlaceView
+
+COUNTDOWN_MS = 30_000
+"""how often a page with a countdown is made anew"""
+LAST_MINUTE_MS = 10_000
+"""the same in its last minute"""
+
+
+_GONE = {
+    "left": ("You have left the line", "Your place was given up."),
+    "removed": ("This place was taken away", "The merchant has removed it. If that surprises you, ask the shop."),
+    "moved": ("Your place has moved", "It was handed to another device, and goes on there."),
+}
+GONE = frozenset(_GONE)
+"""why a place is not this browser's any more"""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A page's content."""
+
+    headline: str
+    content: tuple[Markup, ...] = ()
+    refresh_ms: int = 0
+    """when to look again; 0 while the shopper is to do something"""
+    status: int = 200
+
+    def beginning(self, sentence: str) -> Scene:
+        """The scene with what the shopper has to know first."""
+        return replace(self, content=(element("p", sentence, class_="trouble", role="alert"), *self.content))
+
+    def refusing(self, sentence: str, status: int) -> Scene:
+        """The scene with why a step was refused; it stands still, so that this can be read."""
+        return replace(self.beginning(sentence), status=status, refresh_ms=0)
+
+
+class Setting(NamedTuple):
+    """What every scene is played in."""
+
+    drop: Drop
+    snapshot: Snapshot
+    line: str
+    """address of this page, for forms and links"""
+    shop: Address | None
+    """where the shopper goes on"""
+
+    @property
+    def now_ms(self) -> int:
+        """The store's time when the drop was last seen."""
+        return self.snapshot.now_ms
+
+
+# ---------------------------------------------------------------------------------------------------------- without a place
+
+
+def outside(setting: Setting) -> Scene:
+    """Nobody's place yet: what there is to join, or why there is nothing."""
+    drop, snapshot = setting.drop, setting.snapshot
+    if snapshot.state is DropState.CLOSED:
+        return over(setting)
+    if snapshot.sold_out:
+        return sold_out(setting)
+    if snapshot.state is DropState.SCHEDULED:
+        ahead_ms = snapshot.joins_at_ms - setting.now_ms
+        content = (_says("Joining opens at ", time_of(snapshot.joins_at_ms), f", in {length_of(ahead_ms)}."), *_notice(setting))
+        return Scene("Joining opens soon", content, _countdown_ms(ahead_ms))
+    if snapshot.joining_closed:
+        return Scene("Nobody else can join", (_says("The line is closed. Whoever has a place keeps it."), *_notice(setting)))
+    if drop.identity == "required":
+        content = (_says("This drop is joined from the shop, by people who are signed in there."), *_to_shop(setting))
+        return Scene("Join from the shop", content)
+    return Scene("Join the line", (*_when(setting), *_notice(setting), _join_form(setting)))
+
+
+def _when(setting: Setting) -> tuple[Markup, ...]:
+    drop, snapshot = setting.drop, setting.snapshot
+    untold_ms = snapshot.opens_at_ms - setting.now_ms
+    if snapshot.state is DropState.PAUSED:
+        return (_says("The drop is paused. You can join; the line goes on later."),)
+    if untold_ms <= 0:
+        return (_says("The drop is open."),)
+    opens = _says("The drop opens at ", time_of(snapshot.opens_at_ms), f", in {length_of(untold_ms)}.")
+    if drop.order != "draw":
+        return (opens,)
+    return (opens, _says("The order is drawn by lot at the opening, so it does not matter when you join before it."))
+
+
+def _join_form(setting: Setting) -> Markup:
+    fields: list[Markup] = []
+    if setting.drop.invites != "none":
+        needed = setting.drop.invites == "required"
+        words = "Your invite code" if needed else "Your invite code, if you have one"
+        code = element("input", name="code", maxlength="64", autocomplete="off", spellcheck="false", required=needed)
+        fields.append(element("label", element("span", words), _void(code)))
+    return _form(setting, "join", *fields, element("button", "Join the line"))
+
+
+# ------------------------------------------------------------------------------------------------------------ with a place
+
+
+def waiting(setting: Setting, place: PlaceView, refresh_ms: int) -> Scene:
+    """In the line."""
+    snapshot = setting.snapshot
+    untold_ms = snapshot.opens_at_ms - setting.now_ms
+    numbers = _numbers(setting, place)
+    outlook = [words for words in (wait_words(place.eta), chance_words(place.chance)) if words]
+    if snapshot.state is DropState.PAUSED:
+        headline, said = "Paused", [_says("The drop is paused. Your place is kept.")]
+    elif untold_ms > 0:
+        headline = "You are in"
+        said = [_says("The drop opens at ", time_of(snapshot.opens_at_ms), f", in {length_of(untold_ms)}."), numbers]
+        said += [_says(" ".join(outlook))] if outlook else []
+    elif place.queue_number is UNSET:
+        headline, said = "The order is being drawn", [numbers]
+    else:
+        headline = ahead_words(place.position).rstrip(".")
+        said = [_says(" ".join(outlook))] if outlook else []
+    kept = _says("Your place is kept in this browser. This page looks again by itself.")
+    return Scene(headline, (*said, *_notice(setting), kept, _look_again(setting), _leave_form(setting)), refresh_ms)
+
+
+def _numbers(setting: Setting, place: PlaceView) -> Markup:
+    if place.queue_number is not UNSET:
+        return _says(f"Your number in the line is {place.queue_number + 1:,}.")
+    entry = "" if place.entry_number is UNSET else f"You are entry number {place.entry_number:,}. "
+    if setting.drop.order != "draw":
+        return _says(entry.rstrip())
+    return _says(f"{entry}The order is drawn by lot at the opening; when you came does not count.")
+
+
+def choosing(setting: Setting, token: str) -> Scene:
+    """Admitted: what may be reserved, here or in the shop."""
+    skus = [sku for sku in setting.drop.skus if setting.snapshot.skus[sku.sku].available > 0]
+    if not skus:
+        said = _says("Everything is reserved just now. Units may come back when somebody does not pay; this page looks again by itself.")
+        return Scene("It is your turn", (said, *_notice(setting), _look_again(setting)), LAST_MINUTE_MS)
+    said = _says("Choose and reserve; the units are then yours for ", length_of(setting.drop.reservation_ttl_ms), ".")
+    form = _form(setting, "reserve", *_choices(setting, skus), element("button", "Reserve"))
+    return Scene("It is your turn", (said, *_notice(setting), form, *_to_shop(setting, flashsale_token=token)))
+
+
+def _choices(setting: Setting, skus: list[Sku]) -> list[Markup]:
+    drop = setting.drop
+    one_only = drop.limit_per_shopper == 1
+    fields = []
+    for at, sku in enumerate(skus):
+        left = setting.snapshot.skus[sku.sku].available
+        words = element("span", sku.name, element("small", f"{money(sku.price_minor, drop.currency)} · {left:,} left"))
+        if one_only:
+            choice = element("input", type="radio", name="sku", value=sku.sku, checked=at == 0, required=True)
+        else:
+            most = min(sku.limit_per_shopper, left)
+            choice = element("input", type="number", name=f"units-{sku.sku}", min="0", max=str(most), value="0" if at else "1")
+        fields.append(element("label", words, _void(choice)))
+    return [element("fieldset", element("legend", _limit_words(drop)), *fields)]
+
+
+def _limit_words(drop: Drop) -> str:
+    return "One for each shopper" if drop.limit_per_shopper == 1 else f"At most {drop.limit_per_shopper:,} for each shopper"
+
+
+def reserved(setting: Setting, reservation: Reservation, token: str) -> Scene:
+    """Units are held: how long, what for, and the way to pay."""
+    left_ms = reservation.expires_at_ms - setting.now_ms
+    if left_ms <= 0:
+        return Scene("Your reservation is ending", (_says("The time to pay is over."), _look_again(setting)), LAST_MINUTE_MS)
+    until = _says("Yours until ", time_of(reservation.expires_at_ms), ": ", element("strong", length_of(left_ms)), " from now.")
+    tokens = {"flashsale_token": token} if token else {}
+    way = _to_shop(setting, **tokens, flashsale_reservation=reservation.reservation_id)
+    number = _says("Reservation ", element("code", reservation.reservation_id))
+    back = _form(setting, "release", element("button", "Give it back", class_="plain"))
+    return Scene("Reserved for you", (_bought(setting, reservation), until, *way, number, back), _countdown_ms(left_ms))
+
+
+def paid(setting: Setting, reservation: Reservation) -> Scene:
+    """It is the shopper's."""
+    number = _says("Order ", element("code", reservation.reservation_id))
+    return Scene("Paid. It is yours", (_bought(setting, reservation), number, *_to_shop(setting)))
+
+
+def _bought(setting: Setting, reservation: Reservation) -> Markup:
+    names: Mapping[str, str] = {sku.sku: sku.name for sku in setting.drop.skus}
+    items = [element("li", f"{counted(quantity, 'unit')} of {names.get(sku, sku)}") for sku, quantity in reservation.items]
+    return element("ul", *items, element("li", element("strong", money(reservation.amount_minor, setting.drop.currency))), class_="stock")
+
+
+# ------------------------------------------------------------------------------------------------------------ the ends
+
+
+def sold_out(setting: Setting) -> Scene:
+    """Nothing is left and nothing can come back."""
+    return Scene("Sold out", (_says("Every unit is sold."), *_notice(setting), *_to_shop(setting)))
+
+
+def over(setting: Setting) -> Scene:
+    """The drop has ended."""
+    return Scene("The drop has ended", (*_notice(setting), *_to_shop(setting)))
+
+
+def gone(setting: Setting, why: str) -> Scene:
+    """The place is not this browser's any more.
+
+    Args:
+        why: one of `GONE`.
+    """
+    headline, sentence = _GONE[why]
+    return Scene(headline, (_says(sentence), *_to_shop(setting)))
+
+
+def recovering(setting: Setting, refresh_ms: int) -> Scene:
+    """Something was lost, and is being put together again."""
+    said = _says("We are putting things back in order. If you have a place, it is kept; this page goes on by itself.")
+    return Scene("A moment, please", (said, _look_again(setting)), refresh_ms)
+
+
+def ended(state: ReservationState) -> str:
+    """What became of the last reservation, for the scene after it."""
+    return (
+        "You gave your reservation back."
+        if state is ReservationState.RELEASED
+        else "Your reservation has ended, and its units are on sale again."
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------------- pieces
+
+
+def _says(*words: str) -> Markup:
+    return element("p", *words)
+
+
+def _void(tag: Markup) -> Markup:
+    """An element that has no end, such as `input`."""
+    return Markup(tag.rpartition("</")[0])
+
+
+def _form(setting: Setting, step: str, *content: Markup) -> Markup:
+    hidden = _void(element("input", type="hidden", name="step", value=step))
+    return element("form", hidden, *content, method="post", action=setting.line, class_=step)
+
+
+def _leave_form(setting: Setting) -> Markup:
+    words = _says("Giving up your place cannot be undone.")
+    return element(
+        "details",
+        element("summary", "Leave the line"),
+        words,
+        _form(setting, "leave", element("button", "Give up my place", class_="plain")),
+    )
+
+
+def _look_again(setting: Setting) -> Markup:
+    return element("p", element("a", "Look now", href=setting.line))
+
+
+def _notice(setting: Setting) -> tuple[Markup, ...]:
+    """The merchant's words."""
+    notice = setting.snapshot.notice
+    return (element("p", notice, class_="notice"),) if notice else ()
+
+
+def _to_shop(setting: Setting, **shown: str) -> tuple[Markup, ...]:
+    """The way to the shop; what is `shown` goes behind the #, which browsers send to nobody."""
+    if setting.shop is None:
+        return ()
+    fragment = "&".join(f"{name}={quote(value, safe='')}" for name, value in shown.items())
+    address = f"{setting.shop}#{fragment}" if fragment else str(setting.shop)
+    return (element("p", element("a", "Continue to the shop", href=address, class_="button")),)
+
+
+def _countdown_ms(left_ms: int) -> int:
+    """When a page with a countdown is made anew: now and then, and at its end."""
+    every_ms = COUNTDOWN_MS if left_ms > 60_000 else LAST_MINUTE_MS
+    return max(1_000, min(every_ms, left_ms + 1_000))

@@ -1,0 +1,361 @@
+"""The line without JavaScript: the same steps as through the API, by forms and by pages that are looked at again."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from admission.inlet import LiveDrop
+from admission.invites import CODE_LENGTH_MAX
+from admission.waiting_room import Admitted
+from flashsale.errors import BadInput, FlashsaleError
+from flashsale.model import (
+    ITEMS_PER_RESERVATION_MAX,
+    QUANTITY_MAX,
+    SKU_RE,
+    AdmitOutcome,
+    DropState,
+    Refused,
+    Reservation,
+    ReservationState,
+    Snapshot,
+    reservation_id_of,
+    secret_hash_of,
+    ticket_id_of,
+)
+from flashsale.settings import WaitingRoomSettings
+from flashsale.storefront_urls import Address
+from flashsale.web import line_scenes as scenes
+from flashsale.web import problems
+from flashsale.web.clients import Clients
+from flashsale.web.console_session import is_from_elsewhere
+from flashsale.web.directory import DropDirectory
+from flashsale.web.line_cookies import KEPT_AFTER_CLOSE_S, Kept, keep, kept_by, make_kept, make_key
+from flashsale.web.line_scenes import Scene, Setting
+from flashsale.web.observer import REQUEST_ID
+from flashsale.web.places import PlaceView, place_view
+from flashsale.web.plain_page import PlainPages, detail_of
+from flashsale.web.problems import Code, ProblemError, of_leave, of_refusal, of_release, problem
+from flashsale.web.requests import SECRET_RE, JoinBody, read_body
+from flashsale.web.services import Services
+from flashsale.web.steps import Steps
+from flashsale.web.waiting_page import line_address, shop_address
+
+FORM_FIELDS_MAX = 100
+REFRESH_MIN_MS = 3_000
+"""A page that is made anew more often cannot be read."""
+_UNITS = re.compile(r"[0-9]{1,4}")
+_PLACING = frozenset({"join", "adopt"})
+"""Steps after which the browser has to have kept something."""
+
+
+Form = Mapping[str, str]
+
+
+class Visit(NamedTuple):
+    """One request for the line of a drop."""
+
+    request: web.Request
+    live: LiveDrop
+    kept: Kept
+    shop: Address | None
+
+    @property
+    def drop_id(self) -> str:
+        """The drop's id."""
+        return self.live.definition.drop_id
+
+    @property
+    def line(self) -> str:
+        """The address of the page."""
+        return line_address(self.live.definition, self.request)
+
+    @property
+    def ticket_id(self) -> str:
+        """The ticket the browser's secret stands for."""
+        return ticket_id_of(self.drop_id, secret_hash_of(self.kept.secret))
+
+    def setting(self, snapshot: Snapshot | None = None) -> Setting:
+        """What a scene is made from; with a newer picture of the drop when there is one."""
+        return Setting(self.live.definition, snapshot or self.live.snapshot, self.line, self.shop)
+
+
+class Found(NamedTuple):
+    """What the store has of a shopper."""
+
+    snapshot: Snapshot
+    place: PlaceView | None
+    reservation: Reservation | None
+
+
+class PlainLine:
+    """Handlers of the line's address."""
+
+    def __init__(self, services: Services, directory: DropDirectory, clients: Clients, plain: PlainPages) -> None:
+        self._services = services
+        self._directory = directory
+        self._clients = clients
+        self._plain = plain
+        self._steps = Steps(services)
+        self._room = services.waiting_room
+        self._polls = services.settings.waiting_room
+        self._body_timeout_s = services.settings.http.body_timeout_ms / 1000
+        self._acts: Mapping[str, Callable[[Visit, Form], Awaitable[Kept]]] = {
+            "join": self._join,
+            "adopt": self._adopt,
+            "reserve": self._reserve,
+            "release": self._release,
+            "leave": self._leave,
+        }
+
+    async def show(self, request: web.Request) -> web.Response:
+        """GET /drops/{drop}/line: where the shopper stands, and what there is to do."""
+        return await self._answered(request, self._shown)
+
+    async def act(self, request: web.Request) -> web.Response:
+        """POST /drops/{drop}/line: one step, and then the page that shows what came of it."""
+        return await self._answered(request, self._acted)
+
+    # ---- around every request
+
+    async def _answered(self, request: web.Request, answer: Callable[[Visit], Awaitable[web.Response]]) -> web.Response:
+        """Whatever happens, the shopper gets a page with a way on."""
+        try:
+            return await answer(await self._visit(request))
+        except FlashsaleError as error:
+            return self._plain.problem(problems.of_error(error), request)
+        except ProblemError as error:
+            return self._plain.problem(error.problem, request)
+
+    async def _visit(self, request: web.Request) -> Visit:
+        live = await self._directory.find(request.match_info["drop"])
+        return Visit(request, live, kept_by(request), shop_address(live.definition, request))
+
+    async def _shown(self, visit: Visit) -> web.Response:
+        scene, kept = await self._scene(visit)
+        if not kept.secret and "kept" in visit.request.query:
+            scene = scene.beginning("Your browser keeps no cookies for this page, so it cannot keep your place. Please allow them.")
+        return self._page(visit._replace(kept=kept), scene)
+
+    async def _acted(self, visit: Visit) -> web.Response:
+        form = await self._form(visit.request)
+        act = self._acts.get(form.get("step", ""))
+        if act is None:
+            raise BadInput(what="This form is not known here.", field="step")
+        try:
+            kept = await act(visit, form)
+        except (ProblemError, BadInput) as error:
+            # What the shopper can do something about is said above the scene; for the rest there is a page of its own.
+            found = error.problem if isinstance(error, ProblemError) else problems.of_error(error)
+            if found.status >= 500:
+                raise
+            scene, kept = await self._scene(visit)
+            return self._page(visit._replace(kept=kept), scene.refusing(detail_of(found), found.status))
+        # The page is another request, so that looking again never repeats a step.
+        mark = ("&" if "?" in visit.line else "?") + "kept=1" if form["step"] in _PLACING else ""
+        answer = web.Response(status=303, headers={"Location": visit.line + mark, "Cache-Control": "no-store"})
+        return self._keep(visit._replace(kept=kept), answer)
+
+    async def _form(self, request: web.Request) -> Form:
+        """The form's fields, of a page of ours.
+
+        Raises:
+            ProblemError: another page sent it, or too many came from this client; or as `read_body`.
+        """
+        if is_from_elsewhere(request, secure=self._clients.is_secure(request)):
+            raise ProblemError(problem(Code.FORBIDDEN))
+        wait_s = self._clients.take(request)
+        if wait_s:
+            raise ProblemError(problem(Code.RATE_LIMITED, retry_after_s=wait_s))
+        if request.content_type != "application/x-www-form-urlencoded":
+            raise ProblemError(problem(Code.UNSUPPORTED_MEDIA_TYPE, "Send the form as a browser does."))
+        body = await read_body(request, self._body_timeout_s)
+        try:
+            return dict(parse_qsl(body.decode("ascii"), max_num_fields=FORM_FIELDS_MAX, strict_parsing=False))
+        except ValueError:
+            raise BadInput(what="The form cannot be read.", field="body") from None
+
+    def _page(self, visit: Visit, scene: Scene) -> web.Response:
+        name = visit.live.definition.name
+        page = self._plain.page(scene.headline, *scene.content, over=name, refresh_ms=scene.refresh_ms, to=visit.line, status=scene.status)
+        return self._keep(visit, page)
+
+    def _keep(self, visit: Visit, answer: web.Response) -> web.Response:
+        if visit.kept.secret and visit.kept != kept_by(visit.request):
+            snapshot, secure = visit.live.snapshot, self._clients.is_secure(visit.request)
+            max_age_s = max(0, snapshot.closes_at_ms - snapshot.now_ms) // 1000 + KEPT_AFTER_CLOSE_S
+            keep(visit.request, answer, visit.kept, path=f"/drops/{visit.drop_id}", max_age_s=max_age_s, secure=secure)
+        return answer
+
+    # ---- what is shown
+
+    async def _scene(self, visit: Visit) -> tuple[Scene, Kept]:
+        """What there is to show, and what the browser is to keep from now on."""
+        if visit.live.recovering:
+            return scenes.recovering(visit.setting(), self._poll_ms(0)), visit.kept
+        if not visit.kept.secret:
+            return scenes.outside(visit.setting()), visit.kept
+        visit = visit._replace(kept=await self._kept_after_loss(visit))
+        found = await self._find(visit)
+        setting, held = visit.setting(found.snapshot), found.reservation
+        if held is not None and held.state is ReservationState.CONFIRMED:
+            return scenes.paid(setting, held), visit.kept
+        if held is not None and held.state is ReservationState.RESERVED:
+            return scenes.reserved(setting, held, await self._token(visit)), visit.kept
+        scene = await self._of_place(visit, setting, found.place)
+        if held is None:
+            return scene, visit.kept
+        return scene.beginning(scenes.ended(held.state)), replace(visit.kept, key=make_key())
+
+    async def _of_place(self, visit: Visit, setting: Setting, place: PlaceView | None) -> Scene:
+        if place is None:
+            return scenes.outside(setting)
+        if place.state in scenes.GONE:
+            return scenes.gone(setting, place.state)
+        if setting.snapshot.state is DropState.CLOSED:
+            return scenes.over(setting)
+        if place.state == "admitted" or _is_called(place):
+            return await self._let_in(visit, setting, place)
+        return self._waiting(setting, place)
+
+    async def _let_in(self, visit: Visit, setting: Setting, place: PlaceView) -> Scene:
+        admitted = await self._admit(visit)
+        if not isinstance(admitted, Refused):
+            return scenes.choosing(setting, admitted.token)
+        if admitted.outcome.value in scenes.GONE:
+            return scenes.gone(setting, admitted.outcome.value)
+        if admitted.outcome is AdmitOutcome.RECOVERING:
+            return scenes.recovering(setting, self._poll_ms(0))
+        return self._waiting(setting, place)
+
+    def _waiting(self, setting: Setting, place: PlaceView) -> Scene:
+        if setting.snapshot.sold_out:
+            return scenes.sold_out(setting)
+        return scenes.waiting(setting, place, self._refresh_ms(setting, place))
+
+    async def _find(self, visit: Visit) -> Found:
+        ticket_id = visit.ticket_id
+        reservation_id = reservation_id_of(ticket_id, visit.kept.key)
+        inspect = self._services.drop_store.inspect
+        found = await inspect(visit.drop_id, tickets=(ticket_id,), reservations=(reservation_id,))
+        ticket = found.tickets[0]
+        if ticket is None:
+            return Found(found.snapshot, None, None)
+        place = place_view(visit.live, found.snapshot, ticket, ticket_id, self._polls)
+        if ticket.ticket_id != ticket_id:
+            # The place was taken over from another device, and what is reserved is in its first ticket's name.
+            own = reservation_id_of(ticket.ticket_id, visit.kept.key)
+            found = await inspect(visit.drop_id, reservations=(own,))
+        return Found(found.snapshot, place, found.reservations[0])
+
+    async def _token(self, visit: Visit) -> str:
+        """The admission token of a shopper who holds units; empty once it has run out."""
+        admitted = await self._admit(visit)
+        return "" if isinstance(admitted, Refused) else admitted.token
+
+    async def _admit(self, visit: Visit) -> Admitted | Refused:
+        live = visit.live
+        return await self._room.admit(visit.drop_id, live.snapshot.epoch, visit.ticket_id, visit.kept.secret, live.draws)
+
+    async def _kept_after_loss(self, visit: Visit) -> Kept:
+        """What is kept, with the receipt of the place that was given back if a loss had swallowed it."""
+        snapshot, kept = visit.live.snapshot, visit.kept
+        if not kept.receipt or snapshot.sold_out or snapshot.state is DropState.CLOSED:
+            return kept
+        try:
+            if self._services.receipts.read(kept.receipt).epoch >= snapshot.epoch:
+                return kept
+            place = await self._steps.join(visit.live, JoinBody(secret_hash_of(kept.secret), receipt=kept.receipt))
+        except (ValueError, ProblemError):
+            return replace(kept, receipt="")
+        return kept if isinstance(place, Refused) else replace(kept, receipt=place.receipt)
+
+    def _refresh_ms(self, setting: Setting, place: PlaceView) -> int:
+        """As the serving document advises; just after the opening at the latest, and often enough to claim the place."""
+        until_open_ms = max(0, setting.snapshot.opens_at_ms - setting.now_ms)
+        ahead_ms = place.eta.shortest_ms if place.eta else place.position * 60_000 // max(1, setting.snapshot.rate_per_min)
+        poll_ms = self._poll_ms(max(until_open_ms, ahead_ms))
+        if until_open_ms:
+            return min(poll_ms, until_open_ms + random.randint(0, self._polls.poll_floor_ms))  # noqa: S311 - no secret
+        return min(poll_ms, max(REFRESH_MIN_MS, setting.drop.claim_window_ms // 2))
+
+    def _poll_ms(self, wait_ms: int) -> int:
+        return poll_ms(self._polls, wait_ms)
+
+    # ---- the steps; each answers with what the browser is to keep
+
+    async def _join(self, visit: Visit, form: Form) -> Kept:
+        kept = visit.kept if visit.kept.secret else make_kept()
+        code = form.get("code", "").strip()
+        if len(code) > CODE_LENGTH_MAX:
+            raise ProblemError(problem(Code.CODE_INVALID))
+        taken = code and visit.live.definition.invites != "none"
+        body = JoinBody(secret_hash_of(kept.secret), code=code if taken else UNSET, receipt=kept.receipt or UNSET)
+        place = await self._steps.join(visit.live, body)
+        if isinstance(place, Refused):
+            raise ProblemError(of_refusal(place))
+        return replace(kept, receipt=place.receipt)
+
+    async def _adopt(self, visit: Visit, form: Form) -> Kept:  # noqa: ARG002 - each step has the same shape
+        """Goes on with the place that the waiting page's script has."""
+        secret = form.get("secret", "")
+        if SECRET_RE.fullmatch(secret) is None:
+            raise ProblemError(problem(Code.TICKET_INVALID))
+        return make_kept(secret)
+
+    async def _reserve(self, visit: Visit, form: Form) -> Kept:
+        kept = visit.kept
+        admitted = await self._admit(visit)
+        if isinstance(admitted, Refused):
+            raise ProblemError(of_refusal(admitted))
+        permission = self._steps.permission(visit.live.definition, admitted.token)
+        await self._steps.reserve(visit.live, permission, kept.key, _items(form), visit.request[REQUEST_ID])
+        return kept
+
+    async def _release(self, visit: Visit, form: Form) -> Kept:  # noqa: ARG002 - each step has the same shape
+        held = (await self._find(visit)).reservation
+        if held is None:
+            raise ProblemError(problem(Code.RESERVATION_NOT_FOUND))
+        settlement = await self._services.reservations.release(held.reservation_id, visit.request[REQUEST_ID], "shopper")
+        refusal = of_release(settlement)
+        if refusal is not None:
+            raise ProblemError(refusal)
+        return visit.kept
+
+    async def _leave(self, visit: Visit, form: Form) -> Kept:  # noqa: ARG002 - each step has the same shape
+        refusal = of_leave(await self._room.leave(visit.drop_id, visit.ticket_id, visit.kept.secret, visit.live.draws))
+        if refusal is not None:
+            raise ProblemError(refusal)
+        return make_kept()
+
+
+def poll_ms(room: WaitingRoomSettings, wait_ms: int) -> int:
+    """When a page without JavaScript looks again, as the serving document advises, give or take 30 %."""
+    advised_ms = min(room.poll_ceiling_ms, max(room.poll_floor_ms, wait_ms // room.poll_divisor))
+    return max(REFRESH_MIN_MS, round(advised_ms * random.uniform(0.7, 1.3)))  # noqa: S311 - spreads browsers, no secret
+
+
+def _is_called(place: PlaceView) -> bool:
+    return isinstance(place.queue_number, int) and place.queue_number < place.serving_number
+
+
+def _items(form: Form) -> tuple[tuple[str, int], ...]:
+    """(SKU, units) of the choosing form, in ascending order. Raises BadInput when nothing is chosen."""
+    wanted = {form["sku"]: 1} if SKU_RE.fullmatch(form.get("sku", "")) else {}
+    for name, units in form.items():
+        if name.startswith("units-") and units.strip("0 "):
+            if _UNITS.fullmatch(units) is None or int(units) > QUANTITY_MAX:
+                raise BadInput(what="How many do you want? Write a number.")
+            wanted[name.removeprefix("units-")] = int(units)
+    if not wanted or not all(map(SKU_RE.fullmatch, wanted)):
+        raise BadInput(what="Choose what you want.")
+    if len(wanted) > ITEMS_PER_RESERVATION_MAX:
+        raise BadInput(what=f"Choose at most {ITEMS_PER_RESERVATION_MAX} different things.")
+    return tuple(sorted(wanted.items()))

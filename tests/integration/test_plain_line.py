@@ -1,0 +1,502 @@
+"""A shopper without JavaScript, over HTTP and real stores: from joining to the reservation, by forms and pages alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from html import unescape
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+from urllib.parse import urljoin
+
+import pytest
+from redis.asyncio import Redis
+
+from admission.invites import InviteCodes
+from flashsale.cli.compose import read_signing_keys
+from flashsale.connections.database import Database
+from flashsale.drops import DropStore
+from flashsale.errors import Busy, StoreUnavailable
+from flashsale.model import Sku, secret_hash_of, ticket_id_of
+from flashsale.settings import Settings
+from flashsale.web.line_cookies import PLACE, RECEIPT
+from tests.integration.http_client import Answer, Buyer, Service, in_own_task, make_drop, with_settings, with_signing_keys
+
+DROP = "sneaker-x"
+LINE = f"/drops/{DROP}/line"
+BACK = "https://shop.example/launch"
+
+
+@pytest.fixture
+def settings_in_use(settings: Settings, tmp_path: Path) -> Settings:
+    return with_signing_keys(settings, tmp_path)
+
+
+@pytest.fixture
+async def service(settings_in_use: Settings, store: Redis, database: Database) -> AsyncIterator[Service]:
+    async with in_own_task(settings_in_use, database) as running:
+        yield running
+
+
+@dataclass
+class Reader:
+    """A browser without JavaScript: it keeps cookies, follows redirects, and sends the forms it is shown."""
+
+    service: Service
+    address: str = LINE
+    cookies: dict[str, str] = field(default_factory=dict)
+    page: Answer | None = None
+
+    @property
+    def text(self) -> str:
+        assert self.page is not None
+        return unescape(self.page.body.decode())
+
+    @property
+    def headline(self) -> str:
+        found = re.search(r"<h1>(.*?)</h1>", self.text)
+        assert found, self.text
+        return found[1]
+
+    @property
+    def secret(self) -> str:
+        return self.cookies[PLACE].partition(".")[0]
+
+    async def _ask(self, method: str, path: str, **options: Any) -> Answer:
+        headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items()), **options.pop("headers", {})}
+        answer = await self.service.request(method, path, headers=headers, allow_redirects=False, **options)
+        for cookie in answer.headers.getall("Set-Cookie", []):  # type: ignore[attr-defined]
+            name, _, value = cookie.partition(";")[0].partition("=")
+            self.cookies[name] = value
+            if "Max-Age=0" in cookie:
+                del self.cookies[name]
+            assert "HttpOnly" in cookie
+            assert "SameSite=Lax" in cookie
+            assert f"Path=/drops/{DROP}" in cookie
+        return answer
+
+    async def look(self, address: str = "") -> None:
+        self.address = address or self.address
+        self.page = await self._ask("GET", self.address)
+
+    async def send(self, step: str, fields: Mapping[str, str] | None = None, *, headers: Mapping[str, str] | None = None) -> None:
+        """Sends the form of `step` that is on the page, with what the shopper fills in."""
+        form = re.search(rf'<form method="post" action="([^"]+)" class="{step}">(.*?)</form>', self.text, re.DOTALL)
+        assert form, f"there is no form to {step} on {self.text}"
+        hidden = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', form[2]))
+        for name in fields or {}:
+            assert f'name="{name}"' in form[2]
+        await self.post(urljoin(self.address, form[1]), {**hidden, **(fields or {})}, headers)
+
+    async def post(self, address: str, form: Mapping[str, str], headers: Mapping[str, str] | None = None) -> None:
+        own = {"Origin": self.service.url, "Sec-Fetch-Site": "same-origin"}
+        self.page = await self._ask("POST", address, data=dict(form), headers=own if headers is None else dict(headers))
+        if self.page.status == 303:
+            await self.look(self.page.headers["Location"])
+
+    async def until(self, headline: str) -> None:
+        """Looks again, as the page's Refresh header says to, until it says something else."""
+        for _ in range(200):
+            if self.headline == headline:
+                return
+            assert self.page is not None
+            assert "url=/drops/" in self.page.headers["Refresh"], self.text
+            self.address = self.page.headers["Refresh"].partition("url=")[2]
+            await self.look()
+        raise AssertionError(self.text)
+
+
+async def admitted(service: Service, **changes: Any) -> Reader:
+    await service.open_drop(make_drop(**changes))
+    reader = Reader(service)
+    await reader.look()
+    await reader.send("join")
+    await reader.until("It is your turn")
+    return reader
+
+
+# ------------------------------------------------------------------------------------------------------- the whole way
+
+
+async def test_from_joining_to_a_reservation_and_back_to_the_shop(service: Service) -> None:
+    await service.open_drop(make_drop(return_urls=(BACK,)))
+    reader = Reader(service, f"{LINE}?return={BACK}/a")
+    await reader.look()
+    assert (reader.headline, reader.cookies) == ("Join the line", {})
+    await reader.send("join")
+    assert set(reader.cookies) == {PLACE, RECEIPT}
+    await reader.until("It is your turn")
+    assert "Black 42" in reader.text
+    assert "120.00 EUR" in reader.text
+    token = re.search(rf'href="{BACK}/a#flashsale_token=([^"&]+)"', reader.text)
+    assert token, reader.text
+    assert service.services.tokens.read(token[1]) is not None
+
+    await reader.send("reserve", {"units-black-42": "2", "units-white-42": "1"})
+    assert reader.headline == "Reserved for you"
+    assert "2 units of Black 42" in reader.text
+    assert "390.00 EUR" in reader.text
+    assert re.search(r"(1 minute and 5\d seconds|2 minutes)", reader.text)
+    reservation = re.search(rf'href="{BACK}/a#flashsale_token={re.escape(token[1])}&flashsale_reservation=([^"]+)"', reader.text)
+    assert reservation, reader.text
+    held = (await service.get(f"/v1/reservations/{reservation[1]}")).json
+    assert (held["state"], held["amount_minor"]) == ("reserved", 39_000)
+
+    await reader.send("release")
+    assert "You gave your reservation back" in reader.text
+    assert (await service.get(f"/v1/reservations/{reservation[1]}")).json["state"] == "released"
+    await reader.send("reserve", {"units-black-42": "1"})
+    assert reader.headline == "Reserved for you"
+    stock = (await service.services.drop_store.inspect(DROP)).skus
+    assert (stock["black-42"].reserved, stock["white-42"].reserved) == (1, 0)
+
+
+async def test_a_form_sent_twice_reserves_once(service: Service) -> None:
+    reader = await admitted(service)
+    shown = reader.page
+    await reader.send("reserve", {"units-black-42": "1"})
+    reader.page = shown
+    await reader.send("reserve", {"units-black-42": "1"})
+    assert reader.headline == "Reserved for you"
+    assert (await service.services.drop_store.inspect(DROP)).skus["black-42"].reserved == 1
+
+
+async def test_the_answer_that_was_lost_is_on_the_next_page(service: Service) -> None:
+    reader = await admitted(service)
+    before = dict(reader.cookies)
+    await reader.send("reserve", {"units-black-42": "1"})
+    reader.cookies = before
+    await reader.look()
+    assert reader.headline == "Reserved for you"
+
+
+async def test_one_for_each_is_chosen_by_a_single_choice(service: Service) -> None:
+    reader = await admitted(service, limit_per_shopper=1)
+    assert reader.text.count('type="radio"') == 2
+    await reader.post(LINE, {"step": "reserve", "sku": "white-42"})
+    assert "1 unit of White 42" in reader.text
+
+
+async def test_what_is_paid_says_so(service: Service) -> None:
+    reader = await admitted(service)
+    await reader.send("reserve", {"units-black-42": "1"})
+    found = re.search(r"<code>([^<]+)</code>", reader.text)
+    assert found
+    await service.services.reservations.confirm(found[1], "pay-1", 12_000, "r")
+    await reader.look()
+    assert reader.headline == "Paid. It is yours"
+
+
+async def test_a_reservation_that_ran_out_is_told_and_another_may_be_made(service: Service) -> None:
+    reader = await admitted(service, reservation_ttl_ms=300)
+    await reader.send("reserve", {"units-black-42": "1"})
+    await service.until(lambda: service.services.inlet.get(DROP).snapshot.flow.units_expired == 1)  # type: ignore[union-attr]
+    await reader.look()
+    assert "Your reservation has ended" in reader.text
+    await reader.send("reserve", {"units-black-42": "1"})
+    assert "Your reservation has ended" not in reader.text
+
+
+# --------------------------------------------------------------------------------------------------------- in the line
+
+
+async def test_waiting_says_position_wait_and_chance_and_looks_again(service: Service) -> None:
+    await service.open_drop(make_drop(rate_per_min=1, capacity=1))
+    for _ in range(5):
+        await Buyer(service, DROP).join()
+    reader = Reader(service)
+    await reader.look()
+    await reader.send("join")
+    assert re.fullmatch(r"\d (person is|people are) ahead of you", reader.headline), reader.headline
+    assert "Your place is kept" in reader.text
+    assert re.search(r"The stock will|The chance", reader.text)
+    assert reader.page is not None
+    seconds, _, address = reader.page.headers["Refresh"].partition("; url=")
+    assert address == LINE
+    assert 1 <= int(seconds) <= 15
+
+
+async def test_before_the_opening(service: Service) -> None:
+    await service.open_drop(make_drop(opens_in_ms=600_000, order="draw"))
+    reader = Reader(service)
+    await reader.look()
+    assert "drawn by lot" in reader.text
+    await reader.send("join")
+    assert reader.headline == "You are in"
+    assert "entry number 0" in reader.text
+    assert re.search(r"<time datetime=", reader.text)
+    assert "10 minutes" in reader.text or "9 minutes" in reader.text
+
+
+async def test_joining_is_not_open_yet(service: Service) -> None:
+    await service.open_drop(make_drop(opens_in_ms=900_000, joins_at_ms=service.services.clock.now_ms() + 600_000))
+    reader = Reader(service)
+    await reader.look()
+    assert reader.headline == "Joining opens soon"
+    assert "<form" not in reader.text
+    assert reader.page is not None
+    assert reader.page.headers["Refresh"]
+
+
+async def test_a_place_comes_back_after_a_reload_and_a_restart_of_the_browser(service: Service) -> None:
+    await service.open_drop(make_drop(opens_in_ms=600_000, order="draw"))
+    reader = Reader(service)
+    await reader.look()
+    await reader.send("join")
+    number = re.search(r"entry number \d+", reader.text)
+    await Buyer(service, DROP).join()
+    again = Reader(service, cookies=dict(reader.cookies))
+    await again.look()
+    assert number
+    assert number[0] in again.text
+
+
+async def test_leaving_gives_the_place_up_and_the_next_one_is_new(service: Service) -> None:
+    await service.open_drop(make_drop(opens_in_ms=600_000))
+    reader = Reader(service)
+    await reader.look()
+    await reader.send("join")
+    first = reader.secret
+    await reader.send("leave")
+    assert reader.headline == "Join the line"
+    await reader.send("join")
+    assert reader.headline == "You are in"
+    assert reader.secret != first
+
+
+async def test_the_places_of_the_waiting_pages_script_go_on_here(service: Service) -> None:
+    await service.open_drop(make_drop())
+    buyer = Buyer(service, DROP)
+    await buyer.enter()
+    reader = Reader(service)
+    await reader.post(LINE, {"step": "adopt", "secret": buyer.secret})
+    await reader.until("It is your turn")
+    assert reader.secret == buyer.secret
+    await reader.send("reserve", {"units-black-42": "1"})
+    assert reader.headline == "Reserved for you"
+
+
+async def test_a_browser_that_keeps_nothing_is_told(service: Service) -> None:
+    await service.open_drop(make_drop())
+    reader = Reader(service)
+    await reader.look()
+    await reader.send("join")
+    forgetful = Reader(service)
+    await forgetful.look(reader.address)
+    assert "kept=1" in reader.address
+    assert "keeps no cookies" in forgetful.text
+
+
+# ------------------------------------------------------------------------------------------------------- states of a drop
+
+
+async def test_paused(service: Service) -> None:
+    await service.open_drop(make_drop(rate_per_min=1, capacity=1))
+    for _ in range(3):
+        await Buyer(service, DROP).join()
+    reader = Reader(service)
+    await reader.look()
+    await reader.send("join")
+    await service.services.drop_store.pause(DROP)
+    await service.services.drop_store.steer(DROP, "notice", "Back at noon <soon>")
+    await reader.look()
+    assert reader.headline == "Paused"
+    assert "Back at noon <soon>" in reader.text
+    assert reader.page is not None
+    assert b"Back at noon &lt;soon&gt;" in reader.page.body
+
+
+async def test_closed_and_sold_out(service: Service) -> None:
+    drop = make_drop(skus=(Sku("a", "A", 1, 100, 1),), limit_per_shopper=1)
+    await service.open_drop(drop)
+    reader = Reader(service)
+    await reader.look()
+    await reader.send("join")
+    await reader.until("It is your turn")
+    late = Reader(service)
+    await late.look()
+    await late.send("join")
+    await reader.send("reserve", {"sku": "a"})
+    await late.look()
+    assert "Everything is reserved just now" in late.text or "ahead" in late.headline or "next" in late.headline
+    found = re.search(r"<code>([^<]+)</code>", reader.text)
+    assert found
+    await service.services.reservations.confirm(found[1], "pay-1", 100, "r")
+    await service.until(lambda: service.services.inlet.get(DROP).snapshot.sold_out)  # type: ignore[union-attr]
+    stranger = Reader(service)
+    for visitor in (late, stranger):
+        await visitor.look()
+        assert visitor.headline in {"Sold out", "It is your turn"}, visitor.text
+        assert "<form" not in visitor.text
+    assert stranger.headline == "Sold out"
+    await service.services.drop_store.close(DROP)
+    await service.until(lambda: service.services.inlet.get(DROP).snapshot.state == "closed")  # type: ignore[union-attr]
+    for visitor in (late, stranger):
+        await visitor.look()
+        assert visitor.headline == "The drop has ended"
+    await reader.look()
+    assert reader.headline == "Paid. It is yours", "what is somebody's stays so"
+
+
+async def test_removed(service: Service) -> None:
+    await service.open_drop(make_drop(opens_in_ms=600_000))
+    reader = Reader(service)
+    await reader.look()
+    await reader.send("join")
+    ticket_id = ticket_id_of(DROP, secret_hash_of(reader.secret))
+    await service.services.waiting_room.remove(DROP, ticket_id, "a bot")
+    await reader.look()
+    assert reader.headline == "This place was taken away"
+    assert "a bot" not in reader.text
+
+
+async def test_moved_to_another_device(service: Service) -> None:
+    await service.open_drop(make_drop(opens_in_ms=600_000))
+    reader = Reader(service)
+    await reader.look()
+    await reader.send("join")
+    ticket_id = ticket_id_of(DROP, secret_hash_of(reader.secret))
+    proof = {"Authorization": f"Ticket {ticket_id}.{reader.secret}"}
+    handoff = (await service.post(f"/v1/tickets/{ticket_id}/handoff", headers=proof)).json["handoff"]
+    other = Buyer(service, DROP)
+    assert (await other.join(handoff=handoff)).status == 200
+    await reader.look()
+    assert reader.headline == "Your place has moved"
+    adopting = Reader(service)
+    await adopting.post(LINE, {"step": "adopt", "secret": other.secret})
+    assert adopting.headline == "You are in"
+
+
+async def test_nobody_else_can_join(service: Service) -> None:
+    await service.open_drop(make_drop(opens_in_ms=600_000))
+    await service.services.drop_store.steer(DROP, "joining", "closed")
+    await service.until(lambda: service.services.inlet.get(DROP).snapshot.joining_closed)  # type: ignore[union-attr]
+    reader = Reader(service)
+    await reader.look()
+    assert reader.headline == "Nobody else can join"
+
+
+async def test_invite_codes(service: Service, settings_in_use: Settings) -> None:
+    await service.open_drop(make_drop(invites="required", opens_in_ms=600_000))
+    reader = Reader(service)
+    await reader.look()
+    await reader.send("join", {"code": "WRONG"})
+    assert (reader.page and reader.page.status, reader.headline) == (403, "Join the line")
+    assert "not an invite code of this drop" in reader.text
+    await reader.send("join", {"code": ""})
+    assert "takes an invite code" in reader.text
+    codes = InviteCodes(read_signing_keys(settings_in_use.tokens.signing_keys_file))
+    await reader.send("join", {"code": f" {codes.make_codes(DROP, 1)[0]} "})
+    assert reader.headline == "You are in"
+
+
+async def test_a_drop_for_people_who_are_signed_in_is_joined_from_the_shop(service: Service) -> None:
+    await service.open_drop(make_drop(identity="required", return_urls=(BACK,)))
+    reader = Reader(service)
+    await reader.look()
+    assert reader.headline == "Join from the shop"
+    assert f'href="{BACK}"' in reader.text
+
+
+async def test_a_service_that_cannot_answer_says_so_and_looks_again(service: Service) -> None:
+    reader = await admitted(service)
+    for error in (Busy(what="full"), StoreUnavailable(what="away")):
+        with patch.object(DropStore, "inspect", side_effect=error):
+            await reader.look()
+        assert reader.page is not None
+        assert reader.page.status == 503
+        assert reader.headline == "A moment, please"
+        assert reader.page.headers["Refresh"] == f"{reader.page.headers['Retry-After']}; url={LINE}"
+    await reader.look()
+    assert reader.headline == "It is your turn"
+
+
+# ------------------------------------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "https://evil.example", "Sec-Fetch-Site": "none"},
+    ],
+)
+async def test_no_other_page_acts_for_a_shopper(service: Service, headers: dict[str, str]) -> None:
+    reader = await admitted(service)
+    for step in ("join", "reserve", "leave", "adopt"):
+        await reader.post(LINE, {"step": step, "units-black-42": "1", "secret": "x" * 32}, headers)
+        assert (reader.page and reader.page.status, reader.headline) == (403, "This did not come from here")
+        assert reader.page is not None
+        assert "Set-Cookie" not in reader.page.headers
+    assert (await service.services.drop_store.inspect(DROP)).reservations_live == 0
+    await reader.look()
+    assert reader.headline == "It is your turn"
+
+
+async def test_a_browser_that_says_nothing_of_where_a_form_came_from_is_served(service: Service) -> None:
+    await service.open_drop(make_drop(opens_in_ms=600_000))
+    reader = Reader(service)
+    await reader.look()
+    await reader.send("join", headers={})
+    assert reader.headline == "You are in"
+
+
+@pytest.mark.parametrize(
+    ("form", "status", "sentence"),
+    [
+        ({}, 400, "not known"),
+        ({"step": "dance"}, 400, "not known"),
+        ({"step": "reserve"}, 400, "Choose what you want"),
+        ({"step": "reserve", "units-black-42": "0"}, 400, "Choose what you want"),
+        ({"step": "reserve", "units-black-42": "-1"}, 400, "Write a number"),
+        ({"step": "reserve", "units-black-42": "x"}, 400, "Write a number"),
+        ({"step": "reserve", "units-none": "1"}, 400, "not in this drop"),
+        ({"step": "reserve", "sku": "../x"}, 400, "Choose what you want"),
+        ({"step": "reserve", "units-black-42": "3"}, 409, "more than one shopper may"),
+        ({"step": "release"}, 404, "no such reservation"),
+        ({"step": "adopt", "secret": "short"}, 401, "unknown"),
+        ({"step": "join", "code": "x" * 65}, 403, "not an invite code"),
+    ],
+)
+async def test_a_form_that_cannot_be_done_says_why(service: Service, form: dict[str, str], status: int, sentence: str) -> None:
+    reader = await admitted(service)
+    await reader.post(LINE, form)
+    assert reader.page is not None
+    assert (reader.page.status, sentence in reader.text) == (status, True), reader.text
+    await reader.look(LINE)
+    assert reader.headline == "It is your turn"
+
+
+async def test_a_step_without_a_place_does_nothing(service: Service) -> None:
+    await service.open_drop(make_drop())
+    for step in ("reserve", "release", "leave"):
+        reader = Reader(service)
+        await reader.post(LINE, {"step": step, "units-black-42": "1"})
+        assert reader.page is not None
+        assert reader.page.status in {401, 404}
+        assert reader.headline == "Join the line"
+
+
+@pytest.mark.parametrize("value", ["", "x", "a.b", "x" * 200, "%00", "é" * 20, f"{'s' * 32}.{'k' * 65}"])
+async def test_a_cookie_of_another_shape_is_no_cookie(service: Service, value: str) -> None:
+    await service.open_drop(make_drop())
+    reader = Reader(service, cookies={PLACE: value, RECEIPT: "<script>"})
+    await reader.look()
+    assert reader.headline == "Join the line"
+
+
+async def test_a_cookie_is_secure_behind_a_proxy_that_ends_tls(
+    settings: Settings, store: Redis, database: Database, tmp_path: Path
+) -> None:
+    settings = with_settings(with_signing_keys(settings, tmp_path), http={"trusted_proxies": ["127.0.0.1"]})
+    async with in_own_task(settings, database) as service:
+        await service.open_drop(make_drop(opens_in_ms=600_000))
+        for forwarded, secure in (("https", True), ("http", False)):
+            headers = {"X-Forwarded-Proto": forwarded, "Sec-Fetch-Site": "same-origin"}
+            answer = await service.request("POST", LINE, data={"step": "join"}, headers=headers, allow_redirects=False)
+            assert all(("Secure" in cookie) == secure for cookie in answer.headers.getall("Set-Cookie"))  # type: ignore[attr-defined]
