@@ -37,8 +37,10 @@ from loadtest.bench.stage import Stage, running_stage
 CALLERS = 512
 SLICE = 20_000
 """joins measured together"""
+SHORT = 1_000
+"""people in a short line"""
 SLICES_COMPARED = 5
-"""the median of so many slices stands for a length of the line"""
+"""so many slices of a short line and of the long one are taken in turn; their medians are compared"""
 DOCUMENTS = 2_000
 SLOW_CALL_US = 200
 OPENS_IN_MS = 3_600_000
@@ -113,26 +115,40 @@ async def _draw(stage: Stage, drop_id: str) -> dict[str, Any]:
 
 
 async def measure(stage: Stage, tickets: int) -> dict[str, Any]:
-    """One line, from nobody to `tickets`."""
-    drop_id = await stage.make_drop(100, order="draw", opens_in_ms=OPENS_IN_MS)
-    line = Line(stage, drop_id)
-    await line.grow(1_000)
-    empty, short_document = await _memory(stage), await line.document_us()
-    costs = [await line.grow(SLICE) for _ in range(max(2 * SLICES_COMPARED, (tickets - 1_000) // SLICE))]
-    joined = 1_000 + len(costs) * SLICE
-    short, long = statistics.median(costs[:SLICES_COMPARED]), statistics.median(costs[-SLICES_COMPARED:])
+    """One line, from nobody to `tickets`, and at its end joins there in turn with joins to new lines."""
+    drop_id, line = await _line(stage)
+    await line.grow(SHORT)
+    empty = await _memory(stage)
+    slices = max(2 * SLICES_COMPARED, (tickets - SHORT) // SLICE)
+    for _ in range(slices - SLICES_COMPARED):
+        await line.grow(SLICE)
+    bytes_a_ticket = (await _memory(stage) - empty) / (slices - SLICES_COMPARED) / SLICE
+    short, long, short_document, long_document = [], [], [], []
+    for _ in range(SLICES_COMPARED):
+        another_id, another = await _line(stage)
+        await another.grow(SHORT)
+        short_document.append(await another.document_us())
+        long_document.append(await line.document_us())
+        short.append(await another.grow(SLICE))
+        long.append(await line.grow(SLICE))
+        await stage.forget(another_id)
     result = {
-        "tickets": joined,
-        "join_us_at_first": round(short, 2),
-        "join_us_at_last": round(long, 2),
-        "join_ratio": round(long / short, 3),
-        "document_us_at_first": round(short_document, 2),
-        "document_us_at_last": round(await line.document_us(), 2),
-        "bytes_a_ticket": round((await _memory(stage) - empty) / (joined - 1_000), 1),
+        "tickets": SHORT + slices * SLICE,
+        "join_us_when_short": round(statistics.median(short), 2),
+        "join_us_when_long": round(statistics.median(long), 2),
+        "join_ratio": round(statistics.median(long) / statistics.median(short), 3),
+        "document_us_when_short": round(statistics.median(short_document), 2),
+        "document_us_when_long": round(statistics.median(long_document), 2),
+        "bytes_a_ticket": round(bytes_a_ticket, 1),
         **await _draw(stage, drop_id),
     }
     await stage.forget(drop_id)
     return result
+
+
+async def _line(stage: Stage) -> tuple[str, Line]:
+    drop_id = await stage.make_drop(100, order="draw", opens_in_ms=OPENS_IN_MS)
+    return drop_id, Line(stage, drop_id)
 
 
 async def _measure(folder: Path, tickets: int) -> dict[str, Any]:
