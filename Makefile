@@ -45,7 +45,8 @@ lint: $(VENV)/dev.stamp ## Style, types and layers.
 
 .PHONY: faults
 faults: $(VENV)/dev.stamp ## Break every part in turn, fifty ways; writes faults.json and faults.html. Some twenty minutes.
-	@$(BIN)/python -m pytest tests/faults tests/acceptance/test_kills.py tests/acceptance/test_postgres_away.py tests/checker/test_crowd.py \
+	@$(BIN)/python -m pytest tests/faults tests/acceptance/test_kills.py tests/acceptance/test_postgres_away.py \
+		tests/acceptance/test_line_order.py tests/checker/test_crowd.py \
 		--every-fault --fault-report . $(ARGS)
 
 .PHONY: soak
