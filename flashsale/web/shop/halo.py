@@ -109,7 +109,7 @@ def turned(name: str, material: int, curves: Iterable[Curve], steps: Callable[[C
 def globe() -> Mesh:
     """The glass: what of the sphere is above the cup."""
     lowest, rows, segments = -1.15, 18, 40
-    points = []
+    points: list[tuple[float, ...]] = []
     for row in range(rows):
         up = lowest + (math.pi / 2 - lowest) * row / (rows - 1)
         for column in range(segments + 1):
@@ -123,7 +123,7 @@ def ring() -> Mesh:
     """The brass ring around the globe, tilted about the z axis."""
     around, wire = 56, 7
     tilt = math.radians(RING_TILT_DEG)
-    points = []
+    points: list[tuple[float, ...]] = []
     for row in range(around + 1):
         angle = math.tau * row / around
         for column in range(wire + 1):
@@ -153,7 +153,10 @@ def _steps(curve: Curve) -> int:
 def model() -> bytes:
     """The lamp as a binary glTF 2.0 file: https://registry.khronos.org/glTF/specs/2.0/glTF-2.0.html, section 4."""
     meshes = [turned("foot", 0, FOOT, _steps), globe(), ring(), turned("cup", 2, CUP, _steps)]
-    views, accessors, described, data = [], [], [], b""
+    views: list[dict[str, object]] = []
+    accessors: list[dict[str, object]] = []
+    described: list[dict[str, object]] = []
+    data = b""
     for mesh in meshes:
         vertices = b"".join(_vertex(point) for point in mesh.points)
         indices = b"".join(struct.pack("<3H", *corners) for corners in mesh.triangles)

@@ -4,7 +4,7 @@ import { NoAnswer, ask, dropClock, readDrop, readReservation } from "./shop-serv
 import { clock, itemRows, money, setText, spoken } from "./shop-words.js";
 
 const element = (id) => document.getElementById(id);
-const BANKS = { paid: {}, slow: { delay_ms: 6_000 }, failed: { outcome: "failed" } };
+const BANKS = { paid: {}, slow: { delay_ms: 4_000 }, failed: { outcome: "failed" } };
 const BANK_MS_MAX = 15_000;
 const TOLD_AT_S = [60, 30];
 const ALARM_AT_S = 10;
@@ -55,9 +55,9 @@ function showTime() {
   element("track").style.setProperty("--left", Math.max(0, Math.min(1, leftMs / wholeMs)));
   element("open").classList.toggle("hurry", leftMs <= ALARM_AT_S * 1000);
   announce(Math.ceil(leftMs / 1000));
-  const paying = busy === "pay";
+  const paying = busy === "pay" || (kept().paying ?? 0) > now();
   element("extend").hidden = !sale.extension_ms || kept().extended === reservation.reservation_id || leftMs <= 0;
-  for (const id of ["extend", "give-back", "give-back-now", "pay"]) element(id).disabled = busy !== "" || leftMs <= 0;
+  for (const id of ["extend", "give-back", "give-back-now", "pay"]) element(id).disabled = busy !== "" || paying || leftMs <= 0;
   setText(element("pay"), paying ? "Paying …" : `Pay ${money(reservation.amount_minor)}`);
 }
 
@@ -135,6 +135,7 @@ async function pay() {
   const { status, document } = await ask("POST", "/v1/test-provider/payments", {
     body: { reservation_id: reservation.reservation_id, behaviour },
     timeoutMs: BANK_MS_MAX,
+    keepalive: true, // a reload must not stop it on its way
     onWait: () => say("The bank is busy. We keep trying; you pay once."),
   });
   keep({ paying: null });

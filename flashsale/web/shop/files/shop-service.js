@@ -8,12 +8,13 @@ export class NoAnswer extends Error {}
 
 const pause = (ms) => new Promise((resume) => setTimeout(resume, ms));
 
-async function once(method, path, { body, headers, timeoutMs = ATTEMPT_MS } = {}) {
+async function once(method, path, { body, headers, keepalive = false, timeoutMs = ATTEMPT_MS }) {
   const answer = await fetch(path, {
     method,
     credentials: "omit",
     headers: { ...(body && { "Content-Type": "application/json" }), ...headers },
     body: body && JSON.stringify(body),
+    keepalive,
     signal: AbortSignal.timeout(timeoutMs),
   });
   const document = await answer.json();
