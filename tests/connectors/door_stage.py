@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from flashsale.settings import Settings
 from tests.integration.http_client import with_settings
@@ -30,9 +31,11 @@ async def tell_headers(request: web.Request) -> web.Response:
 
 
 @asynccontextmanager
-async def running_shop(handler: Callable[[web.Request], Awaitable[web.StreamResponse]] = tell_headers) -> AsyncIterator[int]:
+async def running_shop(
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]] = tell_headers, *middlewares: Middleware
+) -> AsyncIterator[int]:
     """Yields the port of a shop."""
-    app = web.Application()
+    app = web.Application(middlewares=middlewares)
     app.router.add_route("*", "/{anything:.*}", handler)
     runner = web.AppRunner(app, handler_cancellation=False)
     await runner.setup()

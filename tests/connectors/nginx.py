@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
 
+from tests.debian import provide
+
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = ROOT / "connectors" / "nginx" / "flashsale-door.conf"
 PAGES = ROOT / "flashsale" / "verify" / "pages"
-HOW_TO_INSTALL = "nginx is not installed and cannot be installed from here: apt-get install nginx-light"
-INSTALL_TIMEOUT_S = 100
+PACKAGE = "nginx-light"
+MISSING = f"These tests need nginx, which could not be installed from here. Debian and Ubuntu: sudo apt-get install {PACKAGE}."
 
 _MAIN = """
 {user}
@@ -39,24 +40,7 @@ http {{
 @cache
 def find_nginx() -> str | None:
     """The path of nginx; installed from the distribution's packages first when that is allowed and it is missing."""
-    return _installed() or (_installed() if _install() else None)
-
-
-def _installed() -> str | None:
-    return shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
-
-
-def _install() -> bool:
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        return False
-    # Without its scripts starting a server on port 80: policy-rc.d says no to that.
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-    command = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", "nginx-light"]
-    try:
-        done = subprocess.run(command, env=environment, capture_output=True, timeout=INSTALL_TIMEOUT_S, check=False)
-    except subprocess.TimeoutExpired:
-        return False
-    return done.returncode == 0
+    return provide(PACKAGE, lambda: shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin"))
 
 
 def _configured(folder: Path, service_port: int, shop_port: int) -> str:

@@ -20,7 +20,7 @@ from flashsale.connections.database import Database
 from flashsale.settings import Settings
 from flashsale.web import verify
 from tests.connectors.door_stage import running_shop, with_vector_keys
-from tests.connectors.nginx import HOW_TO_INSTALL, PAGES, find_nginx, running_nginx
+from tests.connectors.nginx import MISSING, PAGES, find_nginx, running_nginx
 from tests.connectors.vector_file import DROP, vectors_at
 from tests.integration.http_client import Answer, Buyer, Service, in_own_task, make_drop
 from tests.vectors.make_admission_tokens import Maker
@@ -58,7 +58,7 @@ def folder() -> Iterator[Path]:
 @pytest.fixture
 async def stage(settings: Settings, store: Redis, database: Database, folder: Path) -> AsyncIterator[Stage]:
     if find_nginx() is None:
-        pytest.skip(HOW_TO_INSTALL)
+        pytest.skip(MISSING)
     async with AsyncExitStack() as opened:
         service = await opened.enter_async_context(in_own_task(with_vector_keys(settings, folder), database))
         await service.open_drop(make_drop(DROP, return_urls=("https://shop.example/flashsale/enter",)))
