@@ -38,8 +38,6 @@ from flashsale.payments.provider import ProviderUnknown, WebhookRefused
 from flashsale.reservations import Settlement
 from flashsale.verify.answers import DETAILS
 from flashsale.verify.answers import Code as Fault
-from flashsale.verify.answers import DETAILS
-from flashsale.verify.answers import Code as Fault
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -56,15 +54,9 @@ class Code(StrEnum):
     TOKEN_EARLY = "token_early"  # noqa: S105 - a code
     WRONG_ISSUER = "wrong_issuer"
     OLD_EPOCH = "old_epoch"
-    TOKEN_MISSING = "token_missing"  # noqa: S105 - a code
-    TOKEN_EARLY = "token_early"  # noqa: S105 - a code
-    WRONG_ISSUER = "wrong_issuer"
-    OLD_EPOCH = "old_epoch"
     TICKET_INVALID = "ticket_invalid"
     IDENTITY_INVALID = "identity_invalid"
     FORBIDDEN = "forbidden"
-    WRONG_AUDIENCE = "wrong_audience"
-    WRONG_DROP = "wrong_drop"
     WRONG_AUDIENCE = "wrong_audience"
     WRONG_DROP = "wrong_drop"
     CODE_REQUIRED = "code_required"
@@ -143,15 +135,9 @@ _KINDS: Mapping[Code, _Kind] = {
     Code.TOKEN_EARLY: _Kind(401, "Admission token too early", DETAILS[Fault.TOKEN_EARLY]),
     Code.WRONG_ISSUER: _Kind(401, "Admission token of another issuer", DETAILS[Fault.WRONG_ISSUER]),
     Code.OLD_EPOCH: _Kind(401, "Admission token of an earlier epoch", DETAILS[Fault.OLD_EPOCH]),
-    Code.TOKEN_MISSING: _Kind(401, "Admission token missing", DETAILS[Fault.TOKEN_MISSING]),
-    Code.TOKEN_EARLY: _Kind(401, "Admission token too early", DETAILS[Fault.TOKEN_EARLY]),
-    Code.WRONG_ISSUER: _Kind(401, "Admission token of another issuer", DETAILS[Fault.WRONG_ISSUER]),
-    Code.OLD_EPOCH: _Kind(401, "Admission token of an earlier epoch", DETAILS[Fault.OLD_EPOCH]),
     Code.TICKET_INVALID: _Kind(401, "Ticket invalid", "The ticket is missing, unknown, of another drop, or its secret is wrong."),
     Code.IDENTITY_INVALID: _Kind(401, "Identity invalid", "The identity is not genuine, not in force, or not for this drop."),
     Code.FORBIDDEN: _Kind(403, "Forbidden", "The key does not have the scope this needs."),
-    Code.WRONG_AUDIENCE: _Kind(403, "Admission token for another audience", DETAILS[Fault.WRONG_AUDIENCE]),
-    Code.WRONG_DROP: _Kind(403, "Admission token for another drop", DETAILS[Fault.WRONG_DROP]),
     Code.WRONG_AUDIENCE: _Kind(403, "Admission token for another audience", DETAILS[Fault.WRONG_AUDIENCE]),
     Code.WRONG_DROP: _Kind(403, "Admission token for another drop", DETAILS[Fault.WRONG_DROP]),
     Code.CODE_REQUIRED: _Kind(403, "Invite code required", "Joining this drop takes an invite code."),
