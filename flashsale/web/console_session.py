@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
+import structlog
 from aiohttp import web
 from msgspec import Meta, Struct
 
@@ -127,6 +128,7 @@ class SessionRoutes:
         self._access = services.access
         self._sessions = services.console_sessions
         self._clients = clients
+        self._log = structlog.get_logger("console")
         self._body_timeout_s = services.settings.http.body_timeout_ms / 1000
 
     async def sign_in(self, request: web.Request) -> web.Response:
@@ -144,6 +146,7 @@ class SessionRoutes:
         if Scope.MERCHANT not in principal.scopes:
             return problem(Code.FORBIDDEN, "The console needs a key with the scope merchant.")
         value, ends_at_ms, ttl_s = self._sessions.begin(principal)
+        self._log.info("signed_in", key_id=principal.key_id, tenant=principal.tenant, ttl_s=ttl_s)
         answer = _session(principal, ends_at_ms)
         answer.set_cookie(
             SECURE_COOKIE if secure else COOKIE,
