@@ -15,6 +15,7 @@ from flashsale.resources import resource_dir
 from flashsale.web.assets import Assets
 from flashsale.web.clients import Clients
 from flashsale.web.connection import Connection, Connections
+from flashsale.web.console_pages import ConsolePages
 from flashsale.web.console_session import SessionRoutes
 from flashsale.web.directory import DropDirectory
 from flashsale.web.fairness import FairnessRoutes
@@ -105,6 +106,7 @@ def routes_of(services: Services) -> list[Route]:
         Route("POST", "/v1/merchant/drops/{drop}/joining", steering.joining, "joining"),
         Route("POST", "/v1/merchant/drops/{drop}/signal", steering.signal, "signal"),
         Route("POST", "/v1/merchant/drops/{drop}/tickets/{ticket_id}/remove", steering.remove, "remove"),
+        *ConsolePages().routes(),
         Route("POST", "/console/session", session.sign_in, "sign_in", readers=Readers.NOBODY),
         Route("GET", "/console/session", session.show, "session", readers=Readers.NOBODY),
         Route("DELETE", "/console/session", session.sign_out, "sign_out", readers=Readers.NOBODY),

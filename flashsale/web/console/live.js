@@ -3,6 +3,7 @@
 import { read, Refusal, setClock } from "./api.js";
 
 const STALE_MS = 4_000; // the stream has a beat a second
+const DEAD_MS = 12_000; // a connection that is silent for so long leads nowhere any more, and nobody has said so
 const RETRY_FIRST_MS = 2_000;
 const RETRY_MOST_MS = 15_000;
 
@@ -16,6 +17,7 @@ export class LiveStream {
   #retry = null;
   #retryMs = RETRY_FIRST_MS;
   #watch = null;
+  #heardMs = 0;
   #stopped = false;
   link = LINK.CONNECTING;
   /** when the last numbers came, by this browser's clock */
@@ -52,6 +54,7 @@ export class LiveStream {
   #open() {
     clearTimeout(this.#retry);
     this.#source?.close();
+    this.#heardMs = Date.now();
     const source = new EventSource(`${this.#path}/live`);
     this.#source = source;
     source.addEventListener("live", (event) => this.#heard(JSON.parse(event.data)));
@@ -61,7 +64,7 @@ export class LiveStream {
   }
 
   #heard(data) {
-    this.lastMs = Date.now();
+    this.lastMs = this.#heardMs = Date.now();
     this.#retryMs = RETRY_FIRST_MS;
     setClock(data.now_ms);
     this.#set(LINK.LIVE, "");
@@ -70,6 +73,7 @@ export class LiveStream {
 
   /** The service answers, and cannot look at the drop just now. */
   #heardTrouble({ code, detail }) {
+    this.#heardMs = Date.now();
     this.#retryMs = RETRY_FIRST_MS;
     this.trouble = code;
     this.#set(LINK.TROUBLE, detail);
@@ -114,8 +118,10 @@ export class LiveStream {
   }
 
   #look() {
-    if (this.link === LINK.LIVE && Date.now() - this.lastMs > STALE_MS) this.#set(LINK.LOST, "No numbers have come for some seconds.");
+    const silentMs = Date.now() - this.#heardMs;
+    if (silentMs > STALE_MS && [LINK.LIVE, LINK.TROUBLE].includes(this.link)) this.#set(LINK.LOST, "No numbers have come for some seconds.");
     else if (this.link !== LINK.LIVE) this.#told.link();
+    if (silentMs > DEAD_MS && this.#source.readyState !== EventSource.CLOSED) this.#open();
   }
 
   #again = () => {

@@ -130,7 +130,7 @@ export function stockPanel(drop) {
     body,
   );
   const rows = new Rows(body, (sku) => stockRow(about.get(sku.sku), drop.currency));
-  const element = card("stock-title", "Stock", h("div", { class: "scroll", tabindex: "0", role: "region", "aria-labelledby": "stock-title" }, table));
+  const element = card("stock-title", "Stock", h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Units by SKU" }, table));
   const update = (_, live) => {
     rows.set(live.skus, (sku) => sku.sku);
     put(table, "data-draining", live.skus.some((sku) => sku.draining));
