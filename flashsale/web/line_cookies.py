@@ -1,4 +1,4 @@
-"""What a browser without JavaScript keeps between pages of the line: two cookies that no script can read and no other page sends."""
+"""What a browser without JavaScript keeps between pages of the line: one cookie that no script can read and no other page sends."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import secrets
 from aiohttp import web
 from msgspec import Struct
 
-PLACE, RECEIPT = "flashsale-place", "flashsale-receipt"
-RECEIPT_KEPT_MAX = 3_500
-"""characters; a browser keeps about four thousand in a cookie, and a place is kept without its receipt as well"""
+COOKIE = "flashsale-line"
+RECEIPT_LENGTH_MAX = 3_500
+"""A browser keeps about four thousand characters in a cookie; a place is kept without its receipt as well."""
 KEPT_AFTER_CLOSE_S = 86_400
 
-_PLACE = re.compile(r"([A-Za-z0-9_-]{16,128})\.([A-Za-z0-9_-]{8,64})")
-_RECEIPT = re.compile(r"[A-Za-z0-9_.-]+")
+_VALUE = re.compile(r"(?P<secret>[A-Za-z0-9_-]{16,128})\.(?P<key>[A-Za-z0-9_-]{8,64})\.(?P<receipt>[A-Za-z0-9_.-]*)")
 
 
 class Kept(Struct, frozen=True):
@@ -39,19 +38,20 @@ def make_kept(secret: str = "") -> Kept:
 
 def kept_by(request: web.Request) -> Kept:
     """What the browser has kept; nothing where that is not what was given to it."""
-    place = _PLACE.fullmatch(request.cookies.get(PLACE, ""))
-    if place is None:
-        return Kept()
-    receipt = request.cookies.get(RECEIPT, "")
-    return Kept(place[1], place[2], receipt if _RECEIPT.fullmatch(receipt) else "")
+    found = _VALUE.fullmatch(request.cookies.get(COOKIE, ""))
+    return Kept() if found is None else Kept(**found.groupdict())
 
 
-def keep(request: web.Request, answer: web.Response, kept: Kept, *, path: str, max_age_s: int, secure: bool) -> None:
-    """Lets the browser that sent `request` keep it, for pages under `path`, and nothing of before."""
-    values = {PLACE: f"{kept.secret}.{kept.key}", RECEIPT: kept.receipt if len(kept.receipt) <= RECEIPT_KEPT_MAX else ""}
+def keep(answer: web.Response, kept: Kept, *, path: str, max_age_s: int, secure: bool) -> None:
+    """Lets the browser keep it, for pages under `path`."""
+    receipt = kept.receipt if len(kept.receipt) <= RECEIPT_LENGTH_MAX else ""
     # Lax, so that a shopper who comes by a link from the shop is known; what changes something is told apart by its origin.
-    for name, value in values.items():
-        if value:
-            answer.set_cookie(name, value, path=path, max_age=max_age_s, secure=secure, httponly=True, samesite="Lax")
-        elif name in request.cookies:
-            answer.del_cookie(name, path=path, secure=secure, httponly=True, samesite="Lax")
+    answer.set_cookie(
+        COOKIE,
+        f"{kept.secret}.{kept.key}.{receipt}",
+        path=path,
+        max_age=max_age_s,
+        secure=secure,
+        httponly=True,
+        samesite="Lax",
+    )

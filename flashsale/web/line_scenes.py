@@ -78,7 +78,10 @@ def outside(setting: Setting) -> Scene:
         return sold_out(setting)
     if snapshot.state is DropState.SCHEDULED:
         ahead_ms = snapshot.joins_at_ms - setting.now_ms
-        content = (_says("Joining opens at ", time_of(snapshot.joins_at_ms), f", in {length_of(ahead_ms)}."), *_notice(setting))
+        content = (
+            _says("Joining opens at ", time_of(snapshot.joins_at_ms, setting.now_ms), f", in {length_of(ahead_ms)}."),
+            *_notice(setting),
+        )
         return Scene("Joining opens soon", content, _countdown_ms(ahead_ms))
     if snapshot.joining_closed:
         return Scene("Nobody else can join", (_says("The line is closed. Whoever has a place keeps it."), *_notice(setting)))
@@ -95,7 +98,7 @@ def _when(setting: Setting) -> tuple[Markup, ...]:
         return (_says("The drop is paused. You can join; the line goes on later."),)
     if untold_ms <= 0:
         return (_says("The drop is open."),)
-    opens = _says("The drop opens at ", time_of(snapshot.opens_at_ms), f", in {length_of(untold_ms)}.")
+    opens = _says("The drop opens at ", time_of(snapshot.opens_at_ms, setting.now_ms), f", in {length_of(untold_ms)}.")
     if drop.order != "draw":
         return (opens,)
     return (opens, _says("The order is drawn by lot at the opening, so it does not matter when you join before it."))
@@ -124,7 +127,7 @@ def waiting(setting: Setting, place: PlaceView, refresh_ms: int) -> Scene:
         headline, said = "Paused", [_says("The drop is paused. Your place is kept.")]
     elif untold_ms > 0:
         headline = "You are in"
-        said = [_says("The drop opens at ", time_of(snapshot.opens_at_ms), f", in {length_of(untold_ms)}."), numbers]
+        said = [_says("The drop opens at ", time_of(snapshot.opens_at_ms, setting.now_ms), f", in {length_of(untold_ms)}."), numbers]
         said += [_says(" ".join(outlook))] if outlook else []
     elif place.queue_number is UNSET:
         headline, said = "The order is being drawn", [numbers]
@@ -137,7 +140,7 @@ def waiting(setting: Setting, place: PlaceView, refresh_ms: int) -> Scene:
 
 def _numbers(setting: Setting, place: PlaceView) -> Markup:
     if place.queue_number is not UNSET:
-        return _says(f"Your number in the line is {place.queue_number + 1:,}.")
+        return _says(f"Your number in the line is {place.queue_number:,}.")
     entry = "" if place.entry_number is UNSET else f"You are entry number {place.entry_number:,}. "
     if setting.drop.order != "draw":
         return _says(entry.rstrip())
@@ -152,7 +155,7 @@ def choosing(setting: Setting, token: str) -> Scene:
         return Scene("It is your turn", (said, *_notice(setting), _look_again(setting)), LAST_MINUTE_MS)
     said = _says("Choose and reserve; the units are then yours for ", length_of(setting.drop.reservation_ttl_ms), ".")
     form = _form(setting, "reserve", *_choices(setting, skus), element("button", "Reserve"))
-    return Scene("It is your turn", (said, *_notice(setting), form, *_to_shop(setting, flashsale_token=token)))
+    return Scene("It is your turn", (said, *_notice(setting), form, *_to_shop(setting, "button plain", flashsale_token=token)))
 
 
 def _choices(setting: Setting, skus: list[Sku]) -> list[Markup]:
@@ -180,7 +183,9 @@ def reserved(setting: Setting, reservation: Reservation, token: str) -> Scene:
     left_ms = reservation.expires_at_ms - setting.now_ms
     if left_ms <= 0:
         return Scene("Your reservation is ending", (_says("The time to pay is over."), _look_again(setting)), LAST_MINUTE_MS)
-    until = _says("Yours until ", time_of(reservation.expires_at_ms), ": ", element("strong", length_of(left_ms)), " from now.")
+    until = _says(
+        "Yours until ", time_of(reservation.expires_at_ms, setting.now_ms), ": ", element("strong", length_of(left_ms)), " from now."
+    )
     tokens = {"flashsale_token": token} if token else {}
     way = _to_shop(setting, **tokens, flashsale_reservation=reservation.reservation_id)
     number = _says("Reservation ", element("code", reservation.reservation_id))
@@ -275,13 +280,13 @@ def _notice(setting: Setting) -> tuple[Markup, ...]:
     return (element("p", notice, class_="notice"),) if notice else ()
 
 
-def _to_shop(setting: Setting, **shown: str) -> tuple[Markup, ...]:
+def _to_shop(setting: Setting, look: str = "button", **shown: str) -> tuple[Markup, ...]:
     """The way to the shop; what is `shown` goes behind the #, which browsers send to nobody."""
     if setting.shop is None:
         return ()
     fragment = "&".join(f"{name}={quote(value, safe='')}" for name, value in shown.items())
     address = f"{setting.shop}#{fragment}" if fragment else str(setting.shop)
-    return (element("p", element("a", "Continue to the shop", href=address, class_="button")),)
+    return (element("p", element("a", "Continue to the shop", href=address, class_=look)),)
 
 
 def _countdown_ms(left_ms: int) -> int:

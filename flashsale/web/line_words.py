@@ -11,6 +11,7 @@ from flashsale.web.places import EtaView
 SECOND_MS, MINUTE_MS, HOUR_MS, DAY_MS = 1_000, 60_000, 3_600_000, 86_400_000
 _UNITS = ((DAY_MS, "day"), (HOUR_MS, "hour"), (MINUTE_MS, "minute"), (SECOND_MS, "second"))
 _RANGE_IN_HOURS_MS = 2 * HOUR_MS
+_SAME_DAY_MS = 12 * HOUR_MS
 _SURE, _HOPELESS = 0.95, 0.05
 
 
@@ -30,10 +31,11 @@ def length_of(ms: int) -> str:
     raise AssertionError("the last unit is always reached")
 
 
-def time_of(at_ms: int) -> Markup:
-    """A moment; it is not known where the reader is, so the clock is that of the whole world."""
+def time_of(at_ms: int, now_ms: int) -> Markup:
+    """A moment, with its day unless that is clear; it is not known where the reader is, so the clock is that of the whole world."""
     at = datetime.fromtimestamp(at_ms / 1000, UTC)
-    return element("time", at.strftime("%H:%M:%S UTC on %d %B %Y"), datetime=at.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    words = at.strftime("%H:%M:%S UTC") if abs(at_ms - now_ms) < _SAME_DAY_MS else at.strftime("%H:%M UTC on %d %B %Y")
+    return element("time", words, datetime=at.strftime("%Y-%m-%dT%H:%M:%SZ"))
 
 
 def wait_words(eta: EtaView | None) -> str:

@@ -191,7 +191,7 @@ class PlainLine:
         if visit.kept.secret and visit.kept != kept_by(visit.request):
             snapshot, secure = visit.live.snapshot, self._clients.is_secure(visit.request)
             max_age_s = max(0, snapshot.closes_at_ms - snapshot.now_ms) // 1000 + KEPT_AFTER_CLOSE_S
-            keep(visit.request, answer, visit.kept, path=f"/drops/{visit.drop_id}", max_age_s=max_age_s, secure=secure)
+            keep(answer, visit.kept, path=f"/drops/{visit.drop_id}", max_age_s=max_age_s, secure=secure)
         return answer
 
     # ---- what is shown

@@ -46,11 +46,8 @@ class PlainPages:
         """A problem as the page that answers `request`, with a way on."""
         title, sentence = _FOR_SHOPPERS.get(found.code) or ("That did not work", detail_of(found))
         wait_s = found.headers.get("Retry-After")
-        on = (
-            element("a", "Try again", href=request.path_qs, class_="button")
-            if wait_s
-            else element("a", "Go on", href=request.path, class_="button")
-        )
+        words, address = ("Try again", request.path_qs) if wait_s else ("Go to the drop", request.path)
+        on = element("a", words, href=address, class_="button")
         ways = element("p", *([] if found.status == 404 else [on, " "]), element("a", "All drops", href="/"))
         text = self._filled(title, (element("p", sentence), ways), "")
         answer = Problem(status=found.status, text=text, headers=page_headers(scripts=False))

@@ -49,7 +49,7 @@ class WaitingPage:
         shop = shop_address(drop, request)
         picture = picture_of(drop)
         line = line_address(drop, request)
-        links = [element("a", "Go on without JavaScript", href=line), element("a", "All drops", href="/")]
+        links = [element("a", "All drops", href="/")]
         if self._services.payments.test_provider is not None:
             links.insert(0, element("a", "The demo's shop", href=f"/shop/{drop.drop_id}"))
         text = self._template.fill(

@@ -61,4 +61,6 @@ def test_people_ahead() -> None:
 
 
 def test_a_moment_says_its_zone_and_is_readable_by_machines() -> None:
-    assert time_of(1_795_000_000_000) == '<time datetime="2026-11-18T11:06:40Z">11:06:40 UTC on 18 November 2026</time>'
+    at_ms = 1_795_000_000_000
+    assert time_of(at_ms, at_ms - 60_000) == '<time datetime="2026-11-18T11:06:40Z">11:06:40 UTC</time>'
+    assert time_of(at_ms, at_ms - 86_400_000) == '<time datetime="2026-11-18T11:06:40Z">11:06 UTC on 18 November 2026</time>'
