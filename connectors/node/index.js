@@ -374,7 +374,7 @@ export class Door {
     this.#verifier = verifier;
     this.#waitingPage = waitingPage;
     this.#origin = origin;
-    this.#paths = paths.map((path) => path.replace(/\/+$/, ""));
+    this.#paths = paths.map((path) => path.toLowerCase().replace(/\/+$/, ""));
     this.#cookie = cookie;
     this.#entrance = entrance;
     if (entrance) {
@@ -432,9 +432,10 @@ export class Door {
     return { admission, answer: refusal && this.#refuse(asked, refusal, reading) };
   }
 
+  /** In any spelling that a framework may take for a path that is kept; to Express, small and capital letters are the same. */
   #covers(path) {
     const inside = (spelt) => this.#paths.some((prefix) => spelt === prefix || spelt.startsWith(`${prefix}/`));
-    return inside(path) || inside(resolved(path));
+    return inside(path.toLowerCase()) || inside(resolved(path.toLowerCase()));
   }
 
   #token({ header }) {

@@ -98,10 +98,14 @@ class Door:
         object.__setattr__(self, "_pages", self._entrance_pages())
 
     def covers(self, path: str) -> bool:
-        """Whether the decoded `path` is behind the door, as it is written or with its dots and double slashes resolved."""
-        plain = "/" + normpath(path).lstrip("/")
-        kept = [prefix.rstrip("/") for prefix in self.paths]
-        return any(spelt == prefix or spelt.startswith(prefix + "/") for prefix in kept for spelt in (path, plain))
+        """Whether the decoded `path` is behind the door, in any spelling that a framework may take for one that is.
+
+        As it is written, and with its dots and double slashes resolved; small and capital letters are the same, as they are to Express.
+        """
+        written = path.lower()
+        resolved = "/" + normpath(written).lstrip("/")
+        kept = [prefix.lower().rstrip("/") for prefix in self.paths]
+        return any(spelt == prefix or spelt.startswith(prefix + "/") for prefix in kept for spelt in (written, resolved))
 
     def own_page(self, asked: Asked) -> DoorAnswer | None:
         """The entrance's page or script, when that is what was asked for."""

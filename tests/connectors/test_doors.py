@@ -267,6 +267,8 @@ async def test_while_keys_cannot_be_had_the_answer_says_so(ask: Ask) -> None:
         ("/checkout/", True),
         ("/checkout/pay", True),
         ("//checkout/pay", True),
+        ("/Checkout/PAY", True),
+        ("/public//../CHECKOUT", True),
         ("/public/../checkout", True),
         ("/checkout/../public", True),
         ("/./checkout", True),

@@ -13,13 +13,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from flashsale.verify import Admission, AdmissionVerifier, Code, Refusal
 from flashsale.verify.documents import DOCUMENT_BYTES_MAX
 from flashsale.verify.tokens import KEYS_MAX, VERIFIED_TOKENS_MAX, TokenReader, read_keys, unseal
 from tests.connectors.service_stage import KEYS_PATH, SERVING_PATH, DocumentService, FakeTime, document_service
 from tests.connectors.vector_file import AUDIENCE, DROP, GOOD, ISSUER, JWKS, MIN_EPOCH, NOW_S, VECTORS, Vector
-from tests.vectors.make_admission_tokens import BEFORE, CURRENT, STRANGER, Maker
+from tests.vectors.make_admission_tokens import BEFORE, CURRENT, STRANGER, Maker, seal
 
 MAKE = Maker(NOW_S)
 
@@ -32,6 +34,9 @@ def verifier(**options: Any) -> AdmissionVerifier:
 
 def code_of(verdict: Admission | Refusal) -> str | None:
     return verdict.code.value if isinstance(verdict, Refusal) else None
+
+
+SHARED = verifier()
 
 
 @pytest.fixture
@@ -96,6 +101,28 @@ def test_every_code_has_a_sentence() -> None:
 @pytest.mark.parametrize("token", ["é" * 300, "\ud800.a.b", "a.b.c\n", " " + GOOD, GOOD + "\n", "....", "\x00"])
 def test_nonsense_is_refused_and_raises_nothing(token: str) -> None:
     assert code_of(verifier().verify(token)) == "token_invalid"
+
+
+@given(st.text(max_size=300) | st.binary(max_size=300).map(lambda data: data.decode("latin-1")))
+@example("." * 4096)
+@example("A" * 1_000_000)
+def test_whatever_comes_is_answered(token: str) -> None:
+    assert code_of(SHARED.verify(token)) == ("token_invalid" if token else "token_missing")
+
+
+@given(st.integers(0, len(GOOD) - 1), st.characters(max_codepoint=0x2FF))
+def test_no_character_of_a_good_token_can_be_another(position: int, character: str) -> None:
+    token = GOOD[:position] + character + GOOD[position + 1 :]
+    assert (code_of(SHARED.verify(token)) is None) == (token == GOOD)
+
+
+@given(
+    st.sampled_from(sorted(MAKE.claims())),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.lists(st.integers(), max_size=2) | st.just({}),
+)
+def test_claims_of_whatever_kind_are_answered(name: str, value: object) -> None:
+    verdict = SHARED.verify(seal(MAKE.header(), MAKE.claims() | {name: value}, CURRENT))
+    assert isinstance(verdict, Refusal) or name in {"sub", "jti", "epoch", "iat", "nbf", "exp"}
 
 
 # ----------------------------------------------------------------------------------------------------------- what it takes
