@@ -69,6 +69,24 @@ export function proofWanted(receipt, fairness) {
   return { group: line.group, entry_number: payload.entry_number };
 }
 
+/**
+ * `verifyDraw` with everything but the receipt asked for at a service, `origin` being where it is. The receipt is not sent.
+ * Throws when an answer cannot be had or read.
+ */
+export async function verifyPlace(origin, drop, receipt) {
+  const document = async (address) => {
+    const answer = await fetch(origin + address, { credentials: "omit" });
+    if (answer.status === 429 || answer.status >= 500) throw new Error(`${address} was answered ${answer.status}.`);
+    return answer.ok ? answer.json() : null;
+  };
+  const address = `/v1/drops/${encodeURIComponent(drop)}/fairness`;
+  const [fairness, jwks] = await Promise.all([document(address), document("/.well-known/jwks.json")]);
+  const wanted = isFairness(fairness) ? proofWanted(receipt, fairness) : null;
+  const group = wanted?.group ? `?group=${encodeURIComponent(wanted.group)}` : "";
+  const proof = wanted && (await document(`${address}/proofs/${wanted.entry_number}${group}`));
+  return verifyDraw({ receipt, fairness, proof, jwks });
+}
+
 /** The place in line of entry number `entry` of `entries` in the draw with this key: compute_shuffled_index of the specifications. */
 export async function queueNumber(entry, entries, keyHex) {
   if (!isHash(keyHex)) throw new RangeError("The key of a draw is 64 hex digits.");

@@ -1,21 +1,24 @@
 // What is said aloud to people who do not see the card: at thresholds only, never at every look. Pure.
 
-const POSITIONS = [10_000, 5_000, 2_000, 1_000, 500, 200, 100, 50, 20, 10, 5, 2, 1, 0];
-const COUNTDOWNS_MS = [60_000, 30_000, 10_000];
-const UNLIKELY = 0.05;
+import { UNLIKELY } from "./sentences.js";
 
-const crossed = (thresholds, before, now) => before !== null && now !== null && thresholds.some((at) => before > at && now <= at);
+const COUNTDOWNS_S = [10, 30, 60];
 
-/** What has changed so much from one view to the next that it is said: {topic, seconds?}; null for nothing. */
+/** What has changed so much from one view to the next that it is said: "state", "notice", "place", or the seconds left; null for nothing. */
 export function announcement(before, now) {
   if (now.state === "loading") return null;
-  if (before?.state !== now.state || before.problem?.code !== now.problem?.code) return { topic: "state" };
-  if (crossed(COUNTDOWNS_MS, before.untilMs, now.untilMs)) return { topic: "countdown", seconds: COUNTDOWNS_MS.findLast((at) => now.untilMs <= at) / 1000 };
-  if (before.notice !== now.notice || before.away?.code !== now.away?.code) return { topic: "notice" };
-  const worse = isHopeless(now) && !isHopeless(before);
-  return worse || crossed(POSITIONS, before.position, now.position) ? { topic: "position" } : null;
+  if (before?.state !== now.state || before.problem?.code !== now.problem?.code) return "state";
+  const seconds = now.untilMs && COUNTDOWNS_S.find((one) => now.untilMs <= 1000 * one);
+  if (seconds && before.untilMs > 1000 * seconds) return seconds;
+  if (before.notice !== now.notice || before.away?.code !== now.away?.code) return "notice";
+  return isCloser(before.place, now.place) || isHopeless(now.place) > isHopeless(before.place) ? "place" : null;
 }
 
-function isHopeless({ chance }) {
-  return chance !== null && chance < UNLIKELY;
+/** Whether the people ahead have become fewer than the next power of two: 512, 256, … 2, 1. */
+function isCloser(before, now) {
+  return now && Math.clz32(now.position) > Math.clz32(before.position);
+}
+
+function isHopeless(place) {
+  return typeof place?.chance === "number" && place.chance < UNLIKELY;
 }

@@ -1,77 +1,55 @@
 // <flash-sale-room drop="launch" api="https://queue.shop.example">: the room of one drop in somebody else's page.
 
 import { announcement } from "./announcements.js";
-import { Card } from "./card.js";
-import { Words, localeFor, wordsOf } from "./languages.js";
+import { cardIn } from "./card.js";
+import { wordsOf } from "./languages.js";
 import { sentenceOf, spokenOf } from "./sentences.js";
-import { Visit } from "./visit.js";
+import { visit } from "./visit.js";
 
-const WORDS_MS_MAX = 1_500; // after which a card in English is better than none
-const ATTRIBUTES = ["drop", "api", "lang", "code", "auto"];
-const PLACE = ["position", "etaMs", "chance", "queueNumber", "entryNumber"];
+const WORDS_AGAIN_MS = 5_000;
+const MIRRORED = ["drop", "api", "code"];
 
 export class FlashSaleRoom extends HTMLElement {
-  static observedAttributes = ATTRIBUTES;
+  static observedAttributes = ["drop", "api", "lang"];
 
-  #internals = this.attachInternals?.();
-  #abort = null; // ends this connection's listeners
   #visit = null;
   #card = null;
   #words = null;
-  #before = null; // the view that was told last
-  #place = "";
-  #token = null;
-  #document = null;
-  #identity;
+  #ending = null; // of this connection's listeners
+  #told = {}; // what the page knows: {view, place, document, token}
 
   connectedCallback() {
-    for (const name of [...ATTRIBUTES, "identity"]) this.#adopt(name);
-    this.#begin();
+    const credentials = () => ({ code: this.code || this.#card?.code(), identity: this.identity });
+    const room = visit(this.#origin, this.drop, credentials, (view) => this.#show(view));
+    this.#visit = room;
+    this.#told = {};
+    this.#ending = new AbortController();
+    const { signal } = this.#ending;
+    document.addEventListener("visibilitychange", () => (document.hidden ? room.rest() : room.wake()), { signal });
+    addEventListener("online", room.wake, { signal });
+    this.#speak();
+    room.start(this.auto);
   }
 
   disconnectedCallback() {
-    this.#end();
+    this.#ending.abort();
+    this.#visit.stop();
+    this.#visit = null;
   }
 
   attributeChangedCallback(name, before, now) {
     if (!this.#visit || before === now) return;
-    if (name === "lang") this.#speak();
-    else if (name === "drop" || name === "api") {
-      this.#end();
-      this.#begin();
-    }
+    if (name === "lang") return void this.#speak();
+    this.disconnectedCallback();
+    this.connectedCallback();
   }
 
   get state() {
-    return this.#before?.state ?? "loading";
+    return this.#told.view?.state ?? "loading";
   }
 
   get token() {
-    return this.#visit?.token ?? null;
-  }
-
-  get drop() {
-    return this.getAttribute("drop") ?? "";
-  }
-
-  set drop(value) {
-    this.setAttribute("drop", value);
-  }
-
-  get api() {
-    return (this.getAttribute("api") || new URL(import.meta.url).origin).replace(/\/+$/, "");
-  }
-
-  set api(value) {
-    this.setAttribute("api", value);
-  }
-
-  get code() {
-    return this.getAttribute("code") ?? "";
-  }
-
-  set code(value) {
-    this.setAttribute("code", value);
+    return this.#visit.token();
   }
 
   get auto() {
@@ -79,139 +57,86 @@ export class FlashSaleRoom extends HTMLElement {
   }
 
   set auto(value) {
-    this.toggleAttribute("auto", Boolean(value));
-  }
-
-  /** Who the shopper is: a JWT of the storefront. Only a property, so that it stands in no markup. */
-  get identity() {
-    return this.#identity;
-  }
-
-  set identity(value) {
-    this.#identity = value;
+    this.toggleAttribute("auto", value);
   }
 
   join(options) {
-    return this.#visit?.join(options);
+    return this.#visit.join(options);
   }
 
   leave() {
-    return this.#visit?.leave();
+    return this.#visit.leave();
   }
 
   handoff() {
-    return this.#visit?.handOver();
+    return this.#visit.handOver();
   }
 
   reset() {
-    this.#visit?.reset();
+    this.#visit.reset();
   }
 
-  /** A property that was set before the element was defined hides the accessor; it is set again. */
-  #adopt(name) {
-    if (!Object.hasOwn(this, name)) return;
-    const value = this[name];
-    delete this[name];
-    this[name] = value;
+  get #origin() {
+    return new URL(this.api || import.meta.url, location).origin;
   }
 
-  #begin() {
-    const visit = new Visit({
-      api: this.api,
-      drop: this.drop,
-      credentials: () => ({ code: this.code || this.#card?.code, identity: this.#identity }),
-      shown: (view) => visit === this.#visit && this.#show(view),
-    });
-    this.#visit = visit;
-    this.#before = null;
-    this.#place = "";
-    this.#token = this.#document = null;
-    this.#abort = new AbortController();
-    const { signal } = this.#abort;
-    const seen = () => (document.visibilityState === "hidden" ? visit.rest() : visit.wake());
-    document.addEventListener("visibilitychange", seen, { signal });
-    addEventListener("pageshow", (event) => event.persisted && seen(), { signal });
-    addEventListener("online", () => visit.wake(), { signal });
-    this.#speak();
-    visit.start({ auto: this.auto });
-  }
-
-  #end() {
-    this.#abort?.abort();
-    this.#visit?.stop();
-    this.#visit = null;
-  }
-
-  #locale() {
-    return localeFor([this.closest("[lang]")?.lang, navigator.language]);
-  }
-
+  /** Learns the language of the page, or the browser's. Until then the page's own fallback is there. */
   async #speak() {
-    const { signal } = this.#abort;
-    const locale = this.#locale();
-    const use = (words) => {
-      if (signal.aborted || locale !== this.#locale()) return;
+    const { signal } = this.#ending;
+    try {
+      const words = await wordsOf(this.closest("[lang]")?.lang || navigator.language);
+      if (signal.aborted) return;
       this.#words = words;
-      this.#show(this.#visit.view);
-    };
-    const late = setTimeout(() => this.#words || use(new Words()), WORDS_MS_MAX);
-    use(await wordsOf(locale));
-    clearTimeout(late);
+      this.#show(this.#visit.view());
+    } catch {
+      setTimeout(() => signal.aborted || this.#speak(), WORDS_AGAIN_MS);
+    }
   }
 
   #show(view) {
-    if (!this.#words) return; // until then the page's own fallback is there
-    this.#card ??= new Card(this.shadowRoot ?? this.attachShadow({ mode: "open" }), {
-      act: () => (this.#before?.joins ? this.join() : this.#visit.again()),
-      proofAddress: (receipt) => `${this.api}/verify-draw?drop=${this.drop}#receipt=${receipt}`,
-    });
-    this.#card.show(view, this.#words, { asksCode: view.asksCode && !this.code });
-    const before = this.#before;
-    this.#before = view;
-    this.#say(before, view);
-    this.#tell(before, view);
+    if (!this.#words) return;
+    this.#card ??= cardIn(this.attachShadow({ mode: "open" }), () => (this.#told.view.mayJoin ? this.join() : this.#visit.again()));
+    const address = `${this.#origin}/verify-draw?drop=${this.drop}#receipt=${this.#visit.kept().receipt}`;
+    this.#card.show(view, this.#words, view.mayJoin && view.takesCode && !this.code, address);
+    this.#tell(view);
   }
 
-  #say(before, view) {
-    const news = announcement(before, view);
-    if (news) this.#card.say(spokenOf(news, view, this.#words), news.topic === "state" && view.state === "admitted");
-  }
-
-  #tell(before, view) {
-    const { state } = view;
-    const { serving } = this.#visit;
-    if (serving && serving !== this.#document) this.#send("serving", { document: serving });
-    this.#document = serving;
-    if (state !== before?.state) this.#tellState(state, before?.state ?? null);
+  /** Says and sends what is new since the last view. */
+  #tell(view) {
+    const { state, place, proof } = view;
+    const { view: before, ...told } = this.#told;
+    const { token, latest, kept } = this.#visit;
     const trouble = view.problem ?? view.away;
+    const now = { view, token: token(), document: latest(), place: place && JSON.stringify(place) };
+    this.#told = now;
+
+    const news = announcement(before, view);
+    if (news) this.#card.say(spokenOf(news, view, this.#words), news === "state" && state === "admitted");
+
+    if (now.document !== told.document) this.#send("serving", { document: now.document });
+    if (state !== before?.state) {
+      this.dataset.state = state;
+      this.#send("state", { state, previous: before?.state ?? null });
+      if (state === "sold_out" || state === "closed") this.#send(state.replace("_", "-"));
+    }
     if (trouble && trouble.code !== (before?.problem ?? before?.away)?.code)
       this.#send("error", { code: trouble.code, message: sentenceOf(trouble, this.#words) });
-    this.#tellPlace(view);
-    if (view.proof && !before?.proof) this.#send("draw", { verified: view.proof.verified, step: view.proof.step });
-    const { token } = this;
-    if (state !== "admitted" || !token || token === this.#token) return;
-    this.#token = token;
-    this.#send("admitted", { token, expiresAtMs: this.#visit.kept.tokenExpiresAtMs });
-  }
-
-  #tellState(state, previous) {
-    if (previous) this.#internals?.states?.delete(previous);
-    this.#internals?.states?.add(state);
-    this.dataset.state = state;
-    this.#send("state", { state, previous });
-    if (state === "sold_out" || state === "closed") this.#send(state.replace("_", "-"), {});
-  }
-
-  #tellPlace(view) {
-    const place = Object.fromEntries(PLACE.map((name) => [name, view[name]]));
-    const known = JSON.stringify(place);
-    if (view.entryNumber === null && view.queueNumber === null) return;
-    if (known !== this.#place) this.#send("position", place);
-    this.#place = known;
+    if (place && now.place !== told.place) this.#send("position", place);
+    if (proof && !before?.proof) this.#send("draw", proof);
+    if (state === "admitted" && now.token !== told.token) this.#send("admitted", { token: now.token, expiresAtMs: kept().tokenExpiresAtMs });
   }
 
   #send(name, detail) {
-    const event = new CustomEvent(`flash-sale-${name}`, { bubbles: true, composed: true, detail: { drop: this.drop, ...detail } });
-    this.dispatchEvent(event);
+    this.dispatchEvent(new CustomEvent(`flash-sale-${name}`, { bubbles: true, composed: true, detail: { drop: this.drop, ...detail } }));
   }
 }
+
+for (const name of MIRRORED)
+  Object.defineProperty(FlashSaleRoom.prototype, name, {
+    get() {
+      return this.getAttribute(name) ?? "";
+    },
+    set(value) {
+      this.setAttribute(name, value);
+    },
+  });

@@ -7,9 +7,10 @@ const LINE_STRIDE = 1_000_000_000;
 const RETRY_MS = 2_000;
 const RETRY_MS_MAX = 30_000;
 const JITTER = 0.3;
+const IN_LINE = ["joined", "drawing", "waiting", "called", "paused"];
 
 /** The line a place is in: its `entries`, `key` and `serving_number`. */
-export function lineOf(serving, kept) {
+export function lineOf({ serving, kept }) {
   return serving.groups?.[kept.line] ?? serving;
 }
 
@@ -19,73 +20,77 @@ export function isOver(serving) {
 }
 
 /** Whether the service has lost data since the place was given; the receipt gives it back. */
-export function isBehind(serving, kept) {
-  return Boolean(kept.ticket) && (kept.epoch ?? 0) < serving.epoch && !kept.gone && !isOver(serving);
+export function isBehind({ serving, kept }) {
+  return kept.ticket && !kept.gone && (kept.epoch ?? 0) < serving.epoch;
 }
 
-export function holdsToken(kept, nowMs) {
-  return Boolean(kept.token) && nowMs < kept.tokenExpiresAtMs;
+export function holdsToken({ kept, nowMs }) {
+  return kept.token && nowMs < kept.tokenExpiresAtMs;
 }
 
-export function stateOf({ serving, kept, nowMs }) {
+export function stateOf(known) {
+  const { serving, kept, nowMs } = known;
   if (!serving) return "loading";
   if (serving.state === "closed") return "closed";
   if (serving.sold_out) return "sold_out";
   if (kept.gone) return kept.gone;
-  if (serving.state === "recovering" || isBehind(serving, kept)) return "recovering";
-  if (holdsToken(kept, nowMs)) return "admitted";
+  if (serving.state === "recovering" || isBehind(known)) return "recovering";
+  if (holdsToken(known)) return "admitted";
   if (!kept.ticket) return serving.state === "scheduled" ? "before" : "ready";
   if (serving.opens_at_ms > nowMs && serving.state !== "open") return "joined";
   if (kept.number == null) return "drawing";
   if (serving.state === "paused") return "paused";
-  return kept.number < lineOf(serving, kept).serving_number ? "called" : "waiting";
+  return kept.number < lineOf(known).serving_number ? "called" : "waiting";
 }
 
 /**
  * Everything that is shown. `problem` is a refusal that only the shopper can do something about, `away` why the service does not
- * answer just now; both {code, detail} or null.
+ * answer just now; both {code, detail} or null. `untilMs` is 0 when nothing is waited for by the clock.
  */
-export function viewOf({ serving, drop, kept, nowMs, problem = null, away = null }) {
-  const stuck = problem ?? (serving ? null : away);
-  const state = stuck ? "trouble" : stateOf({ serving, kept, nowMs });
-  const placed = Boolean(kept.ticket) && !kept.gone;
-  const view = {
-    state, problem: stuck, away: stuck ? null : away, placed, notice: serving?.notice ?? null,
-    position: null, etaMs: null, chance: null, queueNumber: null, entryNumber: null, untilMs: null, opensAtMs: null, progress: null,
+export function viewOf(known) {
+  const { serving, drop, kept, nowMs, away } = known;
+  const problem = known.problem ?? (serving ? null : away);
+  const state = problem ? "trouble" : stateOf(known);
+  const startsAtMs = ["before", "ready", "joined"].includes(state) ? startOf(known) : 0;
+  return {
+    state, problem, away: problem ? null : away, startsAtMs, untilMs: Math.max(0, startsAtMs - nowMs),
+    notice: serving?.notice,
     order: drop?.order,
-    joins: Boolean(serving) && !kept.ticket && (state === "ready" || state === "trouble"), // the button does
-    asksCode: Boolean(drop) && drop.invites !== "none",
+    hasPlace: kept.ticket && !kept.gone,
+    place: IN_LINE.includes(state) ? placeOf(known) : null,
+    mayJoin: Boolean(serving) && !kept.ticket && ["ready", "trouble"].includes(state),
+    takesCode: drop?.invites !== "none",
   };
-  if (!serving) return view;
-  if (state === "before" || state === "ready" || state === "joined") {
-    view.opensAtMs = state === "before" && drop ? drop.joins_at_ms : serving.opens_at_ms;
-    view.untilMs = view.opensAtMs > nowMs ? view.opensAtMs - nowMs : null;
-  }
-  if (placed && ["joined", "drawing", "waiting", "called", "paused"].includes(state)) Object.assign(view, placeOf(serving, kept));
-  return view;
 }
 
-function placeOf(serving, kept) {
+function placeOf(known) {
+  const { serving, kept } = known;
   const { number = null, entry = null, line = 0, from = 0 } = kept;
-  const told = outlook(serving, number === null ? null : line * LINE_STRIDE + number, line);
-  const passed = lineOf(serving, kept).serving_number - from;
-  const progress = number === null ? null : Math.min(1, Math.max(0, passed / Math.max(1, number - from)));
-  return { position: told.position, etaMs: told.eta_ms, chance: told.chance, queueNumber: number, entryNumber: entry, progress };
+  const { position, eta_ms, chance } = outlook(serving, number === null ? null : line * LINE_STRIDE + number, line);
+  const progress = number === null ? null : Math.max(0, (lineOf(known).serving_number - from) / Math.max(1, number - from));
+  return { position, etaMs: eta_ms, chance, queueNumber: number, entryNumber: entry, progress };
+}
+
+/** When what is waited for starts: joining, or the drop. */
+function startOf({ serving, drop, kept }) {
+  return (serving.state === "scheduled" && !kept.ticket && drop?.joins_at_ms) || serving.opens_at_ms;
 }
 
 /** Milliseconds until the next look: as the document advises, and just after the opening at the latest. */
-export function nextLookMs({ serving, drop, kept, nowMs }, random) {
-  if (isOver(serving)) return nextPollMs(serving, Infinity, random);
-  const opensAtMs = (stateOf({ serving, kept, nowMs }) === "before" && drop?.joins_at_ms) || serving.opens_at_ms;
-  const untilMs = Math.max(0, opensAtMs - nowMs);
-  const ahead = Math.max(0, (kept.number ?? 0) - lineOf(serving, kept).serving_number);
-  const pollMs = nextPollMs(serving, untilMs + (ahead * 60_000) / Math.max(1, serving.rate_per_min), random);
-  return untilMs ? Math.min(pollMs, untilMs + serving.poll.floor_ms * random()) : pollMs;
+export function nextLookMs(known) {
+  const { serving, kept, nowMs } = known;
+  const untilMs = Math.max(0, startOf(known) - nowMs);
+  const ahead = Math.max(0, (kept.number ?? 0) - lineOf(known).serving_number);
+  const pollMs = nextPollMs(serving, isOver(serving) ? Infinity : untilMs + (ahead * 60_000) / Math.max(1, serving.rate_per_min));
+  return untilMs ? Math.min(pollMs, untilMs + serving.poll.floor_ms * Math.random()) : pollMs;
 }
 
-/** Milliseconds until another try after `failures` in a row: twice as long each time, never less than the service asked for. */
-export function retryMs(failures, atLeastMs, random) {
-  const part = random();
-  const backoffMs = Math.min(RETRY_MS_MAX, RETRY_MS * 2 ** failures) * (1 - JITTER + 2 * JITTER * part);
-  return Math.max(backoffMs, atLeastMs * (1 + JITTER * part));
+/** Milliseconds until another try after `failures` in a row: twice as long each time, never less than was asked for. */
+export function retryMs(failures, atLeastMs) {
+  return spread(Math.max(Math.min(RETRY_MS_MAX, RETRY_MS * 2 ** failures), atLeastMs));
+}
+
+/** So long or up to 30 % longer: whoever is told the same does not come back at the same moment. */
+export function spread(ms) {
+  return ms * (1 + JITTER * Math.random());
 }

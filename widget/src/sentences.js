@@ -1,33 +1,35 @@
-// A view in words.
+// A view in words, by the parts of the card.
 
 const MINUTE_MS = 60_000;
 const HOUR_MS = 60 * MINUTE_MS;
 const LIKELY = 0.95;
-const UNLIKELY = 0.05;
-const DETAIL = {
-  admitted: "choose", recovering: "kept", paused: "kept", removed: "taken", moved: "elsewhere", waiting: "reload",
-};
+export const UNLIKELY = 0.05;
+const MORE = { waiting: "kept", admitted: "choose", removed: "ask" };
 
-/** All that stands on the card: {headline, position: parts|null, clock, details: […], notices: […], proof}. */
+/** What each part of the card says: a text, paragraphs, or for the position the parts of a sentence. Nothing where it is empty. */
 export function sentencesOf(view, words) {
+  const { state, place, untilMs, proof } = view;
+  const isAhead = place?.position && (state === "waiting" || state === "paused");
+  const button = { ready: "join", trouble: "again" }[state];
   return {
-    headline: words.text(headlineKey(view)),
-    position: view.position && ["waiting", "paused"].includes(view.state) ? words.parts("ahead", { n: view.position }) : null,
-    clock: view.untilMs === null ? "" : words.clock(view.untilMs),
+    headline: words.text(state === "ready" && untilMs ? "soon" : state === "waiting" && !place.position ? "next" : state),
+    clock: untilMs ? words.clock(untilMs) : "",
+    position: isAhead ? words.parts("ahead", { n: place.position }) : [],
     details: detailsOf(view, words),
-    notices: noticesOf(view, words),
-    proof: view.proof ? proofOf(view.proof, words) : "",
+    notice: noticesOf(view, words),
+    code: words.text("code"),
+    button: button ? words.text(button) : "",
+    proof: proof ? proofOf(proof, words) : "",
   };
 }
 
 /** What is said aloud of an announcement. */
-export function spokenOf({ topic, seconds }, view, words) {
-  const { headline, position, details, notices } = sentencesOf(view, words);
-  if (topic === "countdown") return words.text("in", { headline, time: words.unit(seconds, "second") });
-  if (topic === "notice") return notices.join(" ");
-  const place = position ? `${position.join("")}.` : "";
-  const all = topic === "state" ? [`${headline}.`, place, ...details, ...notices] : [place, ...details];
-  return all.filter(Boolean).join(" ");
+export function spokenOf(news, view, words) {
+  const { headline, position, details, notice } = sentencesOf(view, words);
+  if (news === "notice") return notice.join(" ");
+  if (typeof news === "number") return `${headline} ${words.unit(news, "second")}.`;
+  const place = position.length ? [`${position.join("")}.`, ...details] : details;
+  return (news === "place" ? place : [`${headline}.`, ...place, ...notice]).join(" ");
 }
 
 /** A refusal in the shopper's language; in the service's words where there are no others. */
@@ -35,52 +37,42 @@ export function sentenceOf({ code, detail }, words) {
   return words.has(code) ? words.text(code) : (detail ?? words.text("unreachable"));
 }
 
-function headlineKey({ state, untilMs, position }) {
-  if (state === "ready" && untilMs !== null) return "soon";
-  return state === "waiting" && position === 0 ? "next" : state;
-}
-
-function detailsOf(view, words) {
-  const { state, problem, untilMs, opensAtMs, order, entryNumber, queueNumber } = view;
-  if (problem) return [sentenceOf(problem, words)];
+function detailsOf({ state, problem, untilMs, startsAtMs, order, place }, words) {
+  const { etaMs, chance, entryNumber, queueNumber } = place ?? {};
+  const isToBeDrawn = order === "draw" && untilMs && queueNumber == null;
   const said = [];
-  if (state === "joined")
-    said.push(queueNumber === null ? words.text("entry", { n: entryNumber }) : words.text("number", { n: queueNumber }));
-  if (state === "ready" && order) said.push(words.text(order !== "draw" || untilMs === null ? "arrival" : "drawn"));
-  if (state !== "paused") said.push(waitText(view, words));
-  said.push(chanceText(view, words));
-  if (untilMs !== null) said.push(words.text("opens", { time: words.time(opensAtMs) }));
-  if (DETAIL[state]) said.push(words.text(DETAIL[state]));
-  return said.filter(Boolean);
+  if (problem) said.push(sentenceOf(problem, words));
+  if (state === "joined") said.push(words.text(isToBeDrawn ? "entry" : "number", { n: queueNumber ?? entryNumber }));
+  if (state === "ready" || (state === "joined" && isToBeDrawn)) said.push(words.text(isToBeDrawn ? "drawn" : "arrival"));
+  if (etaMs && state !== "called") said.push(waitText(etaMs, words));
+  if (chance != null && state !== "called") said.push(chanceText(chance, words));
+  if (untilMs) said.push(words.text("opens", { time: words.time(startsAtMs) }));
+  if (MORE[state]) said.push(words.text(MORE[state]));
+  return said;
 }
 
-function waitText({ etaMs, state }, words) {
-  if (!etaMs || state === "called") return "";
-  const [lowMs, highMs] = etaMs;
-  if (highMs < MINUTE_MS) return words.text("at_once");
+function waitText([lowMs, highMs], words) {
   const [unit, unitMs] = highMs < 2 * HOUR_MS ? ["minute", MINUTE_MS] : ["hour", HOUR_MS];
   const low = Math.floor(lowMs / unitMs);
   const count = Math.ceil(highMs / unitMs);
-  const high = words.unit(count, unit);
-  if (low === 0) return words.text("up_to", { high });
-  return words.text(low === count ? "about" : "range", { low, high });
+  return words.text(low && low < count ? "range" : "up_to", { low, high: words.unit(count, unit) });
 }
 
-function chanceText({ chance, state }, words) {
-  if (chance === null || state === "called") return "";
+function chanceText(chance, words) {
   if (chance >= LIKELY) return words.text("likely");
   if (chance < UNLIKELY) return words.text("unlikely");
   return words.text("chance", { n: words.number(Math.round(10 * chance) / 10, { style: "percent" }) });
 }
 
-function noticesOf({ notice, away, placed, lasts }, words) {
-  const isStandard = notice?.includes(" ") && words.has(notice); // said by the service itself; all else are the merchant's words
-  const said = [isStandard ? words.text(notice) : notice];
-  if (away) said.push(sentenceOf(away, words), placed ? words.text("safe") : "");
-  if (placed && !lasts) said.push(words.text("memory"));
-  return said.filter(Boolean);
+/** The service's own notices have a translation, by themselves; all others are the merchant's words. */
+function noticesOf({ notice, away, hasPlace, lasts }, words) {
+  const said = notice ? [notice.includes(" ") && words.has(notice) ? words.text(notice) : notice] : [];
+  if (away) said.push(sentenceOf(away, words));
+  if (away && hasPlace) said.push(words.text("safe"));
+  if (hasPlace && !lasts) said.push(words.text("memory"));
+  return said;
 }
 
 function proofOf({ verified, sentence }, words) {
-  return verified ? words.text("checked") : words.text("unchecked", { why: sentence ?? words.text("no_documents") });
+  return verified ? words.text("checked") : words.text("unchecked", { why: sentence });
 }

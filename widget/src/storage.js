@@ -1,46 +1,30 @@
 // What a page keeps of one place, in its own origin's storage. Other values in the same object are the page's and stay.
 
-const OURS = [
-  "v", "secret", "ticket", "receipt", "entry", "number", "line", "epoch", "from", "drawKey", "token", "tokenExpiresAtMs", "gone", "checked",
-];
+/** What is kept when there is no place. */
+export const NOTHING = { secret: null, ticket: null, receipt: null, entry: null, number: null, token: null, gone: null };
 
-/** The epoch and the line of the place that a receipt is of; its signature is not checked here. */
-export function seenIn(receipt) {
-  const { epoch = 0, line = 0 } = JSON.parse(atob(receipt.split(".")[1].replaceAll("-", "+").replaceAll("_", "/")));
-  return { epoch, line };
-}
+/** The storage of a drop: `read()` gives everything kept, anew each time as other tabs write too; `lasts()` whether it survives the page. */
+export function storageOf(name) {
+  let memory = "{}";
+  let isLasting = true;
 
-export class Storage {
-  #name;
-  #memory = "{}";
-  lasts = true; // what is kept survives this page
-
-  constructor(dropId) {
-    this.#name = `flashsale:${dropId}`;
-    this.read();
-  }
-
-  /** Everything kept. Read anew each time: other tabs write, too. */
-  read() {
+  function read() {
     try {
-      return Object(JSON.parse((this.lasts ? localStorage.getItem(this.#name) : this.#memory) ?? "{}"));
+      return Object(JSON.parse(isLasting ? localStorage.getItem(name) : memory));
     } catch (error) {
-      if (!(error instanceof SyntaxError)) this.lasts = false;
+      isLasting &&= error instanceof SyntaxError;
       return {};
     }
   }
 
-  write(values) {
-    this.#memory = JSON.stringify({ ...this.read(), v: 1, ...values });
+  function write(values) {
+    memory = JSON.stringify({ ...read(), v: 1, ...values });
     try {
-      if (this.lasts) localStorage.setItem(this.#name, this.#memory);
+      if (isLasting) localStorage.setItem(name, memory);
     } catch {
-      this.lasts = false;
+      isLasting = false;
     }
   }
 
-  /** Forgets the place, and nothing of the page's. */
-  forget() {
-    this.write(Object.fromEntries(OURS.map((name) => [name, undefined])));
-  }
+  return { read, write, lasts: () => isLasting };
 }

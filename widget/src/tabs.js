@@ -1,31 +1,21 @@
 // Other tabs of the same shopper on the same origin: they hear each document, so that one of them asks for all, and what is kept is
 // changed by one at a time. A browser that refuses either is asked by every tab for itself.
 
-export class Tabs {
-  #name;
-  #channel = null;
-
-  constructor(dropId, hear) {
-    this.#name = `flashsale:${dropId}`;
-    try {
-      this.#channel = new BroadcastChannel(this.#name);
-      this.#channel.onmessage = ({ data }) => hear(data ?? {});
-    } catch {} // storage is blocked, and with it what tabs share
+/** A channel to the other tabs; null where storage is blocked, and with it what tabs share. */
+export function channelOf(name, hear) {
+  try {
+    const channel = new BroadcastChannel(name);
+    channel.onmessage = ({ data }) => hear(data);
+    return channel;
+  } catch {
+    return null;
   }
+}
 
-  tell(message) {
-    this.#channel?.postMessage(message);
-  }
-
-  /** Does `work` while no other tab does its own. */
-  async alone(work) {
-    let begun = null;
-    const begin = () => (begun ??= work());
-    await globalThis.navigator?.locks?.request(this.#name, begin).catch(() => {});
-    return begun ?? work();
-  }
-
-  close() {
-    this.#channel?.close();
-  }
+/** Does `work` while no other tab does its own under that name. */
+export async function alone(name, work) {
+  let begun;
+  const begin = () => (begun ??= work());
+  await navigator.locks?.request(name, begin).catch(() => {});
+  return begin();
 }

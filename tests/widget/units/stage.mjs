@@ -1,6 +1,14 @@
 // A world without a browser: its clock goes on when a test says so, its network answers what a test says, its storage is a map.
 
-import { Visit } from "../../../widget/src/visit.js";
+import { readFileSync } from "node:fs";
+import { registerHooks } from "node:module";
+
+// Beside the built file stands the verifier; beside its source it does not.
+registerHooks({
+  resolve: (name, context, next) => next(/^file:.*\/widget\/src\/verify-draw\.js/.test(name) ? name.replace("/widget/src/", "/web/") : name, context),
+});
+
+const { visit } = await import("../../../widget/src/visit.js");
 
 export const OPENS_AT_MS = 1_800_000_000_000;
 
@@ -43,41 +51,68 @@ export function blockStorage() {
   Object.defineProperty(globalThis, "localStorage", { configurable: true, get });
 }
 
-let stages = 0;
-const all = [];
+// What stands in for the browser, the same for every stage of a test.
+export const world = {};
+const stages = new Map(); // by origin
+let count = 0;
 
-/** Ends every visit: what they share with other tabs would keep Node running. */
-export const stopAll = () => all.splice(0).forEach((stage) => stage.visit.stop());
+/** Ends every visit and begins a new world: what visits share with other tabs would keep Node running. */
+export function renew() {
+  for (const stage of stages.values()) stage.visit.stop();
+  stages.clear();
+  Object.assign(world, { time: 0, wallAheadMs: 0, timers: [], part: 0.5, mistakes: [] }); // half of every spread: no jitter
+  Object.assign(globalThis.document, { hidden: false });
+  setOnline(true);
+}
 
-/** One visit in a world of its own. */
+export function setOnline(isOnline) {
+  Object.defineProperty(navigator, "onLine", { configurable: true, value: isOnline });
+}
+
+globalThis.document = {};
+globalThis.performance.now = () => world.time;
+globalThis.Date.now = () => OPENS_AT_MS + world.time + world.wallAheadMs;
+globalThis.Math.random = () => world.part;
+globalThis.clearTimeout = (timer) => void (world.timers = world.timers.filter((one) => one !== timer));
+globalThis.reportError = (error) => world.mistakes.push(error);
+globalThis.setTimeout = (work, ms) => {
+  const timer = { work, at: world.time + ms };
+  world.timers.push(timer);
+  return timer;
+};
+globalThis.fetch = async (address, request) => {
+  const { protocol, origin } = new URL(address);
+  if (protocol === "file:") return new Response(readFileSync(address));
+  const { status, document, headers } = await stages.get(origin).answer(address.slice(origin.length), request);
+  return { status, ok: status < 300, headers: new Headers(headers), json: async () => JSON.parse(JSON.stringify(document)) };
+};
+
+/** Time goes on; whatever is due happens, in order, and is over. */
+export async function pass(ms) {
+  const end = world.time + ms;
+  for (;;) {
+    const [timer] = world.timers.filter(({ at }) => at <= end).sort((one, other) => one.at - other.at);
+    if (!timer) break;
+    clearTimeout(timer);
+    world.time = Math.max(world.time, timer.at);
+    await timer.work();
+  }
+  world.time = end;
+}
+
+/** One visit. */
 export class Stage {
-  time = 0;
-  wallAheadMs = 0;
-  timers = [];
-  asked = []; // {method, path, body, authorization, at}
+  asked = []; // {method, path, body, authorization, credentials, at}
   views = [];
-  isVisible = true;
-  isOnline = true;
-  part = 0.5; // what "random" answers: half of every spread, so no jitter
 
   /** `answers` of "METHOD path": a document, a [status, document, headers], an Error, or a function of the request that gives one. */
-  constructor(answers = {}, { kept, credentials, dropId = `d${(stages += 1)}`, api = "" } = {}) {
-    this.dropId = dropId;
+  constructor(answers = {}, { kept, credentials = () => ({}), dropId = "d" } = {}) {
+    const origin = `https://s${(count += 1)}.example`;
+    stages.set(origin, this);
     this.answers = { "GET ": dropOf(), "GET /serving": () => documentOf(), ...answers };
     if (kept !== "shared") this.storage = storeIn(kept ? { [`flashsale:${dropId}`]: kept } : {});
-    const world = {
-      send: (address, request) => this.#send(address.replace(`${api}/v1/drops/${dropId}`, ""), request),
-      now: () => this.time,
-      wallNow: () => this.time + this.wallAheadMs,
-      random: () => this.part,
-      later: (work, ms) => this.#later(work, ms),
-      cancel: (timer) => (this.timers = this.timers.filter((one) => one !== timer)),
-      isVisible: () => this.isVisible,
-      isOnline: () => this.isOnline,
-      load: (name) => import(new URL(`../../../web/${name}`, import.meta.url)),
-    };
-    all.push(this);
-    this.visit = new Visit({ api, drop: dropId, credentials, shown: (view) => this.#shown(view), world });
+    this.dropId = dropId;
+    this.visit = visit(origin, dropId, credentials, (view) => this.#shown(view));
   }
 
   get view() {
@@ -85,7 +120,11 @@ export class Stage {
   }
 
   get kept() {
-    return this.visit.kept;
+    return this.visit.kept();
+  }
+
+  get token() {
+    return this.visit.token();
   }
 
   /** Requests of one kind so far. */
@@ -93,30 +132,13 @@ export class Stage {
     return this.asked.filter(({ method, path }) => `${method} ${path}` === name);
   }
 
-  start(options) {
-    return this.visit.start(options);
-  }
-
-  /** Time goes on; whatever is due happens, in order, and is over. */
-  async pass(ms) {
-    const end = this.time + ms;
-    for (;;) {
-      const [timer] = this.timers.filter(({ at }) => at <= end).sort((one, other) => one.at - other.at);
-      if (!timer) break;
-      this.timers = this.timers.filter((one) => one !== timer);
-      this.time = Math.max(this.time, timer.at);
-      await timer.work();
-    }
-    this.time = end;
-  }
-
   async hide() {
-    this.isVisible = false;
+    document.hidden = true;
     this.visit.rest();
   }
 
   async appear() {
-    this.isVisible = true;
+    document.hidden = false;
     await this.visit.wake();
   }
 
@@ -125,24 +147,21 @@ export class Stage {
     return new Promise((resolve) => (this.waiting = { test, resolve }));
   }
 
+  async answer(address, { method, body, headers, credentials }) {
+    const path = address.replace(`/v1/drops/${this.dropId}`, "");
+    const request = { method, path, body: body && JSON.parse(body), authorization: headers?.Authorization, credentials, at: world.time };
+    this.asked.push(request);
+    let answer = this.answers[`${method ?? "GET"} ${path}`];
+    if (typeof answer === "function") answer = await answer(request);
+    if (answer instanceof Error) throw answer;
+    const [status, document, more] = Array.isArray(answer) ? answer : [answer ? 200 : 404, answer ?? { code: "not_found" }];
+    return { status, document, headers: more };
+  }
+
   #shown(view) {
     this.views.push(view);
     if (this.waiting?.test(view)) this.waiting.resolve(view);
   }
-
-  #later(work, ms) {
-    const timer = { work, at: this.time + ms };
-    this.timers.push(timer);
-    return timer;
-  }
-
-  async #send(path, { method, body, headers, credentials }) {
-    const request = { method, path, body: body && JSON.parse(body), authorization: headers.Authorization, credentials, at: this.time };
-    this.asked.push(request);
-    let answer = this.answers[`${method} ${path}`];
-    if (typeof answer === "function") answer = await answer(request);
-    if (answer instanceof Error) throw answer;
-    const [status, document, more = {}] = Array.isArray(answer) ? answer : [answer ? 200 : 404, answer ?? { code: "not_found" }];
-    return { status, headers: new Headers(more), json: async () => JSON.parse(JSON.stringify(document)) };
-  }
 }
+
+renew();

@@ -1,0 +1,87 @@
+"""The built widget: what is committed is what the source gives, small enough, clean enough for strict pages, with types that hold."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.node import NODE, needs_node
+
+ROOT = Path(__file__).parents[2]
+DIST = ROOT / "widget" / "dist"
+GZIP_BYTES_MAX = 8192
+SCRIPT = (DIST / "flash-sale-room.js").read_text(encoding="utf-8")
+
+pytestmark = needs_node
+
+
+def node(*argv: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(NODE), *argv], capture_output=True, text=True, timeout=120, check=False, cwd=cwd)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_what_is_committed_is_what_the_source_gives(tmp_path: Path) -> None:
+    done = node("widget/build.mjs", "--into", str(tmp_path / "dist"))
+    assert done.returncode == 0, done.stderr[-2000:]
+    differing = {name for name, _ in contents(tmp_path / "dist").items() ^ contents(DIST).items()}
+    assert not differing, f"build the widget again (npm run build --workspace widget) and commit widget/dist: {sorted(differing)}"
+
+
+def test_it_is_small() -> None:
+    assert len(gzip.compress(SCRIPT.encode(), 9, mtime=0)) <= GZIP_BYTES_MAX
+
+
+FORBIDDEN = (
+    *(r"\binnerHTML\b", r"\bouterHTML\b", r"\binsertAdjacentHTML\b", r"\bdocument\.write\b", r"\beval\b", r"\bFunction\("),
+    *(r"\.cookie\b", r"credentials:\s*\"(?!omit)", r"\bstyle=", r"cssText", r"\bconsole\.", r"https?://"),
+)
+
+
+@pytest.mark.parametrize("forbidden", FORBIDDEN)
+def test_it_runs_on_pages_with_the_strictest_policy(forbidden: str) -> None:
+    assert re.search(forbidden, SCRIPT) is None
+
+
+def test_it_is_one_file_that_loads_only_its_languages_and_the_verifier() -> None:
+    assert re.search(r"\bimport\s*[\"{*]|\bfrom\s*\"", SCRIPT) is None
+    assert set(re.findall(r"[\w-]{3,}\.js\b", SCRIPT)) == {"verify-draw.js"}
+    assert len(re.findall(r"\bimport\(", SCRIPT)) == 1
+    assert contents(DIST).keys() >= {"verify-draw.js", *(f"languages/{name}.json" for name in ("ar", "de", "en", "es", "fr", "ja"))}
+
+
+def test_shortened_names_are_nobody_elses() -> None:
+    build = (ROOT / "widget" / "build.mjs").read_text(encoding="utf-8")
+    [listed] = re.findall(r"INTERNAL = \[(.*?)\];", build, re.DOTALL)
+    internal = set(re.findall(r'"(\w+)"', listed))
+    described = (ROOT / "flashsale" / "web" / "openapi.yaml").read_text(encoding="utf-8")
+    typed = (DIST / "flash-sale-room.d.ts").read_text(encoding="utf-8")
+    fields = {
+        *re.findall(r"^\s*(\w+):", described, re.MULTILINE),
+        *re.findall(r"[{,]\s*(\w+):", described),
+        *re.findall(r"^\s*(?:readonly )?(\w+)\??[:(]", typed, re.MULTILINE),
+    }
+    placeholders = set(re.findall(r"\{(\w+)\}", (DIST / "languages" / "en.json").read_text(encoding="utf-8")))
+    assert internal
+    assert not internal & (fields | placeholders)
+
+
+def test_the_package_holds_together() -> None:
+    package = json.loads((ROOT / "widget" / "package.json").read_text(encoding="utf-8"))
+    assert not package.keys() & {"dependencies", "peerDependencies"}
+    for named in (package["main"], package["types"]):
+        assert (ROOT / "widget" / named).is_file()
+
+
+def test_its_types_hold() -> None:
+    compiler = ROOT / "node_modules" / "typescript" / "bin" / "tsc"
+    options = ["--noEmit", "--strict", "--target", "es2022", "--module", "nodenext", "--lib", "es2023,dom,dom.iterable", "--types", ""]
+    done = node(str(compiler), *options, "tests/widget/usage.ts")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
