@@ -173,6 +173,7 @@ async def test_the_model_is_loaded_while_waiting_and_only_then(stage: Stage, tab
     async with page.expect_response("**/halo.glb") as loaded:
         await room.join()
     assert (await (await loaded.value).all_headers())["cache-control"] == "public, max-age=31536000, immutable"
+    await page.close()  # before it is drawn without a graphics card
 
 
 async def test_the_model_is_not_loaded_by_who_spares_data(stage: Stage, tabs: Tabs) -> None:
@@ -194,6 +195,7 @@ async def test_the_model_is_not_loaded_by_who_spares_data(stage: Stage, tabs: Ta
 async def test_where_nothing_is_kept_the_reservation_goes_along(stage: Stage, tabs: Tabs) -> None:
     drop = await stage.open_drop(a_lamp())
     person = await tabs.person()
+    await person.add_init_script(SPARES_DATA)
     await person.add_init_script(
         "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('no', 'SecurityError'); } })"
     )

@@ -86,6 +86,7 @@ async function look() {
   }
   if (found.state !== "reserved") return settle(found.state);
   reservation = found;
+  now.isAtLeast(found.reserved_at_ms);
   keep({ reservation: { ...kept().reservation, ...found } });
   wholeMs = Math.max(wholeMs, found.expires_at_ms - now());
   showOpen();

@@ -10,7 +10,7 @@ const wares = [...document.querySelectorAll("input[name=sku]")];
 const chosen = () => wares.find((ware) => ware.checked);
 const WAITING = new Set(["joined", "drawing", "waiting", "called", "paused", "recovering"]);
 
-let admission = null; // { token, expiresAtMs }
+let admission = null; // { token, ofRoom }: whether the waiting room on this page let us in, or its page elsewhere
 let busy = false;
 
 // ------------------------------------------------------------------------------------------------------------- the wares
@@ -130,16 +130,16 @@ async function showHeld() {
 
 // ----------------------------------------------------------------------------------------------------- the waiting room
 
-room.addEventListener("flash-sale-serving", ({ detail }) => showStock(detail.document.available, detail.document.reserved));
+room.addEventListener("flash-sale-serving", ({ detail: { document } }) => document && showStock(document.available, document.reserved));
 
 room.addEventListener("flash-sale-admitted", ({ detail }) => {
-  admission = { token: detail.token, expiresAtMs: detail.expiresAtMs };
+  admission = { token: detail.token, ofRoom: true };
   showTake();
 });
 
 room.addEventListener("flash-sale-state", ({ detail }) => {
   document.body.dataset.room = detail.state;
-  if (detail.state !== "admitted") {
+  if (detail.state !== "admitted" && admission?.ofRoom) {
     admission = null;
     showTake();
   }
@@ -151,7 +151,7 @@ function takeFromFragment() {
   const token = new URLSearchParams(location.hash.slice(1)).get("flashsale_token");
   if (!token) return;
   history.replaceState(null, "", location.pathname);
-  admission = { token, expiresAtMs: null };
+  admission = { token, ofRoom: false };
   showTake();
 }
 

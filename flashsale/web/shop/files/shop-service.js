@@ -34,11 +34,16 @@ export async function ask(method, path, options = {}) {
   }
 }
 
-// The drop's clock in ms, whatever ours says: the serving document's time, carried on by a clock nobody sets.
+// The drop's clock in ms, whatever ours says: the serving document's time, carried on by a clock nobody sets. A document may be a
+// second old, so `now.isAtLeast(ms)` moves the clock on when something is known to have happened.
 export async function dropClock(drop) {
   const { document } = await ask("GET", `/v1/drops/${drop}/serving`);
-  const ahead = document.now_ms - performance.now();
-  return () => performance.now() + ahead;
+  let ahead = document.now_ms - performance.now();
+  const now = () => performance.now() + ahead;
+  now.isAtLeast = (ms) => {
+    ahead = Math.max(ahead, ms - performance.now());
+  };
+  return now;
 }
 
 export async function readDrop(drop) {

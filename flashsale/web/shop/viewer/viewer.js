@@ -30,6 +30,7 @@ const STEP = Math.PI / 8;
 const TILT_MAX = 0.45;
 const EASE = 0.16;
 const PIXELS_MAX = 2; // of the device for one of the page
+const SMOOTH_MS = 40; // a device that draws slower than this gets single pictures, not a motion
 
 // Loads the model from `address` into `canvas`: { setGlaze(name), turn(steps) }. Rejects where the device cannot draw it.
 export async function load(canvas, address, glaze) {
@@ -40,6 +41,7 @@ export async function load(canvas, address, glaze) {
   const { scene: lamp } = await new GLTFLoader().parseAsync(await answer.arrayBuffer(), "");
   const view = new View(canvas, renderer, lamp);
   view.setGlaze(glaze);
+  view.measure();
   return view;
 }
 
@@ -56,6 +58,8 @@ class View {
   #drawnTilt = 0.12;
   #frame = 0;
   #pointer = null;
+  #ease = EASE;
+  #pixelsMax = PIXELS_MAX;
 
   constructor(canvas, renderer, lamp) {
     this.#canvas = canvas;
@@ -65,7 +69,7 @@ class View {
     this.#light();
     lamp.position.y = -CENTRE_M;
     this.#scene.add(lamp);
-    if (matchMedia("(prefers-reduced-motion: reduce)").matches) this.#drawnTurn = this.#turned;
+    if (matchMedia("(prefers-reduced-motion: reduce)").matches) this.#ease = 1;
     canvas.addEventListener("pointerdown", (event) => this.#grab(event));
     canvas.addEventListener("pointermove", (event) => this.#drag(event));
     for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => { this.#pointer = null; });
@@ -77,6 +81,21 @@ class View {
   setGlaze(name) {
     this.#glaze.color = new Color(GLAZES[name] ?? GLAZES.moon);
     this.#draw();
+  }
+
+  // Without a graphics card every picture is work: then it turns in one step, and coarser.
+  measure() {
+    const gl = this.#renderer.getContext();
+    const drawn = () => {
+      this.#renderer.render(this.#scene, this.#camera);
+      gl.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array(4)); // returns when it is drawn
+      return performance.now();
+    };
+    const began = drawn(); // the first takes longer: programs are made
+    if (drawn() - began < SMOOTH_MS) return;
+    this.#ease = 1;
+    this.#pixelsMax = 1;
+    this.#resize();
   }
 
   turn(steps) {
@@ -109,7 +128,7 @@ class View {
   #resize() {
     const { clientWidth: width, clientHeight: height } = this.#canvas;
     if (!width || !height) return; // it is hidden
-    this.#renderer.setPixelRatio(Math.min(PIXELS_MAX, devicePixelRatio));
+    this.#renderer.setPixelRatio(Math.min(this.#pixelsMax, devicePixelRatio));
     this.#renderer.setSize(width, height, false);
     this.#camera.aspect = width / height;
     this.#camera.updateProjectionMatrix();
@@ -147,8 +166,8 @@ class View {
   #draw() {
     this.#frame ||= requestAnimationFrame(() => {
       this.#frame = 0;
-      this.#drawnTurn += (this.#turned - this.#drawnTurn) * EASE;
-      this.#drawnTilt += (this.#tilt - this.#drawnTilt) * EASE;
+      this.#drawnTurn += (this.#turned - this.#drawnTurn) * this.#ease;
+      this.#drawnTilt += (this.#tilt - this.#drawnTilt) * this.#ease;
       this.#lamp.rotation.y = this.#drawnTurn;
       this.#camera.position.set(0, Math.sin(this.#drawnTilt) * DISTANCE_M, Math.cos(this.#drawnTilt) * DISTANCE_M);
       this.#camera.lookAt(0, 0, 0);
