@@ -439,8 +439,9 @@ export class Door {
   }
 
   #token({ header }) {
-    const [, bearer] = /^bearer +(.+)$/i.exec(header("authorization")) ?? [];
-    return bearer?.trim() || cookieValue(header("cookie"), this.#cookie);
+    // The cookie first: a shop may have bearers of its own, for other purposes.
+    const [, bearer = ""] = /^bearer +(.+)$/i.exec(header("authorization")) ?? [];
+    return cookieValue(header("cookie"), this.#cookie) || bearer.trim();
   }
 
   #refuse(asked, refusal, reading) {

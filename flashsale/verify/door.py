@@ -112,7 +112,7 @@ class Door:
         return self._pages.get(asked.path) if asked.method in {"GET", "HEAD"} else None
 
     def token(self, asked: Asked) -> str:
-        """The token of `Authorization: Bearer`, or else of the cookie; empty when there is neither."""
+        """The token of the cookie, or else of `Authorization: Bearer`; empty when there is neither."""
         return token_of(asked.header("authorization"), asked.header("cookie"), self.cookie)
 
     def refuse(self, asked: Asked, refusal: Refusal) -> DoorAnswer:
@@ -148,11 +148,14 @@ class Door:
 
 
 def token_of(authorization: str, cookies: str, cookie: str = COOKIE) -> str:
-    """The token of an Authorization header with a bearer, or else of a Cookie header; empty when there is neither."""
+    """The token of a Cookie header, or else of an Authorization header with a bearer; empty when there is neither.
+
+    The cookie comes first because a shop may have bearers of its own, for other purposes.
+    """
+    if kept := cookie_value(cookies, cookie):
+        return kept
     scheme, _, credential = authorization.partition(" ")
-    if scheme.lower() == "bearer" and credential.strip():
-        return credential.strip()
-    return cookie_value(cookies, cookie)
+    return credential.strip() if scheme.lower() == "bearer" else ""
 
 
 def cookie_value(header: str, name: str) -> str:

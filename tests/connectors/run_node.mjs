@@ -253,7 +253,9 @@ await check("a token is looked for where it may be", async () => {
   for (const [headers, status] of [
     [{ authorization: `bearer  ${good} ` }, 200],
     [{ authorization: "Basic dTpw", cookie: `flashsale_admission=${good}` }, 200],
-    [{ authorization: "Bearer bad", cookie: `flashsale_admission=${good}` }, 403],
+    [{ authorization: "Bearer of-the-shop", cookie: `flashsale_admission=${good}` }, 200],
+    [{ authorization: `Bearer ${good}`, cookie: "flashsale_admission=bad" }, 403],
+    [{ authorization: `Bearer ${good}`, cookie: "flashsale_admission=" }, 200],
     [{ cookie: `other_flashsale_admission=${good}` }, 403],
   ]) {
     assert.equal((await byExpress("/", headers)).status, status, JSON.stringify(headers));

@@ -77,6 +77,13 @@ async def test_every_vector(stage: Stage) -> None:
                 assert (answer.code, answer.json["type"]) == (vector.code, f"urn:flashsale:problem:{vector.code}")
 
 
+async def test_a_shop_may_have_bearers_of_its_own(stage: Stage) -> None:
+    token = Maker(int(time.time())).token()
+    headers = {"Authorization": "Bearer of-the-shop", "Cookie": f"flashsale_admission={token}"}
+    answer = await stage.ask(headers=headers)
+    assert (answer.status, answer.json["authorization"]) == (200, "Bearer of-the-shop")
+
+
 async def test_the_shop_sees_who_was_let_in_and_not_what_a_caller_says(stage: Stage) -> None:
     buyer = Buyer(stage.service, DROP)
     await buyer.enter()
