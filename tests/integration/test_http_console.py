@@ -113,6 +113,17 @@ async def test_a_proxy_that_is_not_ours_does_not_say_what_is_https(console: Cons
     assert "Secure" not in answer.headers["Set-Cookie"]
 
 
+async def test_neither_key_nor_session_is_in_the_log(console: Console, capsys: pytest.CaptureFixture[str]) -> None:
+    await console.sign_in()
+    await console.sign_in("fs_live_AAAAAAAAAAAA_" + "B" * 43)
+    await console.ask("POST", PAUSE, Origin=console.origin)
+    shown = capsys.readouterr()
+    logged = shown.out + shown.err
+    assert f"key_id={console.key_id}" in logged, "this is the log"
+    for secret in (console.key, console.key.rpartition("_")[2], "B" * 43, console.cookie.partition("=")[2]):
+        assert secret not in logged
+
+
 @pytest.mark.parametrize("key", ["", "fs_live_nonsense", "fs_live_AAAAAAAAAAAA_" + "A" * 43])
 async def test_a_wrong_key_begins_nothing(console: Console, key: str) -> None:
     answer = await console.sign_in(key)

@@ -242,6 +242,29 @@ async def test_there_are_only_so_many_streams_of_a_key_and_a_worker(
     await _free(shop)
 
 
+async def test_asking_for_the_head_takes_no_place(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(merchant_live, "STREAMS_PER_KEY_MAX", 1)
+    for _ in range(2):
+        answer = await shop.service.request("HEAD", LIVE, headers={"Authorization": f"Bearer {shop.key}"})
+        assert (answer.status, answer.body) == (200, b"")
+
+
+async def test_a_defect_ends_the_stream_and_is_logged(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a defect")
+
+    async with shop.watch() as stream:
+        await stream.live()
+        monkeypatch.setattr(merchant_live, "lines_of", broken)
+        await stream.rest()
+    assert "sampler_failed" in capsys.readouterr().out
+    monkeypatch.undo()
+    async with shop.watch() as again:
+        await again.live()
+
+
 async def _free(shop: Shop) -> None:
     """A stream that was left makes room for another."""
     async with asyncio.timeout(PATIENCE_S):

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from aiohttp import ClientPayloadError
 
 from flashsale.access import Scope, create_key
 from flashsale.drops import DropCatalog
+from flashsale.errors import DatabaseUnavailable
 from flashsale.model import Group
 from flashsale.resources import resource_dir
 from flashsale.web.merchant_drops import MerchantDropView
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from admission.inlet import LiveDrop
     from flashsale.connections.database import Database
+    from flashsale.orders import Order
     from flashsale.settings import Settings
 
 DROP = "sneaker-x"
@@ -249,18 +252,12 @@ async def test_orders_are_a_table_that_spreadsheets_read(
     shop: Shop, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await shop.service.open_drop(make_drop())
-    buyer = Buyer(shop.service, DROP)
-    await buyer.enter()
-    reservation = (await buyer.reserve({"black-42": 2, "white-42": 1})).json
-    async with reconciling(settings, shop.service.database, shop.service.services):
-        body = {"payment_reference": "=cmd|A1", "amount_minor": reservation["amount_minor"]}
-        paid = await shop.service.as_storefront(f"/v1/reservations/{reservation['id']}/confirm", body)
-        assert paid.status == 200
+    order_id = await _pay(shop, settings, "=cmd|A1")
     answer = await shop.get(f"/{DROP}/orders.csv")
     assert answer.headers["Content-Type"] == "text/csv; charset=utf-8"
     assert answer.headers["Content-Disposition"] == f'attachment; filename="{DROP}-orders.csv"'
     [row] = csv.DictReader(io.StringIO(answer.body.decode()))
-    assert (row["order_id"], row["state"], row["items"]) == (reservation["id"], "paid", "black-42 x 2; white-42 x 1")
+    assert (row["order_id"], row["state"], row["items"]) == (order_id, "paid", "black-42 x 2; white-42 x 1")
     assert row["payment_reference"] == "'=cmd|A1", "nothing that a spreadsheet would run"
     assert row["reserved_at"].endswith("Z")
     find_by_environment(settings, tmp_path, monkeypatch)
@@ -282,6 +279,34 @@ async def test_a_long_table_has_every_order(shop: Shop, settings: Settings, monk
         while len(rows) < 5:
             rows = list(csv.DictReader(io.StringIO((await shop.get(f"/{DROP}/orders.csv")).body.decode())))
     assert {row["order_id"] for row in rows} == ids
+
+
+async def test_a_table_that_breaks_off_does_not_look_whole(shop: Shop, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    await shop.service.open_drop(make_drop())
+    await _pay(shop, settings, "pay-1")
+    orders = shop.service.services.orders
+    first_page = await orders.page(DROP, "", 100)
+
+    async def breaking(_drop_id: str, after: str, limit: int) -> list[Order]:
+        if after:
+            raise DatabaseUnavailable(what="Postgres cannot be reached.")
+        return first_page[:limit]
+
+    monkeypatch.setattr(orders, "page", breaking)
+    with pytest.raises(ClientPayloadError):
+        await shop.get(f"/{DROP}/orders.csv")
+
+
+async def _pay(shop: Shop, settings: Settings, reference: str) -> str:
+    """A shopper buys three units; the order's id, once it is in Postgres."""
+    buyer = Buyer(shop.service, DROP)
+    await buyer.enter()
+    reservation = (await buyer.reserve({"black-42": 2, "white-42": 1})).json
+    async with reconciling(settings, shop.service.database, shop.service.services):
+        body = {"payment_reference": reference, "amount_minor": reservation["amount_minor"]}
+        paid = await shop.service.as_storefront(f"/v1/reservations/{reservation['id']}/confirm", body)
+        assert paid.status == 200
+    return str(reservation["id"])
 
 
 async def test_the_orders_of_a_drop_nobody_knows(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: Redis) -> None:
