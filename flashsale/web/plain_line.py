@@ -248,7 +248,7 @@ class PlainLine:
         ticket = found.tickets[0]
         if ticket is None:
             return Found(found.snapshot, None, None)
-        place = place_view(visit.live, found.snapshot, ticket, ticket_id, self._polls)
+        place = _in_line(place_view(visit.live, found.snapshot, ticket, ticket_id, self._polls), found.snapshot)
         if ticket.ticket_id != ticket_id:
             # The place was taken over from another device, and what is reserved is in its first ticket's name.
             own = reservation_id_of(ticket.ticket_id, visit.kept.key)
@@ -340,6 +340,13 @@ def poll_ms(room: WaitingRoomSettings, wait_ms: int) -> int:
     """When a page without JavaScript looks again, as the serving document advises, give or take 30 %."""
     advised_ms = min(room.poll_ceiling_ms, max(room.poll_floor_ms, wait_ms // room.poll_divisor))
     return max(REFRESH_MIN_MS, round(advised_ms * random.uniform(0.7, 1.3)))  # noqa: S311 - spreads browsers, no secret
+
+
+def _in_line(place: PlaceView, snapshot: Snapshot) -> PlaceView:
+    """Where nothing is drawn, the entry number is the place in line."""
+    if snapshot.order == "draw" or place.queue_number is not UNSET:
+        return place
+    return replace(place, queue_number=place.entry_number)
 
 
 def _is_called(place: PlaceView) -> bool:

@@ -228,6 +228,16 @@ async def test_before_the_opening(service: Service) -> None:
     assert "10 minutes" in reader.text or "9 minutes" in reader.text
 
 
+async def test_whoever_joined_before_the_opening_goes_by_the_order_of_joining(service: Service) -> None:
+    await service.open_drop(make_drop(opens_in_ms=600_000))
+    reader = Reader(service)
+    await reader.look()
+    await reader.send("join")
+    assert "Your number in the line is 0." in reader.text
+    await service.services.drop_store.steer(DROP, "open")
+    await reader.until("It is your turn")
+
+
 async def test_joining_is_not_open_yet(service: Service) -> None:
     await service.open_drop(make_drop(opens_in_ms=900_000, joins_at_ms=service.services.clock.now_ms() + 600_000))
     reader = Reader(service)
