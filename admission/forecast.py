@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from admission.outlook import LineView, PaceRange, Reach, passed_before, waiting_in
-from admission.pace import PRIOR_CLAIMS, PRIOR_UNITS_PER_CLAIM, Pace, deciding, expected, still_coming, units_per_claim
+from admission.pace import Pace, expected, still_choosing, still_coming, still_paid, units_per_buyer, units_per_claim
 from flashsale.model import DropState, Flow, Snapshot
 
 TENTH = 1.2816
@@ -36,23 +36,20 @@ SATURATED = 0.75
 EVEN = 0.4
 """Less evenly passed places say nothing about a rate."""
 
-PRIOR_KEPT, PRIOR_ENDED = 4.5, 5.0
-"""Before any reservation has ended: as if of five units 90 % had been paid."""
-LINGERING = 2.0
-"""Of the reservations that live just now so many times as many end unpaid as of all, for those last longer than paid ones."""
-LINGERING_INSIDE = 2.5
-"""Who buys nothing keeps a slot so many times as long as who buys takes to reserve (loadtest.bench.honesty)."""
 SHOW_EVIDENCE = 3.0
-BUY_EVIDENCE = 3.0
-DECIDING_UNSURE = 0.2
-"""standard error of the part of those still deciding that count as decided"""
-PER_BUYER_VARIANCE = 0.3
+BUY_MIN = 0.02
+BUY_EVIDENCE = 20.0
+BUYERS_MIN, BUYERS_MAX = 0.25, 0.8
+PAID_MIN, PAID_MAX = 0.8, 1.0
+"""Guesses from P10 to P90, before anything is known, of how many of those who come reserve, and of how much of that is paid."""
+KEPT_MIN = 0.05
+KEPT_EVIDENCE = 20.0
+PER_BUYER_VARIANCE = 0.1
 """relative, of the units of one who buys, before anybody has"""
 ABSENT_MIN = 0.2
 """Until there is evidence, that few are absent is a guess."""
-DRIFT_OF_MEAN = 0.06
+DRIFT_OF_MEAN = 0.03
 """relative standard error that no evidence takes away: later people are not quite like earlier ones"""
-UNITS_PER_BUYER_MAX = 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +84,7 @@ def rates(snapshot: Snapshot, pace: Pace) -> PaceRange:
     coming = expected(snapshot.flow, weights) + snapshot.returning
     new = pace.weights_permille[0] / 1000
     room = (snapshot.capacity + pace.door - snapshot.active - coming) / new
-    demand = (available * 1000 / pace.units_per_claim_permille - deciding(snapshot) - snapshot.flow.standby - coming) / new
+    demand = (available * 1000 / pace.units_per_claim_permille - _choosing(snapshot) - snapshot.flow.standby - coming) / new
     turnover, spread = _turnover_per_min(snapshot, weights[0])
     show_spread = math.sqrt(_show_variance(snapshot.flow, weights[0]))
     spread = math.hypot(spread, show_spread)
@@ -126,23 +123,24 @@ def reach(snapshot: Snapshot) -> Reach:
     flow = snapshot.flow
     weights = still_coming(flow)
     show = max(SHOW_MIN, weights[0])
-    claimed = units_per_claim(snapshot, _decided(snapshot))
-    ended = flow.units_confirmed + flow.units_expired + flow.units_released
-    kept = (flow.units_confirmed + PRIOR_KEPT) / (ended + PRIOR_ENDED)
+    inside = _choosing(snapshot)
+    claimed = units_per_claim(flow)
+    paid = still_paid(flow)
+    kept = max(KEPT_MIN, paid[0])
     available = _available(snapshot)
     reserved = sum(stock.reserved for stock in snapshot.skus.values())
     mean = claimed * kept * show
-    per_buyer = _units_per_buyer(snapshot)
+    per_buyer = units_per_buyer(flow)
     square = mean * per_buyer * (1 + (per_buyer - 1) / (3 * per_buyer))
-    back = min(1.0, LINGERING * (1 - kept))
-    back_variance = back * (1 - back) * (reserved + reserved**2 / (ended + PRIOR_ENDED))
-    coming = expected(flow, weights) + snapshot.returning + snapshot.admitted - _decided(snapshot)
+    back = _coming_back(flow, paid)
+    back_variance = back * (1 - back) * (reserved + reserved**2 / (flow.reservations + KEPT_EVIDENCE))
+    coming = expected(flow, weights) + snapshot.returning + inside
     return Reach(
         units=_short(max(0.0, available + reserved * back - flow.standby)),
         units_spread=_short(math.sqrt(back_variance)),
         mean=_short(mean),
         spread=_short(math.sqrt(max(0.0, square - mean * mean))),
-        uncertainty=_short(mean * math.sqrt(_relative_variance(snapshot, show, claimed, kept))),
+        uncertainty=_short(mean * math.sqrt(_relative_variance(flow, show, inside, paid))),
         undecided=_short(coming / show),
     )
 
@@ -159,34 +157,46 @@ def _is_reached(known: Reach, before: float) -> bool:
     return known.units - 0.5 >= (before + known.undecided) * known.mean
 
 
-def _decided(snapshot: Snapshot) -> float:
-    """How many of the people admitted have shown whether they reserve.
+def _choosing(snapshot: Snapshot) -> float:
+    """How many newcomers the people inside who have reserved nothing stand for: who has been in for long will rather not."""
+    choosing = still_choosing(snapshot.flow)
+    inside = zip(choosing, snapshot.flow.undecided_by_age, strict=True)
+    return sum(chance * max(0, undecided) for chance, undecided in inside) / max(BUY_MIN, choosing[0])
 
-    Of those still deciding, more than usual will not: who buys nothing stays longer than who buys takes to reserve. So a part of them
-    counts as decided, once people are in all parts of a session: with b who buy, and stays k times as long, 1 - 1 / (b + (1 - b) k).
+
+def _coming_back(flow: Flow, paid: Sequence[float]) -> float:
+    """The part of what is reserved that will not be paid: the older, the more of it."""
+    live = sum(flow.live_by_age)
+    return sum((1 - chance) * count for chance, count in zip(paid, flow.live_by_age, strict=True)) / live if live else 1 - paid[0]
+
+
+def _relative_variance(flow: Flow, show: float, inside: float, paid: Sequence[float]) -> float:
+    """Of the mean of units a place takes: that of each of the shares it is the product of, and of drift.
+
+    Args:
+        inside: how many newcomers those who are still choosing stand for.
+        paid: as `still_paid` answers.
     """
-    undecided = deciding(snapshot)
-    settled = max(0, snapshot.admitted - undecided)
-    buyers = max(0, settled - snapshot.flow.sessions_ended - snapshot.flow.standby)
-    buying = min(1.0, (buyers + PRIOR_CLAIMS * PRIOR_UNITS_PER_CLAIM) / (settled + PRIOR_CLAIMS))
-    open_ms = max(0, snapshot.now_ms - snapshot.opens_at_ms)
-    passed = min(1.0, open_ms / SESSION_MS) * (1 - 1 / (buying + (1 - buying) * LINGERING_INSIDE))
-    return max(0.0, snapshot.admitted - undecided * (1 - passed))
-
-
-def _relative_variance(snapshot: Snapshot, show: float, claimed: float, kept: float) -> float:
-    """Of the mean of units a place takes: that of each of the three shares it is the product of, and of drift."""
-    flow = snapshot.flow
-    ended = flow.units_confirmed + flow.units_expired + flow.units_released
-    buying = min(0.95, claimed)
+    buys = _guessed(still_choosing(flow, BUYERS_MIN)[0], still_choosing(flow, BUYERS_MAX)[0])
+    pays = _guessed(still_paid(flow, PAID_MIN)[0], still_paid(flow, PAID_MAX)[0])
+    decided = max(0.0, flow.entered - inside)
+    kept = max(KEPT_MIN, paid[0])
+    settled = flow.reservations - sum(chance * count for chance, count in zip(paid, flow.live_by_age, strict=True)) / kept
+    buying = min(0.95, max(BUY_MIN, still_choosing(flow)[0]))
     return (
         _show_variance(flow, show)
-        + (1 - buying) / (buying * (_decided(snapshot) + BUY_EVIDENCE))
-        + (DECIDING_UNSURE * deciding(snapshot) / (_decided(snapshot) + BUY_EVIDENCE)) ** 2
-        + PER_BUYER_VARIANCE / (_decided(snapshot) * buying + 1)
-        + (1 - kept) / (kept * (ended + PRIOR_ENDED))
+        + (1 - buying) / (buying * (decided + BUY_EVIDENCE))
+        + buys**2
+        + PER_BUYER_VARIANCE / (decided * buying + 1)
+        + (1 - kept) / (kept * (max(0.0, settled) + KEPT_EVIDENCE))
+        + pays**2
         + DRIFT_OF_MEAN**2
     )
+
+
+def _guessed(low: float, high: float) -> float:
+    """How far an estimate still rests on a guess: its relative standard error, from what it is for guesses from P10 to P90."""
+    return (high - low) / max(KEPT_MIN, high + low) / TENTH
 
 
 def _available(snapshot: Snapshot) -> int:
@@ -197,13 +207,6 @@ def _show_variance(flow: Flow, show: float) -> float:
     """Relative, of the share of those called who come."""
     settled = max(0, flow.called - sum(flow.called_by_age))
     return max(ABSENT_MIN, 1 - show) / (max(SHOW_MIN, show) * (settled + SHOW_EVIDENCE))
-
-
-def _units_per_buyer(snapshot: Snapshot) -> float:
-    """Units of those who reserve any; people who came, less those who ended without and those who have not decided."""
-    flow = snapshot.flow
-    buyers = max(0, snapshot.admitted - flow.sessions_ended - deciding(snapshot) - flow.standby)
-    return min(UNITS_PER_BUYER_MAX, max(1.0, (flow.units_reserved + 5) / (buyers + 5)))
 
 
 def _turnover_per_min(snapshot: Snapshot, show: float) -> tuple[float, float]:

@@ -230,7 +230,7 @@ class Inlet:
     async def _beat(self, live: LiveDrop) -> Snapshot:
         """A beat with the plan that follows from what the last one saw."""
         pace = live.pace
-        told = BeatPlan(pace.rate_per_min, pace.weights_permille, pace.units_per_claim_permille, pace.door, live.document)
+        told = pace.told(live.document)
         clock = asyncio.get_running_loop().time
         began = clock()
         _, snapshot = await self._drops.advance(live.snapshot.drop_id, self._room.beat_ms, told)

@@ -10,9 +10,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flashsale.model import CALL_AGES_MS, Flow, Snapshot
+from flashsale.model import CALL_AGES_MS, PART_AGES, BeatPlan, Flow, Snapshot
 
 AGES = len(CALL_AGES_MS) + 1
+PARTS = len(PART_AGES) + 1
 CORRECTION_MAX = 2.0
 """For people who do not come, nobody is called more than this often: in a new call's weight and in the rate."""
 
@@ -25,11 +26,14 @@ PRIOR_CALLS = 20.0
 PRIOR_SHOW = 0.9
 PRIOR_WITHIN_MS = 2500
 """Before anything is known: as if of 20 called places 90 % had been claimed, evenly over the first polls."""
-PRIOR_CLAIMS = 5.0
-PRIOR_UNITS_PER_CLAIM = 0.6
-"""Before anything is known: as if of five people who came 60 % had reserved one unit."""
+PRIOR_BUYERS = 0.5
+PRIOR_PAID = 0.9
+PRIOR_PEOPLE = 1.0
+"""Before anything is known half of those who come reserve, and 90 % of that is paid: worth as much as what one person does."""
+LEFT_MIN = 1e-6
 UNITS_PER_CLAIM_MIN = 0.05
 """however few buy: the last unit calls at most twenty people"""
+UNITS_PER_BUYER_MAX = 100.0
 
 PRESSURE_MIN = 0.1
 JOURNAL_AGE_MS = (2_000, 20_000)
@@ -61,19 +65,27 @@ class Pace:
     """units that somebody who comes reserves"""
     door: int
     """people called beyond the free slots, so that whoever looks next takes a slot the moment it is free"""
+    stays_permille: tuple[int, ...]
+    """how many newcomers a thousand people inside who have not chosen stand for, by how long they have been inside"""
+
+    def told(self, sample: bytes) -> BeatPlan:
+        """The plan as the store takes it, with the serving document for the report."""
+        return BeatPlan(self.rate_per_min, self.weights_permille, self.units_per_claim_permille, self.door, sample, self.stays_permille)
 
 
 def plan(snapshot: Snapshot, signals: Signals) -> Pace:
     """The plan for a drop as it is now. The same picture and signals give the same plan."""
-    weights = still_coming(snapshot.flow)
+    weights, choosing = still_coming(snapshot.flow), still_choosing(snapshot.flow)
     new = max(weights[0], 1 / CORRECTION_MAX)
     rate_per_min = snapshot.rate_per_min / new * pressure(signals)
+    most = max(UNITS_PER_CLAIM_MIN, choosing[0])
     stopped = snapshot.rate_per_min <= 0 or signals.storefront_factor <= 0
     return Pace(
         rate_per_min=0 if stopped else max(1, round(rate_per_min)),
         weights_permille=tuple(round(1000 * weight) for weight in (new, *weights[1:])),
-        units_per_claim_permille=round(1000 * units_per_claim(snapshot)),
+        units_per_claim_permille=round(1000 * units_per_claim(snapshot.flow)),
         door=door(snapshot.capacity),
+        stays_permille=tuple(round(1000 * min(1.0, chance / most)) for chance in choosing[: len(PART_AGES)]),
     )
 
 
@@ -100,6 +112,51 @@ def still_coming(flow: Flow) -> tuple[float, ...]:
     return tuple(reversed(weights))
 
 
+def still_choosing(flow: Flow, prior: float = PRIOR_BUYERS) -> tuple[float, ...]:
+    """Probability 0..1 that somebody inside who has reserved nothing yet will, by how long they have been inside (`PART_AGES`).
+
+    Before anything is known it is `prior`, however long they have been.
+    """
+    return _still(flow.entered, flow.chose_by_age, flow.left_by_age, flow.undecided_by_age, prior)
+
+
+def still_paid(flow: Flow, prior: float = PRIOR_PAID) -> tuple[float, ...]:
+    """Probability 0..1 that a live reservation will be paid, by its age (`PART_AGES`); `prior` before anything is known."""
+    return _still(flow.reservations, flow.paid_by_age, flow.freed_by_age, flow.live_by_age, prior)
+
+
+def _still(begun: int, done: Sequence[int], given_up: Sequence[int], open_ended: Sequence[int], prior: float) -> tuple[float, ...]:
+    """Probability that who has reached an age without doing something will do it yet.
+
+    From the shares of those who reach an age who do it then, and who give up, age by age (Aalen and Johansen, "An Empirical
+    Transition Matrix for Non-Homogeneous Markov Chains Based on Censored Observations", 1978): who has begun just now counts only
+    for the ages already reached, and half for the one they are in. Of ages that nobody has reached yet it is only known that
+    `prior` of all do it sometime: those who have not done it so far are taken to make up what is missing of that.
+
+    Args:
+        begun: how many ever began.
+        done: how many did it, ever, by age.
+        given_up: how many never will, ever, by the age at which that became known.
+        open_ended: of how many nothing is known yet, by age.
+        prior: share of all; it counts for as much as `PRIOR_PEOPLE` who reach an age.
+    """
+    ages = []
+    reached, did_before, left = float(max(0, begun)), 0.0, 1.0
+    for did, gone, waiting in zip(done, given_up, open_ended, strict=True):
+        exposed = max(reached - waiting / 2, float(did + gone))
+        doing, leaving = (did / exposed, gone / exposed) if exposed else (0.0, 0.0)
+        missing = max(0.0, prior - did_before) / left if left > LEFT_MIN else 0.0
+        ages.append((exposed, doing, leaving, min(1.0, missing)))
+        did_before, left = did_before + left * doing, left * max(0.0, 1 - doing - leaving)
+        reached = max(0.0, reached - did - gone - waiting)
+    chance, chances = 0.0, []
+    for exposed, doing, leaving, missing in reversed(ages):
+        seen = doing + max(0.0, 1 - doing - leaving) * chance
+        chance = min(1.0, (exposed * seen + PRIOR_PEOPLE * missing) / (exposed + PRIOR_PEOPLE))
+        chances.append(chance)
+    return tuple(reversed(chances))
+
+
 def expected(flow: Flow, weights: Sequence[float]) -> float:
     """How many of those called and not come yet will still come; `weights` as `still_coming` answers."""
     return sum(weight * max(0, called) for weight, called in zip(weights, flow.called_by_age, strict=True))
@@ -110,20 +167,15 @@ def door(capacity: int) -> int:
     return math.ceil(min(DOOR_PER_ROOT * math.sqrt(max(0, capacity)), DOOR_SHARE_MAX * max(0, capacity)))
 
 
-def deciding(snapshot: Snapshot) -> int:
-    """People admitted who have reserved nothing yet."""
-    return max(0, snapshot.active - snapshot.reservations_live)
+def units_per_claim(flow: Flow) -> float:
+    """Units that somebody who comes reserves."""
+    return max(UNITS_PER_CLAIM_MIN, still_choosing(flow)[0] * units_per_buyer(flow))
 
 
-def units_per_claim(snapshot: Snapshot, decided: float | None = None) -> float:
-    """Units that somebody who comes reserves, from `decided` people: by default those who have reserved or are gone again.
-
-    Who buys decides sooner than who does not, so that is too much at first: rather too few are called than more and more while
-    everybody is still choosing.
-    """
-    people = snapshot.admitted - deciding(snapshot) if decided is None else decided
-    units = max(0, snapshot.flow.units_reserved) + PRIOR_CLAIMS * PRIOR_UNITS_PER_CLAIM
-    return max(UNITS_PER_CLAIM_MIN, units / (max(0.0, people) + PRIOR_CLAIMS))
+def units_per_buyer(flow: Flow) -> float:
+    """Units of somebody who reserves any."""
+    buyers = sum(flow.chose_by_age) + PRIOR_PEOPLE
+    return min(UNITS_PER_BUYER_MAX, max(1.0, (max(0, flow.units_reserved) + PRIOR_PEOPLE) / buyers))
 
 
 def pressure(signals: Signals) -> float:

@@ -201,7 +201,8 @@ class DropStore:
         Raises: as `inspect` does.
         """
         told = plan or BeatPlan()
-        pace = (beat_ms, told.rate_per_min, told.weights_permille, told.units_per_claim_permille, told.door, told.sample)
+        counts = (told.weights_permille, told.units_per_claim_permille, told.door)
+        pace = (beat_ms, told.rate_per_min, *counts, told.sample, told.stays_permille)
         now_ms, (word, wire) = await self._scripts.call("advance", drop_id, msgpack.packb(pace, use_bin_type=False))
         snapshot = Snapshot.from_wire(drop_id, now_ms, wire)
         self._scripts.learn_epoch(drop_id, snapshot.epoch)

@@ -416,6 +416,9 @@ class SkuStock:
 
 CALL_AGES_MS = (500, 1_000, 1_500, 2_000, 3_000, 4_500, 7_000, 10_000)
 """Ages of a call at which the next bucket of `Flow` begins; `include/flow.lua` has the same."""
+PART_AGES = (1, 2, 3, 4, 6, 8, 12, 16)
+"""The same in sixteenths: of the claim window, after which a slot lapses that nobody used, and of the time for which units stay
+reserved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -461,6 +464,10 @@ class Flow:
     """places called, ever"""
     sessions_ended: int = 0
     """slots that lapsed or were left, ever"""
+    entered: int = 0
+    """shoppers who fetched an admission token, ever"""
+    reservations: int = 0
+    """ever"""
     standby: int = 0
     """admitted shoppers who wait for units to come back"""
     units_reserved: int = 0
@@ -472,6 +479,18 @@ class Flow:
     """(time in ms, places called by then), every five seconds, oldest first"""
     journal_age_ms: int = 0
     """of the oldest reservation that is not in Postgres yet"""
+    undecided_by_age: tuple[int, ...] = (0,) * 9
+    """shoppers inside who have reserved nothing, by how long they have been inside"""
+    chose_by_age: tuple[int, ...] = (0,) * 9
+    """shoppers who reserved, ever, by how long they had been inside when they first did"""
+    left_by_age: tuple[int, ...] = (0,) * 9
+    """shoppers who left without having reserved, ever, by how long they had been inside; those whose slot lapsed are not in it"""
+    live_by_age: tuple[int, ...] = (0,) * 9
+    """reservations neither paid nor ended, by how long ago they were made"""
+    paid_by_age: tuple[int, ...] = (0,) * 9
+    """reservations paid, ever, by how long ago they had been made"""
+    freed_by_age: tuple[int, ...] = (0,) * 9
+    """reservations given back, ever, by how long ago they had been made; those that expired are not in it"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -572,13 +591,16 @@ class Snapshot:
 
 
 def _flow(wire: list[Any], skus: dict[str, SkuStock]) -> Flow:
-    by_age, by_delay, called, ended, standby, reserved, expired, progress, journal_age_ms = wire
+    by_age, by_delay, called, ended, entered, reservations, standby, reserved, expired, progress, journal_age_ms, parts = wire
+    undecided, live, chose, left, paid, freed = map(tuple, parts)
     sold, held = sum(stock.sold for stock in skus.values()), sum(stock.reserved for stock in skus.values())
     return Flow(
         called_by_age=tuple(by_age),
         claims_by_delay=tuple(by_delay),
         called=called,
         sessions_ended=ended,
+        entered=entered,
+        reservations=reservations,
         standby=standby,
         units_reserved=reserved,
         units_confirmed=sold,
@@ -586,6 +608,12 @@ def _flow(wire: list[Any], skus: dict[str, SkuStock]) -> Flow:
         units_released=max(0, reserved - expired - sold - held),
         progress=tuple((at_ms, by_then) for at_ms, by_then in progress),
         journal_age_ms=journal_age_ms,
+        undecided_by_age=undecided,
+        chose_by_age=chose,
+        left_by_age=left,
+        live_by_age=live,
+        paid_by_age=paid,
+        freed_by_age=freed,
     )
 
 
@@ -603,6 +631,8 @@ class BeatPlan:
     """people to call beyond the free slots"""
     sample: bytes = b""
     """the serving document, for the report"""
+    stays_permille: tuple[int, ...] = ()
+    """for each age of a stay (`PART_AGES`), how many of a thousand newcomers as many people inside who have not chosen stand for"""
 
 
 _TICKET_LATER: tuple[Any, ...] = (0, 0, 0, "", 0, 0, 0, 0, 0, 0, {}, -1, "", "", "")

@@ -165,7 +165,7 @@ class Reservations:
 def _reserved(drop_id: str, request: Any, result: list[Any], sold_out: dict[tuple[object, ...], Refused]) -> Reservation | Refused:
     """One request's outcome. `sold_out` has those of this call by what is left: when a drop ends, everybody hears the same."""
     if result[0] == "sold_out":
-        left = tuple(result[1])
+        left = (*result[1], result[2])
         same = sold_out.get(left)
         if same is None:
             same = sold_out[left] = _refused(result)
@@ -206,7 +206,7 @@ def _pairs(flat: Sequence[Any]) -> dict[str, Any]:
 def _refused(result: list[Any]) -> Refused:
     outcome = ReserveOutcome(result[0])
     if outcome is ReserveOutcome.SOLD_OUT:
-        return Refused(outcome, {"available": _pairs(result[1])})
+        return Refused(outcome, {"available": _pairs(result[1]), "place_kept": result[2] == 1})
     if outcome is ReserveOutcome.LIMIT_REACHED:
         return Refused(outcome, {"limit": result[1], "held": result[2]})
     name = _REFUSED_AT.get(result[0])

@@ -139,6 +139,7 @@ if #ledger.slots_add > 0 then
 end
 if #back > 0 then redis.call("ZADD", KEYS[6], unpack(back)) end
 flow_claims(KEYS[8], came)
+flow_add(KEYS[8], "entered", admitted)
 if admitted > 0 then
   redis.call("XADD", KEYS[7], "*", "at_ms", string.format("%d", drop.now), "k", "claimed", "p", cmsgpack.pack(claimed), "w", cmsgpack.pack(waits))
 end

@@ -18,9 +18,10 @@
 -- KEYS[15] stats hash: totals for people
 -- KEYS[16] journal stream: changes of the drop's state
 -- ARGV[1] envelope msgpack: {epoch, clock_ms, sequence}
--- ARGV[2] pace msgpack: {beat_ms, rate_per_min} or {beat_ms, rate_per_min, weights, units_per_claim, door, sample}; a negative rate
+-- ARGV[2] pace msgpack: {beat_ms, rate_per_min} or {beat_ms, rate_per_min, weights, units_per_claim, door, sample, stays}; a negative rate
 --         means the drop's own; weights: for each age of a call, how many of a thousand will still come; units_per_claim: how
---         many units a thousand who come take; door: people to call beyond the free slots; sample: the serving document now
+--         many units a thousand who come take; door: people to call beyond the free slots; sample: the serving document now;
+--         stays: for each age of a stay, how many of a thousand newcomers as many people inside who have not chosen stand for
 -- RETURNS msgpack {"done", now_ms, {outcome, snapshot}, sequence}, or {"recovering", epoch, {}}
 -- OUTCOMES advanced held recovering
 -- COST O(called in this beat log line), at most 1000
@@ -32,13 +33,15 @@ local SAMPLE_EVERY_MS, SAMPLES_MAX, SAMPLE_BYTES_MAX = 2000, 20000, 16384
 
 local drop, epoch = load_drop(KEYS[1], ARGV[1])
 if not drop then return recovering(epoch) end
-local pace = unpack_array(ARGV[2], 6, "pace")
+local pace = unpack_array(ARGV[2], 7, "pace")
 local beat_ms = whole(pace[1], 10, 60000, "beat_ms")
 local rate_per_min = whole(pace[2], -1, 1e9, "rate_per_min")
 if rate_per_min < 0 then rate_per_min = drop.rate_per_min end
 local weights, units_per_claim = pace[3] or {}, whole(pace[4] or 0, 0, 1e9, "units_per_claim")
 local door = whole(pace[5] or 0, 0, 1e6, "door")
 for bucket = 1, #CALL_AGES_MS + 1 do weights[bucket] = whole(weights[bucket] or 1000, 0, 1000, "weight") end
+local stays = pace[7] or {}
+for bucket = 1, #PART_AGES do stays[bucket] = whole(stays[bucket] or 1000, 0, 1000, "stay") end
 local sample = text_or_empty(pace[6] or "", SAMPLE_BYTES_MAX, "sample")
 local ledger, lines = ledger_new(drop), read_lines(drop)
 if not ledger_read_stock(ledger, KEYS[2]) then return recovering(drop.epoch) end
@@ -94,13 +97,15 @@ end
 local waiting = open and standby_waiting(keys, standing, ledger.stock) or {}
 local fitting, left = standby_share(waiting, ledger.stock)
 
--- How many more people there are units for: those who are in and have not chosen, or wait for what is there, come first.
+-- How many more people there are units for: those who are in and have not chosen, or wait for what is there, come first. Who
+-- has been in for long without choosing will rather not, and stands for less than a newcomer.
 local function takers()
   if units_per_claim == 0 then return math.huge end
   local available = 0
   for _, units in pairs(left) do available = available + units end
   if available == 0 then return 0 end
-  local deciding = math.max(0, active + #back - redis.call("ZCARD", KEYS[14]))
+  local undecided, deciding = flow_undecided(KEYS[4], KEYS[14], drop.now, drop.claim_window_ms), #back
+  for bucket = 1, #PART_AGES do deciding = deciding + undecided[bucket] * stays[bucket] / 1000 end
   return math.max(1, available * 1000 / units_per_claim) - deciding
 end
 

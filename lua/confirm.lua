@@ -10,6 +10,7 @@
 -- KEYS[6] slots zset: queue numbers that count as active
 -- KEYS[7] stats hash: totals for people
 -- KEYS[8] journal stream: what the reconciler reads
+-- KEYS[9] flow hash: how the line has moved
 -- ARGV[1] envelope msgpack: {epoch, clock_ms, sequence}
 -- ARGV[2] requests msgpack: array of {reservation_id, payment_reference, amount_minor, request_id, confirm_key}; the
 --         key is the caller's Idempotency-Key, empty for a webhook
@@ -17,7 +18,7 @@
 --         {"not_found", 0}; or {"recovering", epoch, {}}
 -- OUTCOMES confirmed replayed key_reused payment_conflict amount_mismatch refund_due not_found recovering
 -- COST O(requests)
--- INCLUDE arguments drop ledger
+-- INCLUDE arguments drop ledger flow
 
 local drop, epoch = load_drop(KEYS[1], ARGV[1])
 if not drop then return recovering(epoch) end
@@ -34,12 +35,15 @@ local ledger = ledger_new(drop)
 if not ledger_read_stock(ledger, KEYS[2]) then return recovering(drop.epoch) end
 read_reservations(ledger, KEYS[4], KEYS[3], ids)
 check_types(KEYS[5], KEYS[6], KEYS[7], KEYS[8])
+redis.call("HLEN", KEYS[9])
 
 local SURPLUS_REMEMBERED_MAX = 16
+local passed_ms = {}
 
 local function sell(id, reservation, request)
   reservation[RESERVATION_STATE] = STATE_CONFIRMED
   reservation[RESERVATION_PAYMENT_REFERENCE], reservation[RESERVATION_CONFIRM_KEY] = request[2], request[5]
+  passed_ms[#passed_ms + 1] = drop.now - reservation[RESERVATION_RESERVED_AT_MS]
   move_units(ledger, reservation[RESERVATION_ITEMS], "reserved", "sold")
   ledger.reservations_changed[id] = true
   ledger.expiries_remove[#ledger.expiries_remove + 1] = id
@@ -151,4 +155,5 @@ ledger_write(ledger, {
   drop = KEYS[1], stock = KEYS[2], tickets = KEYS[3], reservations = KEYS[4], expiries = KEYS[5], slots = KEYS[6],
   stats = KEYS[7], journal = KEYS[8],
 })
+flow_parts(KEYS[9], "paid", passed_ms, drop.reservation_ttl_ms)
 return done(drop, results)

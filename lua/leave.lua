@@ -62,7 +62,12 @@ elseif not is_called(lines, place) then
 else
   redis.call("ZREM", KEYS[3], place)
   redis.call("ZREM", KEYS[5], place)
-  if ticket[TICKET_LIVE] == 0 then flow_add(KEYS[13], "ended", redis.call("ZREM", KEYS[4], place)) end
+  if ticket[TICKET_LIVE] == 0 then
+    flow_add(KEYS[13], "ended", redis.call("ZREM", KEYS[4], place))
+    if ticket[TICKET_ADMITTED_AT_MS] > 0 and ticket[TICKET_RESERVATIONS] == 0 then
+      flow_parts(KEYS[13], "left", {drop.now - ticket[TICKET_ADMITTED_AT_MS]}, drop.claim_window_ms)
+    end
+  end
   standby_leave({standby = KEYS[8], wants = KEYS[9], offers = KEYS[10]}, {place})
 end
 redis.call("XADD", KEYS[12], "*", "at_ms", string.format("%d", drop.now), "k", word, "p", cmsgpack.pack({place}), "why", reason,

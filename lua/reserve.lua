@@ -13,6 +13,7 @@
 -- KEYS[9] standby zset: places of shoppers who found everything reserved; what comes back is for them first
 -- KEYS[10] wants hash: place in standby to what it waits for
 -- KEYS[11] offers zset: places in standby whose turn it is
+-- KEYS[12] flow hash: how the line has moved
 -- ARGV[1] envelope msgpack: {epoch, clock_ms, sequence}
 -- ARGV[2] requests msgpack: array of {reservation_id, ticket_id, token_id, request_id, items}; items is an array of
 --         {sku, quantity}, each SKU once and always in the same order, so that a repetition compares equal
@@ -21,7 +22,7 @@
 --         or {"recovering", epoch, {}}
 -- OUTCOMES reserved replayed key_reused not_open paused closed token_invalid token_expired unknown_sku limit_reached sold_out recovering
 -- COST O(requests), seven commands and the writes whatever their number
--- INCLUDE arguments drop ledger standby
+-- INCLUDE arguments drop ledger flow standby
 
 local drop, epoch = load_drop(KEYS[1], ARGV[1])
 if not drop then return recovering(epoch) end
@@ -45,6 +46,7 @@ local standing = redis.call("ZCARD", KEYS[9])
 local waiting = standby_waiting(line, standing, stock_of)
 redis.call("HLEN", KEYS[10])
 redis.call("ZCARD", KEYS[11])
+redis.call("HLEN", KEYS[12])
 
 local refusal
 if drop.effective == "closed" then refusal = {"closed", drop.closes_at_ms}
@@ -92,11 +94,13 @@ local function judge(ticket, items)
 end
 
 local now, expires_at_ms, taken, taken_units = drop.now, drop.now + drop.reservation_ttl_ms, 0, 0
+local stays_ms = {}
 
 local function take(id, ticket_id, ticket, request, amount_minor, units)
   local items, number, request_id = request[5], slot_of(ticket), request[4]
   move_units(ledger, items, "available", "reserved")
   hold_units(ticket, items, 1)
+  if ticket[TICKET_RESERVATIONS] == 0 then stays_ms[#stays_ms + 1] = now - ticket[TICKET_ADMITTED_AT_MS] end
   ticket[TICKET_RESERVATIONS] = ticket[TICKET_RESERVATIONS] + 1
   ticket[TICKET_LIVE] = ticket[TICKET_LIVE] + 1
   ledger.tickets_changed[ticket_id] = true
@@ -184,6 +188,8 @@ for i = 1, #requests do
   end
 end
 if taken_units > 0 then count(ledger, "reserved_units", taken_units) end
+flow_parts(KEYS[12], "chose", stays_ms, drop.claim_window_ms)
+flow_add(KEYS[12], "reserved", taken)
 
 ledger_write(ledger, {
   drop = KEYS[1], stock = KEYS[2], tickets = KEYS[3], reservations = KEYS[4], expiries = KEYS[5], slots = KEYS[6],

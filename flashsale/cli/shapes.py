@@ -58,9 +58,11 @@ class Picture(Struct, frozen=True):
     opens_at_ms: int
     closes_at_ms: int
     joined: int
+    """places given so far, in all lines"""
     waiting: int
-    """people ahead of whom the serving number has not come yet"""
+    """places that the serving numbers have not passed yet, in all lines"""
     serving_number: int
+    """of everybody's line"""
     admitted: int
     active: int
     """slots in use, of `capacity`"""
@@ -224,8 +226,8 @@ def picture_of(inspection: Inspection, oldest_unfinished_ms: int | None, orders:
         joins_at_ms=snapshot.joins_at_ms,
         opens_at_ms=snapshot.opens_at_ms,
         closes_at_ms=snapshot.closes_at_ms,
-        joined=snapshot.joined,
-        waiting=max(0, snapshot.joined - snapshot.serving_number),
+        joined=sum(line.joined for line in snapshot.lines),
+        waiting=sum(max(0, line.joined - line.serving_number) for line in snapshot.lines),
         serving_number=snapshot.serving_number,
         admitted=snapshot.admitted,
         active=snapshot.active,

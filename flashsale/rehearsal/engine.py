@@ -18,7 +18,7 @@ from admission.pace import Pace, Signals, plan
 from admission.places import Draws, queue_place
 from admission.serving import encode_document, serving_document
 from flashsale.errors import BadInput
-from flashsale.model import LINE_STRIDE, BeatPlan, Drop, DropState, Snapshot, place_of
+from flashsale.model import LINE_STRIDE, Drop, DropState, Snapshot, place_of
 from flashsale.rehearsal.behaviour import Ending, Shopper
 from flashsale.rehearsal.stage import Stage
 from flashsale.rehearsal.views import View
@@ -248,8 +248,7 @@ class Engine:
     async def _beat(self) -> None:
         before, pace = self._snapshot, self._pace
         sample = encode_document(self._view.document) if self._now_ms % SAMPLE_EVERY_MS < self._room.beat_ms else b""
-        told = BeatPlan(pace.rate_per_min, pace.weights_permille, pace.units_per_claim_permille, pace.door, sample)
-        _, snapshot = await self._stage.drops.advance(self._drop.drop_id, self._room.beat_ms, told)
+        _, snapshot = await self._stage.drops.advance(self._drop.drop_id, self._room.beat_ms, pace.told(sample))
         self._count(before, snapshot)
         self._see(snapshot)
         await self._draw(snapshot)

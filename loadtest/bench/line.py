@@ -9,12 +9,12 @@ from __future__ import annotations
 import heapq
 import random
 from bisect import bisect_right
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from admission.pace import AGES, Pace, Signals, plan
-from flashsale.model import CALL_AGES_MS, DropState, Flow, SkuStock, Snapshot
+from admission.pace import AGES, PARTS, Pace, Signals, plan
+from flashsale.model import CALL_AGES_MS, PART_AGES, DropState, Flow, SkuStock, Snapshot
 
 BEAT_MS = 200
 BEAT_CALLS_MAX = 1000
@@ -44,7 +44,8 @@ class Rules:
     abandon: float = 0.0
     """part of the reservations nobody pays"""
     reservation_ttl_ms: int = 120_000
-    claim_window_ms: int = 30_000
+    claim_window_ms: int = 120_000
+    """longer than sessions are: slots do not lapse here"""
     poll_ms: int = 2_000
 
 
@@ -72,7 +73,11 @@ class Line:
         self._serving = self._joined = 0
         self._credit = 0.0
         self._claims = [0] * AGES
-        self._totals = {"ended": 0, "reserved": 0, "confirmed": 0, "expired": 0}
+        self._chose, self._left, self._paid = [0] * PARTS, [0] * PARTS, [0] * PARTS
+        self._undecided: dict[int, float] = {}
+        self._unpaid: dict[int, float] = {}
+        """since when, by place"""
+        self._totals = {"ended": 0, "reservations": 0, "reserved": 0, "confirmed": 0, "expired": 0}
         self._progress: deque[tuple[int, int]] = deque(maxlen=PROGRESS_MAX)
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._pace = plan(self.snapshot(), self.signals)
@@ -104,12 +109,19 @@ class Line:
             claims_by_delay=tuple(self._claims),
             called=self._serving,
             sessions_ended=totals["ended"],
+            entered=len(self.entered_at),
+            reservations=totals["reservations"],
             standby=len(self.standby),
             units_reserved=totals["reserved"],
             units_confirmed=totals["confirmed"],
             units_expired=totals["expired"],
             units_released=0,
             progress=tuple(self._progress),
+            undecided_by_age=self._by_part(self._undecided.values(), rules.claim_window_ms),
+            chose_by_age=tuple(self._chose),
+            left_by_age=tuple(self._left),
+            live_by_age=self._by_part(self._unpaid.values(), rules.reservation_ttl_ms),
+            paid_by_age=tuple(self._paid),
         )
         return Snapshot(
             drop_id="d", now_ms=OPENS_AT_MS + round(now_ms), state=self._state, epoch=1, joins_at_ms=OPENS_AT_MS - 60_000,
@@ -131,6 +143,14 @@ class Line:
                 ages[bisect_right(CALL_AGES_MS, self.now_ms - self.called_at[place])] += 1
         return ages
 
+    def _part(self, since_ms: float, whole_ms: float) -> int:
+        """In which part of `whole_ms` is now what began then."""
+        return bisect_right(PART_AGES, (self.now_ms - since_ms) * PART_AGES[-1] / whole_ms)
+
+    def _by_part(self, since_ms: Iterable[float], whole_ms: float) -> tuple[int, ...]:
+        counts = Counter(self._part(one_ms, whole_ms) for one_ms in since_ms)
+        return tuple(counts[part] for part in range(PARTS))
+
     def _beat(self) -> None:
         self._joined = bisect_right(self.arrives, self.now_ms)
         while self._called and (
@@ -151,7 +171,10 @@ class Line:
         expected = sum(weight * called for weight, called in zip(pace.weights_permille, self._called_by_age(), strict=True)) / 1000
         comers: float = self.rules.capacity + pace.door - len(self.slots)
         if self.available:
-            undecided = max(0, len(self.slots) - self._holding) + len(self.standby)
+            stays = (*pace.stays_permille, 0)
+            inside = self._by_part(self._undecided.values(), self.rules.claim_window_ms)
+            undecided = sum(stay * people for stay, people in zip(stays, inside, strict=True)) / 1000
+            undecided += len(self.standby)
             comers = min(comers, max(1, self.available * 1000 / pace.units_per_claim_permille) - undecided)
         else:
             comers = 0
@@ -193,6 +216,7 @@ class Line:
             self.returning.remove(place)
         self.entered_at[place] = self.now_ms
         self.slots.add(place)
+        self._undecided[place] = self.now_ms
         session_ms = self.rules.session_ms(self.random)
         if self.random.random() < self.rules.buy:
             wait_ms = session_ms * self.random.uniform(0.1, 0.9)
@@ -201,17 +225,27 @@ class Line:
         else:
             self._at(self.now_ms + session_ms, lambda: self._leave(place))
 
+    def _decide(self, place: int, counts: list[int]) -> None:
+        since_ms = self._undecided.pop(place, None)
+        if since_ms is not None:
+            counts[self._part(since_ms, self.rules.claim_window_ms)] += 1
+
     def _leave(self, place: int) -> None:
+        self._decide(place, self._left)
         self.slots.discard(place)
         self._totals["ended"] += 1
 
     def _reserve(self, place: int, units: int, rest_ms: float) -> None:
         if self.available == 0:
+            self._undecided.pop(place, None)
             self._leave(place)
             if self.reserved:
                 heapq.heappush(self.standby, place)
             return
         taken = min(units, self.available)
+        self._decide(place, self._chose)
+        self._unpaid[place] = self.now_ms
+        self._totals["reservations"] += 1
         self.available, self.reserved = self.available - taken, self.reserved + taken
         self._totals["reserved"] += taken
         self._holding += 1
@@ -225,6 +259,9 @@ class Line:
         self.slots.discard(place)
         self.reserved -= units
         self._totals["confirmed" if confirmed else "expired"] += units
+        since_ms = self._unpaid.pop(place)
+        if confirmed:
+            self._paid[self._part(since_ms, self.rules.reservation_ttl_ms)] += 1
         if confirmed:
             self.sold += units
             return

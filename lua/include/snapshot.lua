@@ -15,7 +15,7 @@ local function snapshot(ledger, lines, keys)
     drop.capacity, lines[0].joined, lines[0].entries and tostring(lines[0].entries) or "", lines[0].key, lines[0].serving, drop.admitted,
     redis.call("ZCARD", keys.slots), redis.call("ZCARD", keys.returning), redis.call("ZCARD", keys.expiries),
     redis.call("ZCOUNT", keys.expiries, "-inf", drop.now), drop.notice, drop.digest, skus,
-    pictures, flow_picture(keys, drop.now, drop.claim_window_ms), drop.order, drop.drawn_at_ms, redis.call("ZCARD", keys.leaving),
+    pictures, flow_picture(keys, drop), drop.order, drop.drawn_at_ms, redis.call("ZCARD", keys.leaving),
     drop.joining, drop.now < drop.signal_until_ms and drop.signal or 1000,
   }
 end

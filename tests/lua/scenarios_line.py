@@ -168,7 +168,7 @@ LEAVE = [
     Scenario(
         "leave", "left", w.admitted, (leaving("ann"),), ["left", 0], after_ms=300, replay="replayed", when="when in",
         changes={
-            "tickets": {"ann": {"gone": "left", "token_expires_at_ms": t(300)}}, "slots": {0: GONE}, "flow": {"ended": 1},
+            "tickets": {"ann": {"gone": "left", "token_expires_at_ms": t(300)}}, "slots": {0: GONE}, "flow": {"ended": 1, "left:1": 1},
             "served": [gone_by("left", 0, 300)],
         },
     ),
@@ -179,8 +179,8 @@ LEAVE = [
     Scenario(
         "leave", "left", turn_begun, (leaving("bob"),), ["left", 1], replay="replayed", when="while waiting for units",
         changes={
-            "tickets": {"bob": {"gone": "left", "token_expires_at_ms": t(1_100)}}, "slots": {1: GONE}, "flow": {"ended": 1},
-            "standby": {1: GONE}, "wants": {1: GONE}, "asked": {1: GONE}, "offers": {1: GONE},
+            "tickets": {"bob": {"gone": "left", "token_expires_at_ms": t(1_100)}}, "slots": {1: GONE},
+            "flow": {"ended": 1, "left:3": 1}, "standby": {1: GONE}, "wants": {1: GONE}, "asked": {1: GONE}, "offers": {1: GONE},
             "served": [gone_by("left", 1, 1_100)],
         },
     ),

@@ -122,6 +122,7 @@ RESERVE = [
     Scenario(
         "reserve", "reserved", w.admitted, ([reserving("ann", "r1", s1=1, s2=1)],), told("reserved", 1), after_ms=1_000, replay="replayed",
         changes={
+            "flow": {"chose:3": 1, "reserved": 1},
             "stock": UNITS, "tickets": {"ann": HOLDING}, "reservations": {"r1": reservation()}, "expiries": {"r1": t(61_000)},
             "slots": {0: t(61_000)}, "stats": {"reserved_units": 2}, "journal": [entry(transition("reserved", request_id="q-r1"))],
         },
@@ -193,6 +194,7 @@ RESERVE = [
         "reserve", "reserved", unit_back, ([reserving("bob", "r2", s1=1)],), ["reserved", 1, 1_000, t(1_000), t(61_000), 1],
         when="what has come back", replay="replayed",
         changes={
+            "flow": {"chose:3": 2, "reserved": 2},
             "stock": {"available:s1": 0, "reserved:s1": 1},
             "tickets": {"bob": {"reservations": 1, "live": 1, "units": 1, "held": {"s1": 1}}},
             "reservations": {"r2": reservation(ticket_id="bob", number=1, items=[["s1", 1]], amount_minor=1_000, request_id="q-r2")},
@@ -221,6 +223,7 @@ CONFIRM = [
     Scenario(
         "confirm", "confirmed", w.reserved, ([paying("r1")],), told("confirmed", 2), after_ms=60_999, replay="replayed",
         changes={
+            "flow": {"paid:8": 1},
             "stock": SOLD, "tickets": {"ann": {"live": 0}}, "reservations": {"r1": PAID}, "expiries": {"r1": GONE}, "slots": {0: GONE},
             "journal": [entry(transition("confirmed", at_ms=t(60_999), request_id="q-confirm", payment_reference="pay"))],
         },
@@ -229,6 +232,7 @@ CONFIRM = [
         "confirm", "confirmed", w.reserved, ([paying("r1")],), told("confirmed", 2), after_ms=61_000, replay="replayed",
         when="late, before anybody has ended it",
         changes={
+            "flow": {"paid:9": 1},
             "stock": SOLD, "tickets": {"ann": {"live": 0}}, "reservations": {"r1": PAID}, "expiries": {"r1": GONE}, "slots": {0: GONE},
             "stats": {"expired_units": 2, "late_payments_honoured": 1}, "journal": [EXPIRED_THEN_PAID],
         },
@@ -237,6 +241,7 @@ CONFIRM = [
         "confirm", "confirmed", w.expired, ([paying("r1")],), told("confirmed", 2), after_ms=70_000, replay="replayed",
         when="late, and the units are free",
         changes={
+            "flow": {"paid:9": 1},
             "stock": SOLD_AGAIN, "tickets": {"ann": {"units": 2, "held": {"s1": 1, "s2": 1}}}, "reservations": {"r1": PAID},
             "stats": {"late_payments_honoured": 1},
             "journal": [entry(transition("confirmed", at_ms=t(70_000), request_id="q-confirm", payment_reference="pay"))],
@@ -245,6 +250,7 @@ CONFIRM = [
     Scenario(
         "confirm", "confirmed", w.released, ([paying("r1")],), told("confirmed", 2), when="after giving it back", replay="replayed",
         changes={
+            "flow": {"paid:1": 1},
             "stock": SOLD_AGAIN, "tickets": {"ann": {"units": 2, "held": {"s1": 1, "s2": 1}}}, "reservations": {"r1": PAID},
             "stats": {"late_payments_honoured": 1},
             "journal": [entry(transition("confirmed", at_ms=t(2_000), request_id="q-confirm", payment_reference="pay"))],
@@ -253,6 +259,7 @@ CONFIRM = [
     Scenario(
         "confirm", "confirmed", w.closed, ([paying("r1")],), told("confirmed", 2), when="after the end", replay="replayed",
         changes={
+            "flow": {"paid:1": 1},
             "stock": SOLD, "tickets": {"ann": {"live": 0}}, "reservations": {"r1": PAID}, "expiries": {"r1": GONE}, "slots": {0: GONE},
             "journal": [entry(transition("confirmed", request_id="q-confirm", payment_reference="pay"))],
         },
@@ -262,6 +269,7 @@ CONFIRM = [
     Scenario(
         "confirm", "confirmed", w.reserved, ([paying("r1", key="k")],), told("confirmed", 2), replay="replayed", when="with a key",
         changes={
+            "flow": {"paid:1": 1},
             "stock": SOLD, "tickets": {"ann": {"live": 0}}, "reservations": {"r1": PAID | {"confirm_key": "k"}}, "expiries": {"r1": GONE},
             "slots": {0: GONE}, "journal": [entry(transition("confirmed", request_id="q-confirm", payment_reference="pay"))],
         },
@@ -322,6 +330,7 @@ CONFIRM = [
         "confirm", "confirmed", w.extended, ([paying("r1")],), told("confirmed", 2, expires_after_ms=91_000), after_ms=90_999,
         when="in the time it was given", replay="replayed",
         changes={
+            "flow": {"paid:9": 1},
             "stock": SOLD, "tickets": {"ann": {"live": 0}}, "reservations": {"r1": PAID}, "expiries": {"r1": GONE}, "slots": {0: GONE},
             "journal": [
                 entry(
@@ -354,6 +363,7 @@ RELEASE = [
     Scenario(
         "release", "released", w.reserved, ([["r1", "q", "shopper", 0]],), told("released", 3), after_ms=2_000, replay="replayed",
         changes={
+            "flow": {"freed:1": 1},
             "stock": BACK, "tickets": {"ann": EMPTY}, "reservations": {"r1": {"state": 3}}, "expiries": {"r1": GONE}, "slots": {0: GONE},
             "journal": [entry(transition("released", at_ms=t(2_000), request_id="q", reason="shopper"))],
         },
@@ -378,6 +388,7 @@ RELEASE = [
         "release", "released", w.reserved, ([releasing("r1", paid_too=True)],), told("released", 3), replay="replayed",
         when="unpaid by one who may cancel",
         changes={
+            "flow": {"freed:1": 1},
             "stock": BACK, "tickets": {"ann": EMPTY}, "reservations": {"r1": {"state": 3}}, "expiries": {"r1": GONE}, "slots": {0: GONE},
             "journal": [entry(transition("released", request_id="q-release", reason="shopper"))],
         },
@@ -386,6 +397,7 @@ RELEASE = [
     Scenario(
         "release", "released", w.draining, ([releasing("r1")],), told("released", 3), replay="replayed", when="and drained",
         changes={
+            "flow": {"freed:1": 1},
             "stock": BACK | {"available:s1": 0, "allotment:s1": 0, "draining:s1": 0}, "tickets": {"ann": EMPTY},
             "reservations": {"r1": {"state": 3}}, "expiries": {"r1": GONE}, "slots": {0: GONE},
             "journal": [

@@ -275,7 +275,7 @@ ADMIT = [
         "admit", "admitted", w.served, ([admission("ann")],), ["admitted", "ann-token", t(200), t(120_200), 0, "ann"], after_ms=200,
         changes={
             "drop": {"admitted": "1"}, "tickets": {"ann": TOKEN}, "slots": {0: t(5_200)}, "called": {0: GONE},
-            "flow": {"claims:1": 1}, "served": [back(0)],
+            "flow": {"claims:1": 1, "entered": 1}, "served": [back(0)],
         },
         replay="replayed",
     ),
@@ -298,7 +298,7 @@ ADMIT = [
                 "ann": {"token_id": "ann-token", "token_issued_at_ms": t(9_000), "token_expires_at_ms": t(129_000),
                     "admitted_at_ms": t(9_000)}
             },
-            "slots": {0: t(14_000)}, "served": [back(0, at_ms=t(9_000), w=[-1])],
+            "slots": {0: t(14_000)}, "flow": {"entered": 1}, "served": [back(0, at_ms=t(9_000), w=[-1])],
         },
     ),
     Scenario(
@@ -312,7 +312,7 @@ ADMIT = [
                     "turn": 1,
                 }
             },
-            "slots": {1: t(5_300)}, "called": {1: GONE}, "flow": {"claims:1": 1}, "served": [back(1, at_ms=t(300))],
+            "slots": {1: t(5_300)}, "called": {1: GONE}, "flow": {"claims:1": 1, "entered": 1}, "served": [back(1, at_ms=t(300))],
         },
     ),
     Scenario(
@@ -324,7 +324,7 @@ ADMIT = [
                 "dora": {"token_id": "dora-token", "token_issued_at_ms": t(300), "token_expires_at_ms": t(120_300),
                     "admitted_at_ms": t(300)}
             },
-            "slots": {3: t(5_300)}, "called": {3: GONE}, "flow": {"claims:1": 1}, "served": [back(3, at_ms=t(300))],
+            "slots": {3: t(5_300)}, "called": {3: GONE}, "flow": {"claims:1": 1, "entered": 1}, "served": [back(3, at_ms=t(300))],
         },
     ),
     Scenario(
@@ -332,7 +332,7 @@ ADMIT = [
         answer=["admitted", "ann-phone-token", t(200), t(120_200), 0, "ann"], replay="replayed",
         changes={
             "drop": {"admitted": "1"}, "tickets": {"ann": TOKEN | {"token_id": "ann-phone-token"}}, "slots": {0: t(5_200)},
-            "called": {0: GONE}, "flow": {"claims:1": 1}, "served": [back(0)],
+            "called": {0: GONE}, "flow": {"claims:1": 1, "entered": 1}, "served": [back(0)],
         },
     ),
     Scenario(

@@ -175,6 +175,40 @@ async def test_as_many_are_called_as_may_come(world: World, pace: dict[str, Any]
     assert len((await world.state())["called"]) == called
 
 
+async def test_who_stays_on_without_choosing_makes_room_for_others(world: World) -> None:
+    """Two units and two people inside: for a quarter of the claim window both are expected to take one, then nobody."""
+    await line_of(world, 30, skus=w.SINGLE, limit_per_shopper=1, capacity=10)
+    await world.adjust("more", "s1", 1)
+    world.at(BEAT_MS)
+    await world.beat(units_per_claim=1_000)
+    await world.let_in("p0", "p1")
+    stays = (1_000, 1_000, 1_000, 0, 0, 0, 0, 0)
+    seen = []
+    for after_ms in (CLAIM_WINDOW_MS // 16 * 3 - BEAT_MS, CLAIM_WINDOW_MS // 4 + 2 * BEAT_MS):
+        world.at(after_ms)
+        await world.beat(units_per_claim=1_000, stays=stays)
+        seen.append(int((await world.state())["drop"]["serving_number"]))
+    assert seen == [2, 4]
+
+
+async def test_who_has_reserved_is_not_one_of_those_who_choose(world: World) -> None:
+    await line_of(world, 30, capacity=10)
+    world.at(BEAT_MS)
+    await world.beat()
+    await world.let_in(*(f"p{number}" for number in range(10)))
+    world.at(2 * BEAT_MS)
+    await world.reserve(reserving("p0", "r0", s1=1), reserving("p1", "r1", s1=1))
+    flow = (await world.drops.inspect("d")).snapshot.flow
+    assert flow.undecided_by_age == (8, 0, 0, 0, 0, 0, 0, 0, 0)
+    assert flow.live_by_age == (2, 0, 0, 0, 0, 0, 0, 0, 0)
+    assert flow.chose_by_age == (2, 0, 0, 0, 0, 0, 0, 0, 0)
+    world.at(CLAIM_WINDOW_MS // 2)
+    await world.leave("p9")
+    flow = (await world.drops.inspect("d")).snapshot.flow
+    assert flow.undecided_by_age == (0, 0, 0, 0, 0, 7, 0, 0, 0)
+    assert flow.left_by_age == (0, 0, 0, 0, 0, 1, 0, 0, 0)
+
+
 async def test_those_who_are_expected_fill_their_places_by_the_age_of_their_call(world: World) -> None:
     """All come at first; of those who have not come for half a second only half will."""
     await line_of(world, 30, capacity=4)
@@ -308,7 +342,7 @@ async def test_progress_is_a_ring_of_the_last_minute(world: World) -> None:
     [
         [9, 1], [100, -2], [100, 1.5], [100, 10**10], [100, 1, 5], [100, 1, [1_001]], [100, 1, [-1]], [100, 1, ["1"]], [100, 1, [], -1],
         [100, 1, [], 0.5], [100, 1, [], 0, -1], [100, 1, [], 0, 10**7], [100, 1, [], 0, 0, 5], [100, 1, [], 0, 0, "x" * 16_385],
-        [100, 1, [], 0, 0, "", 1],
+        [100, 1, [], 0, 0, "", 1], [100, 1, [], 0, 0, "", [1_001]], [100, 1, [], 0, 0, "", [], 1],
     ],
     ids=lambda pace: repr(pace)[:40],
 )  # fmt: skip

@@ -213,7 +213,7 @@ async def test_the_service_tells_outcomes_in_the_words_of_the_domain(world: Worl
     assert limited == Refused(ReserveOutcome.LIMIT_REACHED, {"limit": 2, "held": 1})
     await world.client.hset(KEYS.stock, mapping={"available:s2": 0, "allotment:s2": 1})
     gone = await reservations.reserve("d", "d.tann", token, "k3", (("s2", 1),), "q")
-    assert gone == Refused(ReserveOutcome.SOLD_OUT, {"available": {"s2": 0}})
+    assert gone == Refused(ReserveOutcome.SOLD_OUT, {"available": {"s2": 0}, "place_kept": True})
     paid = await reservations.confirm(made.reservation_id, "pay", 1_500, "q")
     assert (paid.outcome.value, paid.amount_minor) == ("confirmed", 1_500)
 

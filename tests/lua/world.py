@@ -144,10 +144,16 @@ class World:
         return results
 
     async def beat(
-        self, rate_per_min: int = -1, weights: tuple[int, ...] = (), units_per_claim: int = 0, door: int = 0, sample: str = ""
+        self,
+        rate_per_min: int = -1,
+        weights: tuple[int, ...] = (),
+        units_per_claim: int = 0,
+        door: int = 0,
+        sample: str = "",
+        stays: tuple[int, ...] = (),
     ) -> str:
         """One beat of the inlet; the outcome."""
-        outcome: str = (await self._results("advance", [BEAT_MS, rate_per_min, weights, units_per_claim, door, sample]))[0]
+        outcome: str = (await self._results("advance", [BEAT_MS, rate_per_min, weights, units_per_claim, door, sample, stays]))[0]
         return outcome
 
     async def leave(self, name: str, word: str = "left", why: str = "", place: int = -1, queue: int = -1) -> list[Any]:

@@ -9,14 +9,43 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from admission.pace import AGES, PRESSURE_MIN, Pace, Signals, door, plan, pressure, still_coming, units_per_claim
+from admission.pace import (
+    AGES,
+    PARTS,
+    PRESSURE_MIN,
+    Pace,
+    Signals,
+    door,
+    plan,
+    pressure,
+    still_choosing,
+    still_coming,
+    still_paid,
+    units_per_claim,
+)
 from flashsale.model import Flow
 from loadtest.bench.line import OPENS_AT_MS, Line, Rules, ideal_entries_ms
 from tests.unit.snapshots import snapshot
 
 COUNTS = st.integers(0, 10_000_000)
 BY_AGE = st.tuples(*[COUNTS] * AGES)
-FLOWS = st.builds(Flow, called_by_age=BY_AGE, claims_by_delay=BY_AGE, called=COUNTS, units_reserved=COUNTS, standby=COUNTS)
+BY_PART = st.tuples(*[COUNTS] * PARTS)
+FLOWS = st.builds(
+    Flow,
+    called_by_age=BY_AGE,
+    claims_by_delay=BY_AGE,
+    called=COUNTS,
+    entered=COUNTS,
+    reservations=COUNTS,
+    units_reserved=COUNTS,
+    standby=COUNTS,
+    undecided_by_age=BY_PART,
+    chose_by_age=BY_PART,
+    left_by_age=BY_PART,
+    live_by_age=BY_PART,
+    paid_by_age=BY_PART,
+    freed_by_age=BY_PART,
+)
 LOADS = st.floats(0, 1e9)
 NOTHING = Signals()
 
@@ -35,7 +64,7 @@ def test_without_history_nine_of_ten_are_expected_within_the_first_polls() -> No
     assert found.weights_permille[0] == 900
     assert list(found.weights_permille) == sorted(found.weights_permille, reverse=True)
     assert found.weights_permille[5:] == (0, 0, 0, 0)
-    assert paced(Flow(), admitted=0, active=0, reservations_live=0).units_per_claim_permille == 600
+    assert paced(Flow(), admitted=0, active=0, reservations_live=0).units_per_claim_permille == 500
 
 
 def test_history_outweighs_the_prior() -> None:
@@ -64,10 +93,32 @@ def test_the_rate_makes_up_for_those_who_do_not_come_but_never_more_than_twice()
 
 
 def test_units_a_claim_follow_from_what_people_reserved() -> None:
-    told = snapshot(admitted=1000, active=0, reservations_live=0, flow=Flow(units_reserved=1500))
-    assert units_per_claim(told) == pytest.approx(1.5, abs=0.01)
-    undecided = replace(told, active=600)
-    assert units_per_claim(undecided) > 2 * units_per_claim(told)
+    flow = Flow(entered=1_000, reservations=750, units_reserved=1_500, chose_by_age=(0, 750) + (0,) * (PARTS - 2))
+    assert units_per_claim(flow) == pytest.approx(1.5, abs=0.01)
+    assert units_per_claim(replace(flow, entered=10_000)) == pytest.approx(0.15, abs=0.01)
+    undecided = replace(flow, entered=10_000, undecided_by_age=(9_000,) + (0,) * (PARTS - 1))
+    assert units_per_claim(undecided) == pytest.approx(1.5, abs=0.02)
+
+
+def test_who_has_been_in_for_long_without_choosing_stands_for_less_than_a_newcomer() -> None:
+    half = Flow(entered=1_000, reservations=500, chose_by_age=(0, 250, 250) + (0,) * (PARTS - 3))
+    found = paced(half).stays_permille
+    assert (found[0], found[1]) == (1000, 1000)
+    assert found[2] == pytest.approx(1000 * (250 / 750) / 0.5, abs=5)
+    assert max(found[3:]) <= 10
+
+
+def test_who_leaves_without_buying_makes_those_who_stay_likelier_to_buy() -> None:
+    """Half leave at once; everybody else buys."""
+    found = still_choosing(Flow(entered=1_000, left_by_age=(500,) + (0,) * (PARTS - 1), chose_by_age=(0, 0, 0, 500) + (0,) * (PARTS - 4)))
+    assert found[0] == pytest.approx(0.5, abs=0.01)
+    assert found[1] == pytest.approx(1, abs=0.01)
+
+
+def test_a_reservation_that_is_young_has_not_failed() -> None:
+    young = Flow(reservations=500, live_by_age=(500,) + (0,) * (PARTS - 1))
+    assert still_paid(young)[0] > 0.85
+    assert still_paid(Flow(reservations=500))[0] < 0.02
 
 
 def test_a_door_never_holds_more_than_a_quarter() -> None:
@@ -85,7 +136,10 @@ def test_every_plan_is_within_bounds(
     assert found.units_per_claim_permille >= 50
     assert 0 <= found.rate_per_min <= 2 * rate + 1
     assert (found.rate_per_min == 0) == (rate == 0 or factor == 0)
-    assert all(isfinite(weight) and 0 <= weight <= 1 for weight in still_coming(flow))
+    assert len(found.stays_permille) == PARTS - 1
+    assert all(0 <= stay <= 1000 for stay in found.stays_permille)
+    for chances in (still_coming(flow), still_choosing(flow), still_paid(flow)):
+        assert all(isfinite(chance) and 0 <= chance <= 1 for chance in chances)
 
 
 @given(FLOWS, st.integers(0, AGES - 1), st.integers(1, 1000))

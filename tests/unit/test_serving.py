@@ -41,7 +41,7 @@ def test_it_holds_what_a_browser_computes_with_and_no_more() -> None:
         "available": {"s1": 4, "s2": 0},
         "reserved": {"s1": 3, "s2": 0},
         "sold_out": False,
-        "cut_line": 39,
+        "cut_line": 29,
         "poll": {"floor_ms": ROOM.poll_floor_ms, "ceiling_ms": ROOM.poll_ceiling_ms, "divisor": ROOM.poll_divisor},
         "notice": None,
         "groups": None,
