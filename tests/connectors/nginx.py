@@ -50,7 +50,7 @@ def _configured(folder: Path, service_port: int, shop_port: int) -> str:
         ("server 127.0.0.1:8080;", f"server 127.0.0.1:{service_port};"),
         ("server 127.0.0.1:3000;", f"server 127.0.0.1:{shop_port};"),
         ("listen 80;", f"listen unix:{folder}/door.sock;"),
-        ("/var/cache/nginx/flashsale", f"{folder}/cache"),
+        ("/dev/shm/flashsale-door", f"{folder}/cache"),
         ("/usr/share/flashsale/pages", str(PAGES)),
     ):
         assert shipped in text
