@@ -14,8 +14,11 @@ from urllib.parse import urljoin
 import pytest
 from redis.asyncio import Redis
 
+from admission.inlet import LiveDrop
 from admission.invites import InviteCodes
 from flashsale.cli.compose import read_signing_keys
+from flashsale.cli.recover import recovery_of
+from flashsale.cli.target import opened
 from flashsale.connections.database import Database
 from flashsale.drops import DropStore
 from flashsale.errors import Busy, StoreUnavailable
@@ -424,23 +427,21 @@ async def test_a_service_that_cannot_answer_says_so_and_looks_again(service: Ser
 # ------------------------------------------------------------------------------------------------------------- refusals
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
+async def test_no_other_page_acts_for_a_shopper(service: Service) -> None:
+    reader = await admitted(service)
+    for headers in (
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
+        {"Origin": service.url.replace("http:", "https:") + "0"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
         {"Origin": "https://evil.example", "Sec-Fetch-Site": "none"},
-    ],
-)
-async def test_no_other_page_acts_for_a_shopper(service: Service, headers: dict[str, str]) -> None:
-    reader = await admitted(service)
-    for step in ("join", "reserve", "leave", "adopt"):
-        await reader.post(LINE, {"step": step, "units-black-42": "1", "secret": "x" * 32}, headers)
-        assert (reader.page and reader.page.status, reader.headline) == (403, "This did not come from here")
-        assert reader.page is not None
-        assert "Set-Cookie" not in reader.page.headers
+    ):
+        for step in ("join", "reserve", "leave", "adopt"):
+            await reader.post(LINE, {"step": step, "units-black-42": "1", "secret": "x" * 32}, headers)
+            assert reader.page is not None
+            assert (reader.page.status, reader.headline) == (403, "This did not come from here"), (step, headers)
+            assert "Set-Cookie" not in reader.page.headers
     assert (await service.services.drop_store.inspect(DROP)).reservations_live == 0
     await reader.look()
     assert reader.headline == "It is your turn"
@@ -454,30 +455,31 @@ async def test_a_browser_that_says_nothing_of_where_a_form_came_from_is_served(s
     assert reader.headline == "You are in"
 
 
-@pytest.mark.parametrize(
-    ("form", "status", "sentence"),
-    [
-        ({}, 400, "not known"),
-        ({"step": "dance"}, 400, "not known"),
-        ({"step": "reserve"}, 400, "Choose what you want"),
-        ({"step": "reserve", "units-black-42": "0"}, 400, "Choose what you want"),
-        ({"step": "reserve", "units-black-42": "-1"}, 400, "Write a number"),
-        ({"step": "reserve", "units-black-42": "x"}, 400, "Write a number"),
-        ({"step": "reserve", "units-none": "1"}, 400, "not in this drop"),
-        ({"step": "reserve", "sku": "../x"}, 400, "Choose what you want"),
-        ({"step": "reserve", "units-black-42": "3"}, 409, "more than one shopper may"),
-        ({"step": "release"}, 404, "no such reservation"),
-        ({"step": "adopt", "secret": "short"}, 401, "unknown"),
-        ({"step": "join", "code": "x" * 65}, 403, "not an invite code"),
-    ],
+REFUSED: tuple[tuple[dict[str, str], int, str], ...] = (
+    ({}, 400, "not known"),
+    ({"step": "dance"}, 400, "not known"),
+    ({"step": "reserve"}, 400, "Choose what you want"),
+    ({"step": "reserve", "units-black-42": "0"}, 400, "Choose what you want"),
+    ({"step": "reserve", "units-black-42": "-1"}, 400, "Write a number"),
+    ({"step": "reserve", "units-black-42": "x"}, 400, "Write a number"),
+    ({"step": "reserve", "units-none": "1"}, 400, "not in this drop"),
+    ({"step": "reserve", "sku": "../x"}, 400, "Choose what you want"),
+    ({"step": "reserve", "units-black-42": "3"}, 409, "more than one shopper may"),
+    ({"step": "release"}, 404, "no such reservation"),
+    ({"step": "adopt", "secret": "short"}, 401, "unknown"),
+    ({"step": "join", "code": "x" * 65}, 403, "not an invite code"),
 )
-async def test_a_form_that_cannot_be_done_says_why(service: Service, form: dict[str, str], status: int, sentence: str) -> None:
+
+
+async def test_a_form_that_cannot_be_done_says_why(service: Service) -> None:
     reader = await admitted(service)
-    await reader.post(LINE, form)
-    assert reader.page is not None
-    assert (reader.page.status, sentence in reader.text) == (status, True), reader.text
-    await reader.look(LINE)
-    assert reader.headline == "It is your turn"
+    for form, status, sentence in REFUSED:
+        await reader.post(LINE, form)
+        assert reader.page is not None
+        assert (reader.page.status, sentence in reader.text) == (status, True), (form, reader.text)
+        assert reader.headline == "It is your turn" or "step" not in form or form["step"] == "dance"
+        await reader.look(LINE)
+        assert reader.headline == "It is your turn"
 
 
 async def test_a_step_without_a_place_does_nothing(service: Service) -> None:
@@ -490,12 +492,57 @@ async def test_a_step_without_a_place_does_nothing(service: Service) -> None:
         assert reader.headline == "Join the line"
 
 
-@pytest.mark.parametrize("value", ["", "x", "a.b", "x" * 200, "%00", "é" * 20, f"{'s' * 32}.{'k' * 65}.", f"{'s' * 32}.{'k' * 9}.<script>"])
-async def test_a_cookie_of_another_shape_is_no_cookie(service: Service, value: str) -> None:
+async def test_a_cookie_of_another_shape_is_no_cookie(service: Service) -> None:
     await service.open_drop(make_drop())
-    reader = Reader(service, cookies={COOKIE: value})
+    for value in ("", "x", "a.b", "x" * 200, "%00", "é" * 20, f"{'s' * 32}.{'k' * 65}.", f"{'s' * 32}.{'k' * 9}.<script>"):
+        reader = Reader(service, cookies={COOKIE: value})
+        await reader.look()
+        assert reader.headline == "Join the line", value
+
+
+async def test_a_flood_from_one_address_is_slowed_down(settings: Settings, store: Redis, database: Database, tmp_path: Path) -> None:
+    settings = with_settings(with_signing_keys(settings, tmp_path), http={"rate_per_s": 0.5, "rate_burst": 3, "rate_exempt": []})
+    async with in_own_task(settings, database) as service:
+        await service.open_drop(make_drop(opens_in_ms=600_000))
+        reader = Reader(service)
+        statuses = []
+        for _ in range(4):
+            await reader.post(LINE, {"step": "dance"})
+            assert reader.page is not None
+            statuses.append(reader.page.status)
+        assert statuses == [400, 400, 400, 429]
+        assert reader.headline == "That was too fast"
+        assert reader.page is not None
+        assert reader.page.headers["Refresh"].endswith(f"; url={LINE}")
+
+
+async def test_a_place_that_was_lost_comes_back_by_its_receipt(service: Service, settings_in_use: Settings) -> None:
+    await service.open_drop(make_drop(opens_in_ms=600_000))
+    reader = Reader(service)
     await reader.look()
-    assert reader.headline == "Join the line"
+    await reader.send("join")
+    before = dict(reader.cookies)
+
+    def seen() -> LiveDrop:
+        live = service.services.inlet.get(DROP)
+        assert live is not None
+        return live
+
+    async with opened(settings_in_use) as parts:
+        await parts.store.flushall()
+        await service.until(lambda: seen().recovering)
+        await reader.look()
+        assert (reader.page and reader.page.status, reader.headline) == (200, "A moment, please")
+        await recovery_of(parts).recover(DROP)
+    await service.until(lambda: not seen().recovering and seen().snapshot.epoch == 2)
+    ticket_id = ticket_id_of(DROP, secret_hash_of(reader.secret))
+    inspect = service.services.drop_store.inspect
+    assert (await inspect(DROP, tickets=(ticket_id,))).tickets == (None,)
+    await reader.look()
+    assert reader.headline == "You are in"
+    assert reader.secret == before[COOKIE].partition(".")[0]
+    assert reader.cookies != before, "the receipt is one of the new epoch"
+    assert (await inspect(DROP, tickets=(ticket_id,))).tickets != (None,)
 
 
 async def test_a_cookie_is_secure_behind_a_proxy_that_ends_tls(
