@@ -20,5 +20,5 @@ function isCloser(before, now) {
 }
 
 function isHopeless(place) {
-  return typeof place?.chance === "number" && place.chance < UNLIKELY;
+  return (place?.chance ?? 1) < UNLIKELY;
 }

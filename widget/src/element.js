@@ -45,7 +45,7 @@ export class FlashSaleRoom extends HTMLElement {
   }
 
   get state() {
-    return this.#told.view?.state ?? "loading";
+    return this.dataset.state ?? "loading";
   }
 
   get token() {

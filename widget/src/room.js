@@ -67,7 +67,7 @@ function placeOf(known) {
   const { serving, kept } = known;
   const { number = null, entry = null, line = 0, from = 0 } = kept;
   const { position, eta_ms, chance } = outlook(serving, number === null ? null : line * LINE_STRIDE + number, line);
-  const progress = number === null ? null : Math.max(0, (lineOf(known).serving_number - from) / Math.max(1, number - from));
+  const progress = Math.max(0, (lineOf(known).serving_number - from) / Math.max(1, number - from));
   return { position, etaMs: eta_ms, chance, queueNumber: number, entryNumber: entry, progress };
 }
 

@@ -38,6 +38,7 @@ export function visit(api, dropId, credentials, shown) {
   let away = null; // why the service does not answer just now
   let failures = 0;
   let wish = null; // to join: {handoff?}
+  let hasHandedOver = false;
   let verdict = null; // of the draw
   let checkAtMs = 0;
   let turn = Promise.resolve();
@@ -113,6 +114,7 @@ export function visit(api, dropId, credentials, shown) {
   async function handOver() {
     const answer = await askWithTicket("POST", "/handoff");
     if (answer.status !== 200) throw refusal(answer);
+    hasHandedOver = true;
     return { handoff: answer.handoff, expiresAtMs: answer.expires_at_ms };
   }
 
@@ -161,6 +163,7 @@ export function visit(api, dropId, credentials, shown) {
     see(latest);
     channel?.postMessage(latest);
     if (problem?.status) problem = null; // a document was refused, and now it was not
+    if (hasHandedOver) hasHandedOver = !seeGone((await askWithTicket("GET", "")).state);
   }
 
   async function get(path) {
@@ -233,10 +236,16 @@ export function visit(api, dropId, credentials, shown) {
     keep({ ticket: ticket_id, receipt, line, entry, number, epoch, from, drawKey: null, token: null, gone: null });
   }
 
+  /** Keeps that the place is gone from here, if it is. */
+  function seeGone(code) {
+    const isGone = GONE.includes(code);
+    if (isGone) keep({ gone: code });
+    return isGone;
+  }
+
   /** A refusal: either it is final for the place, or the next document tells of it, or the shopper has to do something. */
   function refuse({ code, detail }) {
-    if (GONE.includes(code)) keep({ gone: code });
-    else if (!EXPLAINED.includes(code)) problem = { code, detail };
+    if (!seeGone(code) && !EXPLAINED.includes(code)) problem = { code, detail };
     if (code !== "not_open") wish = null;
   }
 

@@ -366,11 +366,21 @@ test("leaving gives the place up and forgets it; a refusal is told", async () =>
   assert.deepEqual([stage.kept.ticket, stage.kept.secret, stage.view.state], [null, null, "ready"]);
 });
 
-test("a place is handed over with a code", async () => {
-  const name = `POST /v1/tickets/${PLACED.ticket}/handoff`;
-  const stage = await started({ [name]: { handoff: "code", expires_at_ms: OPENS_AT_MS + 660_000 } });
+test("a place is handed over with a code, and shows when the other device has taken it", async () => {
+  const [code, ticket] = [`POST /v1/tickets/${PLACED.ticket}/handoff`, `GET /v1/tickets/${PLACED.ticket}`];
+  const stage = await started({ [code]: { handoff: "code", expires_at_ms: OPENS_AT_MS + 660_000 }, [ticket]: { state: "waiting" } });
   assert.deepEqual(await stage.visit.handOver(), { handoff: "code", expiresAtMs: OPENS_AT_MS + 660_000 });
-  stage.answers[name] = REFUSED("handoff_used");
+  await pass(3_000);
+  assert.equal(stage.view.state, "waiting");
+  stage.answers[ticket] = { state: "moved" };
+  await pass(3_000);
+  assert.equal(stage.view.state, "moved");
+  await pass(60_000);
+  assert.equal(stage.requests(ticket).length, 2);
+});
+
+test("a place that cannot be handed over says why", async () => {
+  const stage = await started({ [`POST /v1/tickets/${PLACED.ticket}/handoff`]: REFUSED("handoff_used") });
   await assert.rejects(stage.visit.handOver(), { code: "handoff_used" });
 });
 

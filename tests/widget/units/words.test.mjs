@@ -37,13 +37,13 @@ for (const language of LANGUAGES)
   });
 
 test("a wait is a range in round units", () => {
-  assert.equal(eta(185, 290), "About 3 to 5 minutes.");
-  assert.equal(eta(185, 240), "About 3 to 4 minutes.");
-  assert.equal(eta(180, 180), "Up to 3 minutes.");
-  assert.equal(eta(20, 200), "Up to 4 minutes.");
-  assert.equal(eta(10, 59), "Up to 1 minute.");
-  assert.equal(eta(4_000, 7_000), "About 66 to 117 minutes.");
-  assert.equal(eta(4_000, 9_000), "About 1 to 3 hours.");
+  assert.equal(eta(185, 290), "Your turn comes in about 3 to 5 minutes.");
+  assert.equal(eta(185, 240), "Your turn comes in about 3 to 4 minutes.");
+  assert.equal(eta(180, 180), "Your turn comes within about 3 minutes.");
+  assert.equal(eta(20, 200), "Your turn comes within about 4 minutes.");
+  assert.equal(eta(10, 59), "Your turn comes within about 1 minute.");
+  assert.equal(eta(4_000, 7_000), "Your turn comes in about 66 to 117 minutes.");
+  assert.equal(eta(4_000, 9_000), "Your turn comes in about 1 to 3 hours.");
 });
 
 test("a chance is in words, and never more exact than it is", () => {
@@ -114,7 +114,7 @@ test("a refusal without words of ours is told in the service's", () => {
 
 test("what is said aloud is whole sentences", () => {
   const place = { etaMs: [185_000, 290_000], chance: 0.99 };
-  const placed = "1,234 people ahead of you. About 3 to 5 minutes. The stock will very likely reach you.";
+  const placed = "1,234 people ahead of you. Your turn comes in about 3 to 5 minutes. The stock will very likely reach you.";
   assert.equal(spokenOf("state", view({ place }), words), `You are in line. ${placed} ${english.kept}`);
   assert.equal(spokenOf("place", view({ place }), words), `${placed} ${english.kept}`);
   assert.equal(spokenOf(30, view({ state: "joined", untilMs: 29_000 }), words), "You are in. The drop opens in 30 seconds.");
