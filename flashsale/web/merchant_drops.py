@@ -14,7 +14,7 @@ from flashsale.drops import DropExists
 from flashsale.errors import BadInput, Busy, StoreUnavailable, StoreUnknown
 from flashsale.model import DROP_ID_RE, DropState
 from flashsale.web.answers import PERSONAL
-from flashsale.web.merchant_live import lines_of
+from flashsale.web.live_view import lines_of
 from flashsale.web.problems import Code, Problem, problem
 from flashsale.web.requests import read_body, read_json
 from flashsale.web.steering import SteeredView

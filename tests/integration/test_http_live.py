@@ -17,6 +17,7 @@ from flashsale.cli.compose import build_services
 from flashsale.connections.database import create_database_if_missing, open_database
 from flashsale.web import merchant_live
 from flashsale.web.app import listen, serving
+from flashsale.web.live_view import LiveView
 from reconciler.migrations import migrate
 from tests.integration.http_client import Buyer, Service, in_own_task, make_drop, reconciling, with_settings, with_signing_keys
 from tests.stores import settings_for
@@ -117,7 +118,7 @@ async def test_it_is_an_event_stream_that_proxies_pass_on(shop: Shop) -> None:
 async def test_it_tells_where_the_drop_stands(shop: Shop) -> None:
     async with shop.watch() as stream:
         view = await stream.live()
-    assert set(view) == set(merchant_live.LiveView.__struct_fields__) - {"lines"}
+    assert set(view) == set(LiveView.__struct_fields__) - {"lines"}
     assert (view["state"], view["joined"], view["joining"], view["notice"]) == ("open", 0, "open", "")
     assert (view["rate_per_min"], view["capacity"]) == (600_000, 10_000)
     assert {sku["sku"]: sku["available"] for sku in view["skus"]} == {"black-42": 100, "white-42": 3}
@@ -291,8 +292,8 @@ async def test_a_reader_who_does_not_read_is_dropped(shop: Shop, monkeypatch: py
         await _free(shop)
 
 
-def _heavy(**values: Any) -> merchant_live.LiveView:
-    return merchant_live.LiveView(**{**values, "notice": "x" * 500_000})
+def _heavy(**values: Any) -> LiveView:
+    return LiveView(**{**values, "notice": "x" * 500_000})
 
 
 # ------------------------------------------------------------------------------------------------------------- when parts are away

@@ -18,9 +18,9 @@ from flashsale.payments.test import Behaviour
 from flashsale.settings import load_settings
 from flashsale.web import (
     console_session,
+    live_view,
     merchant,
     merchant_drops,
-    merchant_live,
     places,
     problems,
     requests,
@@ -147,7 +147,7 @@ def test_examples_of_problems_are_what_is_answered(description: dict[str, Any]) 
         ("MerchantGroup", merchant_drops.GroupRow),
         ("DropCreated", merchant_drops.CreatedView),
         ("Close", merchant_drops.CloseBody),
-        ("Live", merchant_live.LiveView),
+        ("Live", live_view.LiveView),
         ("SignIn", console_session.SignInBody),
         ("Session", console_session.SessionView),
         ("Fairness", fairness.FairnessDocument),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flashsale.metrics import Metrics
-from flashsale.web.merchant_live import AGE_BANDS, AgeBand, age_bands, age_bounds_s
+from flashsale.web.live_view import AGE_BANDS, AgeBand, age_bands, age_bounds_s
 from flashsale.web.worker_errors import POINTS_MAX, WorkerErrors
 
 
