@@ -21,7 +21,9 @@ from tests.browser.stage import SKU, Complaints, Stage, Tabs, a_drop
 AWAY = r"net::ERR_|status of 50\d|Failed to load resource"
 """what a browser says of a service that it cannot reach"""
 REFUSED = r"status of 4\d\d"
-PHONE, DESKTOP, WIDE = (ViewportSize(width=width, height=height) for width, height in ((360, 780), (1280, 900), (2560, 1300)))
+PHONE, TABLET, DESKTOP, WIDE = (
+    ViewportSize(width=width, height=height) for width, height in ((360, 780), (820, 1100), (1280, 900), (2560, 1300))
+)
 
 
 async def console(stage: Stage, tabs: Tabs, drop: Drop | None = None, **options: Any) -> Page:
@@ -171,9 +173,10 @@ async def test_the_list_tells_what_comes_next_and_can_be_narrowed(stage: Stage, 
     await page.get_by_label("State").select_option("open")
     await expect(row).to_have_count(0)
     await expect(page.get_by_role("row").filter(has_text=on.name)).to_be_visible()
-    await page.get_by_label("State").select_option("paused")
     await page.set_viewport_size(PHONE)
     assert await layout_faults(page) == []
+    await page.get_by_label("State").select_option("paused")
+    await expect(page.get_by_text("No drop is paused just now.")).to_be_visible()
 
 
 # -------------------------------------------------------------------------------------------------------------------- live
@@ -198,7 +201,7 @@ async def test_the_numbers_move_while_people_come_and_buy(stage: Stage, tabs: Ta
     await expect(units).to_have_accessible_description(re.compile(r"2 sold and 1 reserved of 10"))
     await page.locator("#chart-units summary").press("Enter")
     await expect(page.locator("#chart-units tbody tr").first).to_contain_text("2")
-    for size in (DESKTOP, PHONE, WIDE):
+    for size in (DESKTOP, PHONE, TABLET, WIDE):
         await page.set_viewport_size(size)
         assert await layout_faults(page) == [], size
     assert await axe_of(page) == []
@@ -414,4 +417,4 @@ async def test_a_drop_that_is_not_there_is_said_so(stage: Stage, tabs: Tabs, com
     page = await console(stage, tabs)
     await page.goto(f"{stage.url}/console#/nothing-of-that-name")
     await expect(page.get_by_text("There is no drop of that name, or it is not this key's.")).to_be_visible()
-    await expect(page.get_by_role("link", name="Drops")).to_be_visible()
+    await expect(page.get_by_role("link", name="All drops")).to_be_visible()

@@ -153,6 +153,18 @@ def test_what_needs_somebody_comes_first_and_names_the_command() -> None:
     assert lost[0]["command"] == "flashsale recover launch"
 
 
+def test_what_the_auditor_found_is_said_first() -> None:
+    audit = {"result": "drift", "drifts": [{"units": -2}, {"units": 1}], "paused_at_ms": None, "audited_at_ms": 0}
+    found, clean = said(
+        ["reading", "attention", {"drop": "launch"}, live(audit=audit, now_ms=0, postgres="away")],
+        ["reading", "attention", {"drop": "launch"}, live(audit=audit | {"result": "clean", "drifts": []})],
+    )
+    assert [one["key"] for one in found] == ["drift", "postgres"]
+    assert "do not add up by 3 units." in found[0]["words"]
+    assert found[0]["command"] == "flashsale audit launch"
+    assert clean == []
+
+
 def test_the_services_own_errors_stand_before_what_callers_did() -> None:
     (found,) = said(["reading", "refusals", {"sold_out": 40, "busy": 2, "something_new": 5, "paused": 0}])
     assert [(one["code"], one["words"], one["ours"]) for one in found] == [

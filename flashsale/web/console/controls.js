@@ -241,6 +241,6 @@ function close(drop, context, closed) {
 /** All controls of a drop. `closed()` is called when it was closed here. */
 export function controls(drop, context, closed) {
   const all = [admissions(drop, context), rate(drop, context), capacity(drop, context), message(drop, context), joining(drop, context), close(drop, context, closed)];
-  const element = h("section", { class: "card steer", "aria-labelledby": "steer-title" }, h("h2", { id: "steer-title" }, "Steer"), all.map((one) => one.element));
+  const element = h("section", { class: "card steer", "aria-labelledby": "steer-title" }, h("h2", { id: "steer-title" }, "Steer"), h("div", { class: "controls" }, all.map((one) => one.element)));
   return { element, update: (live) => all.forEach((one) => one.update(live)) };
 }

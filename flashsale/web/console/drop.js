@@ -14,6 +14,7 @@ import { reportPanel } from "./report.js";
 
 const RETRY_MS = 3_000;
 const AFTER_MS = 5_000; // how often a closed drop is looked at while somebody may still pay
+const AUDIT_MS = 15_000;
 const WORTH_A_CHART = 30; // samples
 
 /** What is known of a drop without its stream, in the shape of the stream's data; null where only the stream tells. */
@@ -40,6 +41,7 @@ export function dropView(id, context) {
       if (left) return;
       const words = context.failed(error);
       head.trouble(error.status === 404 ? "There is no drop of that name, or it is not this key's." : words);
+      if (error.status === 404) place.replaceChildren(h("a", { class: "button", href: "#/" }, "All drops"));
       if (error.status === 0 || error.status >= 500 || error.status === 429) timer = setTimeout(load, RETRY_MS);
     }
   }
@@ -68,9 +70,10 @@ function openedDrop(id, first, context, head, article) {
   let stream = null;
   let after = null;
   let over = false;
+  let audit = null;
 
   function update(live) {
-    now = over ? { ...live, state: "closed" } : live;
+    now = { ...live, audit, state: over ? "closed" : live.state };
     head.update(drop, now);
     alerts.update(attention(drop, now));
     for (const panel of panels) panel.update(drop, now);
@@ -127,7 +130,14 @@ function openedDrop(id, first, context, head, article) {
     else if (after !== null) report.load();
   }
 
+  /** What the auditor last found. While it cannot be asked, that still stands. */
+  async function look() {
+    audit = await read(`${path}/audit`).catch(() => audit);
+  }
+
   const ticking = setInterval(() => head.tick(drop, now), 1000);
+  const auditing = setInterval(look, AUDIT_MS);
+  look();
   const save = () => keep(id, history);
   addEventListener("pagehide", save);
   update(now);
@@ -137,6 +147,7 @@ function openedDrop(id, first, context, head, article) {
     element,
     leave() {
       clearInterval(ticking);
+      clearInterval(auditing);
       clearTimeout(after);
       removeEventListener("pagehide", save);
       save();

@@ -2,7 +2,7 @@
 
 import { StackedBar, TimeChart } from "./charts.js";
 import { h, put, Rows, show, write } from "./dom.js";
-import { count, counted, money, NONE, percent, span } from "./format.js";
+import { count, counted, moment, money, NONE, percent, span, time } from "./format.js";
 import { totals } from "./history.js";
 import { ages, JOURNAL_LATE_MS, ordersOf, refusals } from "./reading.js";
 
@@ -62,6 +62,7 @@ function journalNote({ oldest_ms: oldest, length }, late) {
 
 // ------------------------------------------------------------------------------------------------------------- over time
 
+const RATE_SHOWN_WITHIN = 3;
 const WIDTHS_MS = [[3 * 60_000, 5_000], [6 * 60_000, 10_000], [Infinity, 20_000]];
 
 /** Admissions a minute, the waiting, and the units over the last quarter of an hour, as this page saw them. */
@@ -93,17 +94,18 @@ function drawAdmitted(chart, history, live, from, to) {
   const words = columns.length
     ? `Just now ${count(Math.round(last))} a minute, at most ${count(Math.round(highest))}; the rate is ${count(live.rate_per_min)} a minute.`
     : `Nothing was seen yet; the rate is ${count(live.rate_per_min)} a minute.`;
-  const top = highest ? Math.max(highest, Math.min(live.rate_per_min ?? 0, highest * 3)) : (live.rate_per_min ?? 1);
-  const fitting = rate.map(([at, value]) => [at, value !== null && value <= top * 1.2 ? value : null]);
-  chart.draw({ from, to, most: top, columns, line: fitting }, words);
+  const reach = highest ? RATE_SHOWN_WITHIN * highest : Infinity; // a rate far above would flatten everything else
+  const shown = rate.map(([at, value]) => [at, value <= reach ? value : null]);
+  const top = most(shown, highest);
+  chart.draw({ from, to, most: top, columns, line: shown }, words);
 }
 
 function drawWaiting(chart, history, live, from, to) {
   const points = history.line("waiting", from);
-  const top = most(points, 1);
-  const before = points.find(([, value]) => value !== null)?.[1];
-  const change = before === undefined || live.waiting === null ? "" : live.waiting < before ? `, ${count(before - live.waiting)} fewer than at the left end` : `, ${count(live.waiting - before)} more than at the left end`;
-  chart.draw({ from, to, most: top, areas: [points] }, `${count(live.waiting)} now${change}; at most ${count(top)}.`);
+  const seen = points.filter(([, value]) => value !== null);
+  const [least, greatest] = [Math.min(...seen.map(([, value]) => value)), most(points, 0)];
+  const words = seen.length ? `${count(live.waiting)} now; from ${count(least)} to ${count(greatest)} since ${time(seen[0][0])}.` : "Nothing was seen yet.";
+  chart.draw({ from, to, most: greatest, areas: [points] }, words);
 }
 
 function drawUnits(chart, history, live, from, to) {
@@ -118,15 +120,16 @@ function drawUnits(chart, history, live, from, to) {
 // ----------------------------------------------------------------------------------------------------------------- stock
 
 const KINDS = [["sold", "Sold"], ["reserved", "Reserved"], ["available", "Available"], ["draining", "Draining"]];
+const COLUMN_CSS = { draining: "drains", allotment: "whole" };
 
 /** Units per SKU. Those to be withdrawn are among the reserved ones, and told beside them. */
 export function stockPanel(drop) {
   const about = new Map(drop.skus.map((sku) => [sku.sku, sku]));
   const body = h("tbody");
-  const heads = KINDS.map(([css, name]) => h("th", { scope: "col", class: css === "draining" ? "number drains" : "number" }, h("span", { class: `swatch ${css}`, "aria-hidden": "true" }), name));
+  const heads = KINDS.map(([css, name]) => h("th", { scope: "col", class: `number ${COLUMN_CSS[css] ?? ""}` }, h("span", { class: `swatch ${css}`, "aria-hidden": "true" }), name));
   const table = h(
     "table", { class: "stock", "aria-labelledby": "stock-title" },
-    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "SKU"), h("td", { class: "units" }), heads, h("th", { scope: "col", class: "number" }, "Units"))),
+    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "SKU"), h("td", { class: "units" }), heads, h("th", { scope: "col", class: "number whole" }, "Units"))),
     body,
   );
   const rows = new Rows(body, (sku) => stockRow(about.get(sku.sku), drop.currency));
@@ -140,7 +143,7 @@ export function stockPanel(drop) {
 
 function stockRow(about, currency) {
   const bar = new StackedBar("tall");
-  const cells = [...KINDS, ["allotment"]].map(([kind]) => h("td", { class: kind === "draining" ? "number drains" : "number" }));
+  const cells = [...KINDS, ["allotment"]].map(([kind]) => h("td", { class: `number ${COLUMN_CSS[kind] ?? ""}` }));
   const code = h("span", { class: "id" });
   const name = h("th", { scope: "row" }, h("span", {}, about?.name ?? ""), code);
   const element = h("tr", {}, name, h("td", { class: "units" }, bar.element), cells);
@@ -156,8 +159,8 @@ function stockRow(about, currency) {
 /** The lines of priority groups, where there are some. */
 export function groupPanel(drop) {
   const body = h("tbody");
-  const heads = ["Line", "Share", "Joined", "Waiting", "Serving number"].map((words, at) => h("th", { scope: "col", class: at ? "number" : null }, words));
-  const element = card("groups-title", "Lines", h("table", { "aria-labelledby": "groups-title" }, h("thead", {}, h("tr", {}, heads)), body));
+  const heads = ["Line", "Share", "Joined", "Waiting", "Serving"].map((words, at) => h("th", { scope: "col", class: at ? "number" : null }, words));
+  const element = card("groups-title", "Lines", h("table", { class: "lines", "aria-labelledby": "groups-title" }, h("thead", {}, h("tr", {}, heads)), body));
   const about = new Map((drop.groups ?? []).map((group) => [group.group, group]));
   const rows = new Rows(body, (line) => {
     const cells = [0, 1, 2, 3].map(() => h("td", { class: "number" }));
@@ -217,9 +220,13 @@ export function ordersPanel(drop) {
   const element = card("orders-title", "Orders", bars.element, note, h("p", {}, link));
   const update = (_, live) => {
     bars.set(live.orders ? ordersOf(live.orders) : [], "sold");
-    write(note, live.orders ? "In Postgres." : live.postgres === "away" ? "Postgres does not answer. They wait in the journal." : "Not known just now.");
+    write(note, live.orders ? `In Postgres.${audited(live)}` : live.postgres === "away" ? "Postgres does not answer. They wait in the journal." : "Not known just now.");
   };
   return { element, update };
+}
+
+function audited({ audit, now_ms: nowMs }) {
+  return audit?.result === "clean" ? ` Audited ${moment(audit.audited_at_ms, nowMs)}: store and Postgres add up.` : "";
 }
 
 /** Requests refused in the last minute, by code. */
@@ -235,7 +242,7 @@ export function refusalsPanel() {
   const update = (_, live) => {
     const found = refusals(live.errors?.last_min_by_code);
     rows.set(found, (one) => one.code);
-    const whose = live.errors?.of === "worker" ? " Seen by the worker this page is connected to." : "";
+    const whose = live.errors?.of === "worker" ? " Of all drops, as the worker saw it that this page is connected to." : "";
     write(note, live.errors ? `${found.length ? "" : "Nobody."}${whose}`.trim() : "Not known just now.");
   };
   return { element, update };

@@ -1,7 +1,7 @@
 // What the numbers of a drop mean: what holds the line up, and what somebody should look at. Pure.
 
 import { dropCommand } from "./commands.js";
-import { count, counted, span } from "./format.js";
+import { count, counted, moment, span } from "./format.js";
 import { totals } from "./history.js";
 
 /** Orders that are older than this in the journal are late (as in `flashsale drop watch`). */
@@ -43,6 +43,7 @@ export function limitOf(live) {
 export function attention(drop, live) {
   const found = [
     recovering(drop, live),
+    drift(drop, live),
     postgres(live),
     journal(live),
     paused(drop, live),
@@ -60,6 +61,13 @@ function recovering(drop, live) {
     words: "The store has lost or gone back behind something of this drop, so it is closed to everybody until it has been recovered.",
     command: `flashsale recover ${drop.drop}`,
   };
+}
+
+function drift(drop, { audit, state, now_ms: nowMs }) {
+  if (audit?.result !== "drift") return null;
+  const units = audit.drifts.reduce((sum, found) => sum + Math.abs(found.units), 0);
+  const paused = state === "paused" && audit.paused_at_ms ? ` The auditor paused the drop at ${moment(audit.paused_at_ms, nowMs)}.` : "";
+  return { key: "drift", level: "bad", words: `Store and Postgres do not add up by ${counted(units, "unit")}.${paused} The audit says what is wrong, “flashsale repair” what can be put right.`, command: `flashsale audit ${drop.drop}` };
 }
 
 function postgres(live) {

@@ -38,10 +38,11 @@ export function signInView(done, why = "") {
   const button = h("button", { type: "submit" }, "Sign in");
   const form = h(
     "form", { novalidate: true },
+    h("input", { type: "text", name: "username", value: "console", autocomplete: "username", hidden: true }), // for password managers
     h("label", { for: "key" }, "API key"),
     h("div", { class: "field" }, input, shown),
     trouble,
-    h("p", {}, button),
+    h("p", { class: "buttons" }, button),
   );
   form.addEventListener("submit", (event) => {
     event.preventDefault();
