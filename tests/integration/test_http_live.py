@@ -115,6 +115,17 @@ async def test_it_is_an_event_stream_that_proxies_pass_on(shop: Shop) -> None:
         assert await stream.answer.content.readline() == b"retry: 2000\n"
 
 
+async def test_a_proxy_that_speaks_http_1_0_gets_it_too(shop: Shop) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", shop.service.port)
+    writer.write(f"GET {LIVE} HTTP/1.0\r\nHost: x\r\nAuthorization: Bearer {shop.key}\r\n\r\n".encode())
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.0 200")
+    assert b"chunked" not in head, "nginx asks like this unless told otherwise"
+    assert (await reader.readuntil(b"\n\n")) == b"retry: 2000\n\n"
+    assert (await reader.readuntil(b"\n\n")).startswith(b"event: live\n")
+    writer.close()
+
+
 async def test_it_tells_where_the_drop_stands(shop: Shop) -> None:
     async with shop.watch() as stream:
         view = await stream.live()
