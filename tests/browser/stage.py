@@ -33,10 +33,14 @@ from flashsale.model import Drop, Sku
 from flashsale.recorded import recorded_drops
 from loadtest.client import Pool
 from tests.browser.storefront import Storefront, running_storefront
+from tests.stores import PATIENCE
 
 PATIENCE_MS = 20_000
 SKU = "poster"
-SETTINGS: dict[str, dict[str, Any]] = {"waiting_room": {"poll_floor_ms": 250, "poll_ceiling_ms": 1_000}}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "waiting_room": {"poll_floor_ms": 250, "poll_ceiling_ms": 1_000},
+    "store": PATIENCE,
+}
 """Pages look often, so that a test sees soon what has changed."""
 
 expect.set_options(timeout=PATIENCE_MS)

@@ -43,7 +43,8 @@ _PAGE = """<!doctype html>
 </main>
 </html>
 """
-_STYLE = """:root { color-scheme: light dark; font-family: system-ui, sans-serif; }
+_STYLE = """:root { color-scheme: light dark; font-family: system-ui, sans-serif; --accent: light-dark(#7a1f5c, #f0a6d8); }
+flash-sale-room { --fsr-accent: var(--accent); }
 body { margin: 0; }
 main { max-width: 40rem; margin: 0 auto; padding: 1rem; }
 """
@@ -59,8 +60,11 @@ for (const name of ["admitted", "position", "sold-out", "closed", "error", "draw
 
 async function post(path, body, headers) {
   const told = { "Content-Type": "application/json", ...headers };
-  const answer = await fetch(api + path, { method: "POST", credentials: "omit", headers: told, body: JSON.stringify(body) });
-  return { status: answer.status, ...(await answer.json()) };
+  for (;;) {
+    const answer = await fetch(api + path, { method: "POST", credentials: "omit", headers: told, body: JSON.stringify(body) });
+    if (answer.status !== 503) return { status: answer.status, ...(await answer.json()) };
+    await new Promise((resume) => setTimeout(resume, 1000 * Number(answer.headers.get("Retry-After") ?? 1)));
+  }
 }
 
 async function buy(drop, token) {
@@ -107,7 +111,7 @@ class Storefront:
             drop=escape(drop_id),
             fallback=FALLBACK,
         )
-        sandbox = "; sandbox allow-scripts" if own[SANDBOX] else ""
+        sandbox = "; sandbox allow-scripts allow-forms" if own[SANDBOX] else ""
         return web.Response(text=text, content_type="text/html", headers={"Content-Security-Policy": self._policy + sandbox})
 
     @property
