@@ -143,21 +143,21 @@ async def test_a_reservation_that_runs_out_says_so(stage: Stage, tabs: Tabs) -> 
 
 
 async def test_the_stock_is_live_and_who_comes_too_late_is_told(stage: Stage, tabs: Tabs, complaints: Complaints) -> None:
-    complaints.allow(REFUSED)
+    complaints.allow(REFUSED, AWAY)
     drop = await stage.open_drop(a_lamp())
     first, second = await admitted(stage, tabs, drop), await admitted(stage, tabs, drop)
+    looking = await product_page(stage, tabs, drop)
+    left = looking.locator('[data-stock="halo-clay"]')
+    await expect(left).to_have_text("2 left")
+    await second.route("**/serving", lambda route: route.abort())  # it does not hear of the first one's luck
     for page in (first, second):
         await page.get_by_role("radio", name="Halo, Clay").check()
-    # The second page does not hear of the first one's luck.
-    await second.route("**/serving", lambda route: route.abort())
-    complaints.allow(AWAY)
-    await first.get_by_label("How many").select_option("2")
+        await page.get_by_label("How many").select_option("2")
     await first.get_by_role("button", name="Reserve for").click()
     await first.get_by_role("button", name="Pay").wait_for()
     await second.get_by_role("button", name="Reserve for").click()
     await expect(second.get_by_text("Somebody was faster")).to_be_visible()
-    await second.unroute("**/serving")
-    await expect(second.locator('[data-stock="halo-clay"]')).to_have_text("all reserved; some may come back")
+    await expect(left).to_have_text("all reserved just now")
 
 
 async def test_the_model_is_loaded_while_waiting_and_only_then(stage: Stage, tabs: Tabs) -> None:
@@ -230,6 +230,17 @@ async def test_what_is_not_there_is_said_with_a_way_on(stage: Stage, tabs: Tabs,
         await page.goto(f"{stage.url}/shop/{drop.drop_id}/{path}")
         await expect(page.get_by_role("heading", name=words)).to_be_visible()
         await expect(page.get_by_role("link", name="Back to the").first).to_be_visible()
+
+
+async def test_when_it_is_over_there_is_a_way_on(stage: Stage, tabs: Tabs) -> None:
+    drop = await stage.open_drop(a_lamp())
+    page = await product_page(stage, tabs, drop)
+    over = page.get_by_role("heading", name="This drop is over")
+    await Room(page).comes_to("ready")
+    await expect(over).to_be_hidden()
+    await stage.lab.parts.drops.close(drop.drop_id)
+    await expect(over).to_be_visible()
+    await expect(page.get_by_role("link", name="another drop")).to_have_attribute("href", "/")
 
 
 async def test_without_the_widget_there_is_the_plain_line(stage: Stage, tabs: Tabs, complaints: Complaints) -> None:

@@ -294,7 +294,7 @@ def _definitions(paint: Glaze) -> str:
         f'<linearGradient id="brass">{brass}</linearGradient>'
         f'<linearGradient id="lit" x2="0" y2="1">{lit}</linearGradient>'
         f'<radialGradient id="glass" {centre} r="{_number(GLOBE_RADIUS * SCALE)}">{glass}</radialGradient>'
-        f'<radialGradient id="glow" {centre} r="215">{glow}</radialGradient>'
+        f'<radialGradient id="glow" {centre} r="180">{glow}</radialGradient>'
         '<filter id="soft" x="-50%" y="-50%" width="200%" height="200%"><feGaussianBlur stdDeviation="7"/></filter>'
         '<filter id="shade" x="-50%" y="-200%" width="200%" height="500%"><feGaussianBlur stdDeviation="9"/></filter>'
     )
@@ -327,7 +327,7 @@ def lamp(paint: Glaze) -> str:
     return (
         f'<ellipse cx="{_number(MIDDLE)}" cy="{_number(TABLE + 8)}" rx="128" ry="13" fill="#1b120a" opacity=".4" filter="url(#shade)"/>'
         f'<ellipse cx="{_number(MIDDLE)}" cy="{_number(TABLE + 12)}" rx="185" ry="26" fill="#ffcf86" opacity=".28" filter="url(#shade)"/>'
-        f'<circle {globe_at} r="215" fill="url(#glow)"/>'
+        f'<circle {globe_at} r="180" fill="url(#glow)"/>'
         f"{_half_ring(1, 6)}"
         f'<path d="{foot}" fill="url(#glaze)"/><path d="{foot}" fill="url(#lit)"/>{_highlight(paint)}'
         f'<circle {globe_at} r="{_number(GLOBE_RADIUS * SCALE)}" fill="url(#glass)"/>'

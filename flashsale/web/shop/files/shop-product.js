@@ -10,6 +10,9 @@ const wares = [...document.querySelectorAll("input[name=sku]")];
 const chosen = () => wares.find((ware) => ware.checked);
 const WAITING = new Set(["joined", "drawing", "waiting", "called", "paused", "recovering"]);
 
+const HELD_FOR_YOU = "What you reserve is held for you while you pay.";
+const GONE = "None of this glaze is free just now. Take another, or stay here: what is not paid for comes back, and you see it at once.";
+
 let admission = null; // { token, ofRoom }: whether the waiting room on this page let us in, or its page elsewhere
 let busy = false;
 
@@ -23,6 +26,7 @@ function showStock(available, reserved) {
     setText(words, stock(units));
     words.classList.toggle("none", units.available === 0);
   }
+  showReserve();
 }
 
 function showChoice() {
@@ -39,6 +43,8 @@ function showChoice() {
 function showReserve() {
   const ware = chosen();
   if (!ware) return;
+  const gone = ware.dataset.available === "0";
+  setText(element("take-words"), gone && !busy ? GONE : HELD_FOR_YOU);
   const amount = money(ware.dataset.priceMinor * (Number(element("quantity").value) || 1));
   setText(element("reserve"), busy ? "Reserving …" : `Reserve for ${amount}`);
   element("reserve").disabled = busy;

@@ -36,6 +36,7 @@ export function showPictures(ware) {
   showPicture(ware.dataset.picture, ware.dataset.name);
   const small = front?.querySelector("img");
   if (small && ware.dataset.picture) small.src = ware.dataset.picture;
+  picture.classList.remove("close-up");
   press(front);
   model?.setGlaze(glaze);
   showModel(true);
@@ -57,6 +58,7 @@ export async function showWaiting() {
 for (const view of views) {
   view.addEventListener("click", () => {
     press(view);
+    picture.classList.toggle("close-up", view.classList.contains("close-up"));
     showPicture(view.dataset.picture ?? document.querySelector("input[name=sku]:checked").dataset.picture, view.querySelector("img").alt);
     showModel(view === front);
   });

@@ -28,7 +28,7 @@ export function spoken(seconds) {
 
 export function stock({ available, reserved }) {
   if (available > 0) return `${number(available)} left`;
-  return reserved > 0 ? "all reserved; some may come back" : "sold out";
+  return reserved > 0 ? "all reserved just now" : "sold out";
 }
 
 // Only changes are written, so that nothing is announced twice.
