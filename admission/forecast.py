@@ -17,7 +17,7 @@ TENTH = 1.2816
 
 SHOW_MIN = 0.05
 SESSION_MS = 45_000
-SESSION_SPREAD = 0.6
+SESSION_SPREAD = 0.5
 """What a session is taken to last before any has ended, and the standard deviation of the logarithm."""
 DRIFT = 0.08
 """how far (as a logarithm) a well measured rate wanders while a place waits"""

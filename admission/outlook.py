@@ -17,6 +17,8 @@ CHANCE_MIN_FOR_ETA = 0.5
 """Behind the cut-line nobody can say when, only how likely."""
 SPREAD_PLACES = 0.6
 """Slots come free by chance: the time in which n do varies by this many times the square root of n places, from P50 to P10 or P90."""
+ROOM_SPREAD = 0.1
+"""Even while there is room the line moves faster or slower than planned, as fewer or more people come: by this part at P10 and P90."""
 LEAST_SPREAD_MS = 600
 """a beat, and a snapshot's age"""
 UNDRAWN_QUANTILES = 10
@@ -192,8 +194,8 @@ def _eta_ms(document: Document, before: float, *, called: bool) -> tuple[int, in
     then = places - at_once
     spread = SPREAD_PLACES * math.sqrt(then)
     head_ms = at_once * 60_000 / pace.free_per_min
-    low_ms = head_ms + max(0.0, then - spread) * 60_000 / pace.high_per_min
-    high_ms = head_ms + (then + spread) * 60_000 / pace.low_per_min
+    low_ms = head_ms * (1 - ROOM_SPREAD) + max(0.0, then - spread) * 60_000 / pace.high_per_min
+    high_ms = head_ms * (1 + ROOM_SPREAD) + (then + spread) * 60_000 / pace.low_per_min
     if places > pace.held_after:
         high_ms += pace.held_ms
     return (

@@ -4,6 +4,7 @@
 const LINE_STRIDE = 1_000_000_000;
 const CHANCE_MIN_FOR_ETA = 0.5;
 const SPREAD_PLACES = 0.6;
+const ROOM_SPREAD = 0.1;
 const LEAST_SPREAD_MS = 600;
 const UNDRAWN_QUANTILES = 10;
 const POLL_JITTER = 0.3;
@@ -93,9 +94,9 @@ function etaMs(document, before, called) {
   const then = places - atOnce;
   const spread = SPREAD_PLACES * Math.sqrt(then);
   const headMs = (atOnce * 60_000) / pace.free_per_min;
-  const lowMs = headMs + (Math.max(0, then - spread) * 60_000) / pace.high_per_min;
+  const lowMs = headMs * (1 - ROOM_SPREAD) + (Math.max(0, then - spread) * 60_000) / pace.high_per_min;
   const heldMs = places > pace.held_after ? pace.held_ms : 0;
-  const highMs = headMs + ((then + spread) * 60_000) / pace.low_per_min + heldMs;
+  const highMs = headMs * (1 + ROOM_SPREAD) + ((then + spread) * 60_000) / pace.low_per_min + heldMs;
   return [openingMs + Math.floor(Math.max(0, lowMs - LEAST_SPREAD_MS)), openingMs + Math.floor(highMs + LEAST_SPREAD_MS)];
 }
 

@@ -46,15 +46,15 @@ def test_who_is_called_does_not_wait() -> None:
     assert eta(99) == (0, 0)
 
 
-def test_who_finds_room_waits_for_the_rate_alone() -> None:
-    assert eta(111) == (600, 1800), "the twelfth at ten a second, give or take a beat and a look"
+def test_who_finds_room_waits_for_the_rate_give_or_take_a_tenth() -> None:
+    assert eta(111) == (480, 1920), "the twelfth at ten a second, and a beat and a look"
 
 
 def test_beyond_it_the_range_of_the_rate_counts() -> None:
     low, high = eta(211) or (0, 0)
     then, spread = 100, 0.6 * math.sqrt(100)
-    assert low == pytest.approx(1200 + (then - spread) * 60_000 / 140.25 - 600, abs=1)
-    assert high == pytest.approx(1200 + (then + spread) * 60_000 / 90.5 + 600, abs=1)
+    assert low == pytest.approx(1080 + (then - spread) * 60_000 / 140.25 - 600, abs=1)
+    assert high == pytest.approx(1320 + (then + spread) * 60_000 / 90.5 + 600, abs=1)
 
 
 def test_where_the_stock_may_be_spoken_for_it_may_take_longer() -> None:
