@@ -62,7 +62,7 @@ def page_headers(*, picture: str = "", scripts: bool = True) -> dict[str, str]:
     policy = (
         f"default-src 'none'; script-src {own}; connect-src {own}; style-src 'self'; "
         f"img-src 'self' data:{f' {address.origin}' if address else ''}; "
-        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
     )
     return {
         "Content-Type": "text/html; charset=utf-8",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import NamedTuple
 from urllib.parse import quote
 
 from aiohttp import web
@@ -18,8 +20,24 @@ from flashsale.web.plain_page import PlainPages
 from flashsale.web.problems import Code, ProblemError, problem
 from flashsale.web.services import Services
 
-LANGUAGES = ("en", "de", "es", "fr", "ja", "ar")
-"""of the waiting room; English first, for everybody else"""
+
+class Words(NamedTuple):
+    """What the page itself says around the waiting room."""
+
+    back: str
+    choose: str
+    drops: str
+
+
+WORDS: Mapping[str, Words] = {
+    "en": Words("Continue to the shop", "Choose and reserve", "All drops"),
+    "de": Words("Weiter zum Shop", "Auswählen und reservieren", "Alle Drops"),
+    "es": Words("Continuar a la tienda", "Elegir y reservar", "Todos los drops"),
+    "fr": Words("Continuer vers la boutique", "Choisir et réserver", "Tous les drops"),
+    "ja": Words("ショップへ進む", "選んで予約する", "ドロップ一覧"),
+    "ar": Words("المتابعة إلى المتجر", "الاختيار والحجز", "كل العروض"),
+}
+"""by language of the waiting room; English first, for everybody else"""
 _LANGUAGE = re.compile(r"\s*([A-Za-z]{2})(?:-[A-Za-z0-9-]+)?\s*(?:;\s*q=([01](?:\.\d{0,3})?))?\s*")
 
 
@@ -49,7 +67,9 @@ class WaitingPage:
         shop = shop_address(drop, request)
         picture = picture_of(drop)
         line = line_address(drop, request)
-        links = [element("a", "All drops", href="/")]
+        language = language_of(request.headers.get("Accept-Language", ""))
+        words = WORDS[language]
+        links = [element("a", words.drops, href="/")]
         if self._services.payments.test_provider is not None:
             links.insert(0, element("a", "The demo's shop", href=f"/shop/{drop.drop_id}"))
         text = self._template.fill(
@@ -57,9 +77,9 @@ class WaitingPage:
             drop=drop.drop_id,
             about=element("p", drop.description, class_="quiet") if drop.description else Markup(""),
             picture=element("img", src=picture, alt="", class_="picture") if picture else Markup(""),
-            language=Markup(f' lang="{language_of(request.headers.get("Accept-Language", ""))}"'),
+            language=language,
             line=line,
-            onward=_onward(shop, line),
+            onward=_onward(shop, line, words),
             links=Markup(" · ".join(links)),
             css=self._assets.path("page.css"),
             waiting=self._assets.path("waiting.js"),
@@ -68,12 +88,12 @@ class WaitingPage:
         return text, picture
 
 
-def _onward(shop: Address | None, line: str) -> Markup:
+def _onward(shop: Address | None, line: str, words: Words) -> Markup:
     if shop is not None:
-        return element("a", "Continue to the shop", id="back", class_="button", href=str(shop), data_to=str(shop))
+        return element("a", words.back, id="back", class_="button", href=str(shop), data_to=str(shop))
     secret = Markup('<input type="hidden" id="secret" name="secret">')
     step = Markup('<input type="hidden" name="step" value="adopt">')
-    return element("form", step, secret, element("button", "Choose and reserve"), method="post", action=line)
+    return element("form", step, secret, element("button", words.choose), method="post", action=line)
 
 
 def shop_address(drop: Drop, request: web.Request) -> Address | None:
@@ -116,4 +136,4 @@ def language_of(accepted: str) -> str:
         match = _LANGUAGE.fullmatch(part)
         if match is not None:
             found.setdefault(match[1].lower(), float(match[2] or 1))
-    return max((language for language in LANGUAGES if found.get(language)), key=lambda language: found[language], default="en")
+    return max((language for language in WORDS if found.get(language)), key=lambda language: found[language], default="en")

@@ -85,6 +85,7 @@ async def test_the_waiting_page_holds_the_widget_its_picture_and_a_way_without_j
     page = await service.get("/drops/sneaker-x", headers={"Accept-Language": "de-CH, en;q=0.5"})
     text = text_of(page)
     assert '<flash-sale-room drop="sneaker-x" lang="de">' in text
+    assert "Auswählen und reservieren" in text
     assert 'src="https://cdn.shop.example:8443/a.webp?b=1&amp;c=2"' in text
     assert "img-src 'self' data: https://cdn.shop.example:8443;" in page.headers["Content-Security-Policy"]
     assert text.count('href="/drops/sneaker-x/line"') >= 2, "in the fallback of the widget, and for browsers without scripts"
