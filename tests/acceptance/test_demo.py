@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -35,6 +39,41 @@ def test_the_headless_demo_adds_up(tmp_path: Path) -> None:
     assert report["no_shows"] > 0
     assert 0 < report["wait_ms"]["p50"] <= report["wait_ms"]["p95"] <= report["wait_ms"]["p99"]
     assert "sold 300 of 300 units" in ended.stdout
+
+
+@pytest.mark.slow
+def test_the_demo_opens_a_shop_that_stays_until_it_is_stopped(tmp_path: Path) -> None:
+    options = ["--shoppers", "5", "--units", "20", "--opens-in", "1", "--port", "0", "--keep-open", "--report", str(tmp_path / "demo.json")]
+    said: list[str] = []
+    with subprocess.Popen(
+        [sys.executable, "-m", "flashsale", "demo", *options], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as demo:
+        watchdog = threading.Timer(110, demo.kill)
+        watchdog.start()
+        try:
+            assert demo.stderr is not None
+            for line in demo.stderr:
+                said.append(line)
+                if "The shop stays open" in line:
+                    break
+            text = "".join(said)
+            shop = re.search(r"Compete with them in the shop: (http://\S+/shop/)", text)
+            console = re.search(r"What the merchant sees: +(http://\S+/console)#key=(fs_live_\S+)", text)
+            assert shop is not None, text
+            assert console is not None, text
+            with urlopen(shop[1]) as page:
+                assert "Halo, first firing" in page.read().decode()
+            with urlopen(console[1]) as page:
+                assert page.status == 200
+            asked = Request(f"{shop[1].removesuffix('shop/')}v1/merchant/drops", headers={"Authorization": f"Bearer {console[2]}"})
+            with urlopen(asked) as answer:
+                assert [drop["name"] for drop in json.load(answer)["drops"]] == ["Halo, first firing"]
+            demo.send_signal(signal.SIGINT)
+            assert demo.wait(30) == 0
+        finally:
+            watchdog.cancel()
+            demo.kill()
+    assert json.loads((tmp_path / "demo.json").read_text(encoding="utf-8"))["audit"] == "clean"
 
 
 def test_a_report_in_a_folder_that_is_not_there_is_refused_before_anything_starts(tmp_path: Path) -> None:
