@@ -25,7 +25,7 @@ const fillWithParagraphs = (element, texts) => fill(element, texts, texts.map((t
 /** A card in a shadow root; `act` is called when its button is pressed. `show` shows a view, `say` speaks, `code` is what was typed. */
 export function cardIn(root, act) {
   const headline = make("h2", "headline");
-  const clock = make("p", "clock");
+  const clock = make("p", "position clock");
   const position = make("p", "position");
   const progress = make("progress", "progress");
   const details = make("div", "details");
@@ -46,11 +46,9 @@ export function cardIn(root, act) {
   sheet.replaceSync(rules);
   root.adoptedStyleSheets = [sheet];
   root.append(section, status, alert);
-  section.tabIndex = -1;
   clock.setAttribute("aria-hidden", "true");
   status.setAttribute("role", "status");
   alert.setAttribute("role", "alert");
-  code.autocomplete = "off";
   link.target = "_blank";
   form.addEventListener("submit", (event) => {
     event.preventDefault();
@@ -69,10 +67,10 @@ export function cardIn(root, act) {
     progress.value = place?.progress ?? 0;
     progress.setAttribute("aria-label", words.text("progress"));
     fillWithParagraphs(details, said.details);
+    details.part = details.className = view.problem ? "details trouble" : "details";
     fillWithParagraphs(notice, said.notice);
     fill(codeText, said.code);
     label.hidden = !asksCode;
-    if (!said.button && root.activeElement === button) section.focus(); // stays where it was, though the button goes
     form.hidden = !said.button;
     button.disabled = view.isBusy;
     fill(button, said.button);

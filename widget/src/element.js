@@ -39,7 +39,7 @@ export class FlashSaleRoom extends HTMLElement {
 
   attributeChangedCallback(name, before, now) {
     if (!this.#visit || before === now) return;
-    if (name === "lang") return void this.#speak();
+    if (name === "lang") return this.#speak();
     this.disconnectedCallback();
     this.connectedCallback();
   }
@@ -81,16 +81,15 @@ export class FlashSaleRoom extends HTMLElement {
   }
 
   /** Learns the language of the page, or the browser's. Until then the page's own fallback is there. */
-  async #speak() {
+  #speak() {
     const { signal } = this.#ending;
-    try {
-      const words = await wordsOf(this.closest("[lang]")?.lang || navigator.language);
+    const use = (words) => {
       if (signal.aborted) return;
       this.#words = words;
       this.#show(this.#visit.view());
-    } catch {
-      setTimeout(() => signal.aborted || this.#speak(), WORDS_AGAIN_MS);
-    }
+    };
+    const later = () => setTimeout(() => signal.aborted || this.#speak(), WORDS_AGAIN_MS);
+    wordsOf(this.closest("[lang]")?.lang || navigator.language).then(use, later);
   }
 
   #show(view) {

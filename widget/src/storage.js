@@ -10,7 +10,8 @@ export function storageOf(name) {
 
   function read() {
     try {
-      return Object(JSON.parse(isLasting ? localStorage.getItem(name) : memory));
+      const kept = JSON.parse(isLasting ? localStorage.getItem(name) : memory);
+      return { ...kept, ...(kept?.v !== 1 && NOTHING) };
     } catch (error) {
       isLasting &&= error instanceof SyntaxError;
       return {};

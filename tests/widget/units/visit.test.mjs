@@ -3,7 +3,7 @@ import { afterEach, test } from "node:test";
 import { OPENS_AT_MS, Stage, blockStorage, documentOf, dropOf, pass, receiptOf, renew, setOnline, ticketOf, world } from "./stage.mjs";
 
 const SECRET = "a".repeat(32);
-const PLACED = { secret: SECRET, ticket: "d.t1", receipt: receiptOf({}), entry: 7, number: 700, epoch: 1, line: 0, drawKey: null };
+const PLACED = { v: 1, secret: SECRET, ticket: "d.t1", receipt: receiptOf({}), entry: 7, number: 700, epoch: 1, line: 0, drawKey: null };
 const TOKEN = { admission_token: "the.token", expires_at_ms: OPENS_AT_MS + 600_000 };
 const REFUSED = (code, more = {}, status = 409) => [status, { code, detail: `Refused: ${code}.`, ...more }];
 const BUSY = (seconds) => [503, { code: "busy" }, { "Retry-After": String(seconds) }];
@@ -172,7 +172,7 @@ test("a refusal to join is said, and is tried again only when the shopper asks f
 });
 
 test("a secret whose place was given up is not used again, and nothing is tried for ever", async () => {
-  const stage = await started({ "POST /tickets": REFUSED("left") }, { kept: { secret: SECRET } });
+  const stage = await started({ "POST /tickets": REFUSED("left") }, { kept: { v: 1, secret: SECRET } });
   await stage.visit.join();
   const hashes = stage.requests("POST /tickets").map(({ body }) => body.secret_hash);
   assert.equal(new Set(hashes).size, 2);
@@ -349,7 +349,7 @@ test("what the page keeps beside the place stays there", async () => {
   assert.equal(stage.view.state, "ready");
 });
 
-for (const broken of ["{", "null", "[]", '"x"'])
+for (const broken of ["{", "null", "[]", '"x"', '{"v": 7, "ticket": 3, "receipt": {}}'])
   test(`storage that holds ${broken} is as good as empty`, async () => {
     const stage = await started({ "POST /tickets": ticketOf() }, { kept: broken });
     await stage.visit.join();
