@@ -15,8 +15,6 @@ from flashsale.web.requests import etag_matches
 from flashsale.web.routing import Readers, Route
 
 FOLDER = Path(__file__).parent / "console"
-TRUSTED_TYPES = "require-trusted-types-for 'script'; trusted-types 'none'"
-"""No text becomes HTML or script in this page (W3C Trusted Types): it makes elements."""
 
 
 class ConsolePages:
@@ -24,8 +22,7 @@ class ConsolePages:
 
     def __init__(self) -> None:
         self._page = (FOLDER / "console.html").read_text(encoding="utf-8")
-        headers = page_headers()
-        self._headers: Mapping[str, str] = {**headers, "Content-Security-Policy": f"{headers['Content-Security-Policy']}; {TRUSTED_TYPES}"}
+        self._headers: Mapping[str, str] = page_headers()
         self._files = {path.name: path.read_bytes() for path in FOLDER.iterdir() if path.suffix in MEDIA_TYPES}
 
     def routes(self) -> list[Route]:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from playwright.async_api import Locator, Page, ViewportSize, expect
+from playwright.async_api import Locator, Page, Route, ViewportSize, expect
 
 from chaos.lab import Lab, until
 from flashsale.access import Scope, revoke_key
@@ -277,6 +277,40 @@ async def test_everything_is_steered_by_keyboard_and_says_the_command(stage: Sta
     snapshot = (await stage.lab.inspect(drop)).snapshot
     assert (snapshot.rate_per_min, snapshot.capacity, snapshot.notice, snapshot.joining_closed) == (900, 75, "", True)
     assert await axe_of(page) == []
+
+
+async def test_units_are_added_and_withdrawn_and_count_once(stage: Stage, tabs: Tabs, complaints: Complaints) -> None:
+    complaints.allow(AWAY, REFUSED)
+    drop = await stage.open_drop(a_drop(units=10))
+    page = await console(stage, tabs, drop)
+    await is_live(page)
+    units, all_units = (
+        page.get_by_role("spinbutton", name="Units"),
+        page.get_by_role("row").filter(has_text="Poster").get_by_role("cell").last,
+    )
+    await units.fill("5")
+    await page.route("**/stock", lose_answer)
+    await page.keyboard.press("Enter")
+    await expect(control(page, "Units")).to_contain_text("The service does not answer.")
+    await expect(all_units).to_have_text("15")
+    await page.unroute("**/stock")
+    await press(page, control(page, "Units").get_by_role("button", name="Add", exact=True))
+    await expect(control(page, "Units")).to_contain_text("It had happened already; it counts once.")
+
+    await units.fill("100")
+    await press(page, page.get_by_role("button", name="Withdraw", exact=True))
+    await expect(control(page, "Units")).to_contain_text("So many cannot be withdrawn.")
+    await units.fill("14")
+    await expect(control(page, "Units").locator("code")).to_have_text(f"flashsale drop stock {drop.drop_id} {SKU} --withdraw 14")
+    await press(page, page.get_by_role("button", name="Withdraw", exact=True))
+    await expect(control(page, "Units")).to_contain_text(f"{SKU} has 1 unit.")
+    await expect(all_units).to_have_text("1")
+
+
+async def lose_answer(route: Route) -> None:
+    """The service does it, and nobody hears of it."""
+    await route.fetch()
+    await route.abort()
 
 
 async def test_what_somebody_types_stays_while_numbers_move(stage: Stage, tabs: Tabs, shoppers: Any) -> None:

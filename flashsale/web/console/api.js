@@ -35,13 +35,13 @@ export function read(path) {
 }
 
 /** Sends JSON. @throws {Refusal} */
-export function send(path, body = undefined, method = "POST") {
-  return ask(method, path, body);
+export function send(path, body = undefined, { method = "POST", headers = {} } = {}) {
+  return ask(method, path, body, headers);
 }
 
-async function ask(method, path, body) {
-  const given = { method, cache: "no-store", credentials: "same-origin", signal: AbortSignal.timeout(TIMEOUT_MS) };
-  if (body !== undefined) Object.assign(given, { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } });
+async function ask(method, path, body = undefined, headers = {}) {
+  const given = { method, headers, cache: "no-store", credentials: "same-origin", signal: AbortSignal.timeout(TIMEOUT_MS) };
+  if (body !== undefined) Object.assign(given, { body: JSON.stringify(body), headers: { "Content-Type": "application/json", ...headers } });
   let answer;
   try {
     answer = await fetch(path, given);

@@ -1,54 +1,13 @@
 // The merchant's hand on a drop: every control says what it came to, and what to type for the same in a terminal.
 
-import { send, serviceNow } from "./api.js";
+import { Action, control } from "./action.js";
 import { commandLine, dropCommand, messageCommand } from "./commands.js";
-import { announce, h, put, show, write } from "./dom.js";
-import { count, time } from "./format.js";
+import { h, put, show, write } from "./dom.js";
+import { count } from "./format.js";
+import { stock } from "./restock.js";
 
 const NUMBER_MOST = 1_000_000;
 const MESSAGE_LENGTH_MAX = 200;
-
-/** Sends one thing, once at a time, and tells what it came to. `words` are {done, unchanged}. */
-class Action {
-  #path;
-  #context;
-  #busy = false;
-
-  constructor(drop, context) {
-    this.#path = `/v1/merchant/drops/${encodeURIComponent(drop)}`;
-    this.#context = context;
-    this.result = h("p", { class: "result", hidden: true });
-  }
-
-  /** True when it was done, or was so already. */
-  async send(word, body, words, button) {
-    if (this.#busy) return false;
-    this.#busy = true;
-    put(button, "aria-busy", "true");
-    try {
-      const told = await send(`${this.#path}/${word}`, body);
-      this.say(["unchanged", "replayed"].includes(told?.outcome) ? words.unchanged : `${words.done} (${time(serviceNow())})`, "done");
-      return true;
-    } catch (error) {
-      this.say(this.#context.failed(error), "bad");
-      return false;
-    } finally {
-      this.#busy = false;
-      put(button, "aria-busy", null);
-    }
-  }
-
-  say(words, level) {
-    put(this.result, "data-level", level);
-    write(this.result, words);
-    show(this.result, Boolean(words));
-    announce(words);
-  }
-}
-
-function control(id, title, state, body, action, command) {
-  return h("section", { class: "control", "aria-labelledby": `${id}-title` }, h("div", { class: "head" }, h("h3", { id: `${id}-title` }, title), state), body, action.result, command.element);
-}
 
 /** Two buttons, one there and one back. Both can always be pressed: what they came to is said. The way back stands out when it is open. */
 function pair(drop, context, { id, title, choices, stateOf, chosenOf }) {
@@ -117,7 +76,7 @@ function amount(drop, context, { id, title, label, member, word, button: words, 
       return;
     }
     const value = Number(input.value);
-    if (await action.send(word, { [member]: value }, sentence(value), button)) typed = false;
+    if (!(await action.send(word, { [member]: value }, sentence(value), button))) typed = false;
   });
   const complain = (why) => {
     write(trouble, why);
@@ -182,8 +141,8 @@ function message(drop, context) {
       input.focus();
       return;
     }
-    const sent = await action.send("message", { message: text }, { done: "The waiting are told.", unchanged: "They are told just that already." }, tell);
-    if (sent) {
+    const refused = await action.send("message", { message: text }, { done: "The waiting are told.", unchanged: "They are told just that already." }, tell);
+    if (!refused) {
       input.value = "";
       told();
     }
@@ -229,7 +188,7 @@ function close(drop, context, closed) {
       input.focus();
       return;
     }
-    if (await action.send("close", { confirm: drop }, { done: `${drop} is closed.`, unchanged: `${drop} was closed already.` }, yes)) {
+    if (!(await action.send("close", { confirm: drop }, { done: `${drop} is closed.`, unchanged: `${drop} was closed already.` }, yes))) {
       dialog.close();
       closed();
     }
@@ -239,8 +198,9 @@ function close(drop, context, closed) {
 }
 
 /** All controls of a drop. `closed()` is called when it was closed here. */
-export function controls(drop, context, closed) {
-  const all = [admissions(drop, context), rate(drop, context), capacity(drop, context), message(drop, context), joining(drop, context), close(drop, context, closed)];
+export function controls(about, context, closed) {
+  const drop = about.drop;
+  const all = [admissions(drop, context), rate(drop, context), capacity(drop, context), message(drop, context), joining(drop, context), stock(about, context), close(drop, context, closed)];
   const element = h("section", { class: "card steer", "aria-labelledby": "steer-title" }, h("h2", { id: "steer-title" }, "Steer"), h("div", { class: "controls" }, all.map((one) => one.element)));
   return { element, update: (live) => all.forEach((one) => one.update(live)) };
 }

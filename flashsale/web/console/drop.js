@@ -56,7 +56,7 @@ function openedDrop(id, first, context, head, article) {
   const history = kept(id);
   const alerts = alertPanel();
   const report = reportPanel(id, context);
-  const hand = controls(id, context, ended);
+  const hand = controls(first, context, ended);
   const panels = [figurePanel(first), stockPanel(first), reservationsPanel(), ordersPanel(id), refusalsPanel(), groupPanel(first)];
   const [figures, stock, reservations, orders, errors, groups] = panels;
   const line = linePanel();

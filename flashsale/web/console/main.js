@@ -61,7 +61,7 @@ function route({ focus = true } = {}) {
 
 function signedIn(made, options) {
   if (!made.scopes.includes("merchant")) {
-    send("/console/session", undefined, "DELETE").catch(() => null);
+    send("/console/session", undefined, { method: "DELETE" }).catch(() => null);
     askToSignIn(`This key has the scope “${made.scopes.join("”, “")}”. The console needs “merchant”.`);
     return;
   }
@@ -86,7 +86,7 @@ function askToSignIn(words) {
 
 async function signOut() {
   try {
-    await send("/console/session", undefined, "DELETE");
+    await send("/console/session", undefined, { method: "DELETE" });
   } catch (refusal) {
     if (refusal.status !== 401) {
       announce(`You are not signed out: ${refusal.message}`);
