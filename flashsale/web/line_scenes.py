@@ -190,7 +190,17 @@ def reserved(setting: Setting, reservation: Reservation, token: str) -> Scene:
     way = _to_shop(setting, **tokens, flashsale_reservation=reservation.reservation_id)
     number = _says("Reservation ", element("code", reservation.reservation_id))
     back = _form(setting, "release", element("button", "Give it back", class_="plain"))
-    return Scene("Reserved for you", (_bought(setting, reservation), until, *way, number, back), _countdown_ms(left_ms))
+    content = (_bought(setting, reservation), until, *way, number, *_extend_form(setting, reservation), back)
+    return Scene("Reserved for you", content, _countdown_ms(left_ms))
+
+
+def _extend_form(setting: Setting, reservation: Reservation) -> tuple[Markup, ...]:
+    """For more time, where the drop gives it and it was not given yet."""
+    was_given = reservation.expires_at_ms - reservation.reserved_at_ms > setting.drop.reservation_ttl_ms
+    if was_given or not setting.drop.extension_ms:
+        return ()
+    words = f"I need {length_of(setting.drop.extension_ms)} more"
+    return (_form(setting, "extend", element("button", words, class_="plain")),)
 
 
 def paid(setting: Setting, reservation: Reservation) -> Scene:
@@ -236,11 +246,13 @@ def recovering(setting: Setting, refresh_ms: int) -> Scene:
 
 def ended(state: ReservationState) -> str:
     """What became of the last reservation, for the scene after it."""
-    return (
-        "You gave your reservation back."
-        if state is ReservationState.RELEASED
-        else "Your reservation has ended, and its units are on sale again."
-    )
+    match state:
+        case ReservationState.RELEASED:
+            return "You gave your reservation back."
+        case ReservationState.REFUND_DUE | ReservationState.CANCELLED:
+            return "Your reservation does not hold any more; what was paid goes back."
+        case _:
+            return "Your reservation has ended, and its units are on sale again."
 
 
 # ------------------------------------------------------------------------------------------------------------------- pieces

@@ -42,7 +42,7 @@ from flashsale.web.line_scenes import Scene, Setting
 from flashsale.web.observer import REQUEST_ID
 from flashsale.web.places import PlaceView, place_view
 from flashsale.web.plain_page import PlainPages, detail_of
-from flashsale.web.problems import Code, ProblemError, of_leave, of_refusal, of_release, problem
+from flashsale.web.problems import Code, Problem, ProblemError, of_extend, of_leave, of_refusal, of_release, problem
 from flashsale.web.requests import SECRET_RE, JoinBody, read_body
 from flashsale.web.services import Services
 from flashsale.web.steps import Steps
@@ -111,6 +111,7 @@ class PlainLine:
             "join": self._join,
             "adopt": self._adopt,
             "reserve": self._reserve,
+            "extend": self._extend,
             "release": self._release,
             "leave": self._leave,
         }
@@ -319,21 +320,36 @@ class PlainLine:
         await self._steps.reserve(visit.live, permission, kept.key, _items(form), visit.request[REQUEST_ID])
         return kept
 
+    async def _extend(self, visit: Visit, form: Form) -> Kept:  # noqa: ARG002 - each step has the same shape
+        held, extension_ms = await self._held(visit), visit.live.definition.extension_ms
+        if not extension_ms:
+            raise ProblemError(problem(Code.EXTENSION_NOT_ALLOWED))
+        settle = self._services.reservations.extend(held.reservation_id, extension_ms, visit.kept.key, visit.request[REQUEST_ID])
+        _require_none(of_extend(await settle))
+        return visit.kept
+
     async def _release(self, visit: Visit, form: Form) -> Kept:  # noqa: ARG002 - each step has the same shape
-        held = (await self._find(visit)).reservation
-        if held is None:
-            raise ProblemError(problem(Code.RESERVATION_NOT_FOUND))
-        settlement = await self._services.reservations.release(held.reservation_id, visit.request[REQUEST_ID], "shopper")
-        refusal = of_release(settlement)
-        if refusal is not None:
-            raise ProblemError(refusal)
+        held = await self._held(visit)
+        settle = self._services.reservations.release(held.reservation_id, visit.request[REQUEST_ID], "shopper")
+        _require_none(of_release(await settle))
         return visit.kept
 
     async def _leave(self, visit: Visit, form: Form) -> Kept:  # noqa: ARG002 - each step has the same shape
-        refusal = of_leave(await self._room.leave(visit.drop_id, visit.ticket_id, visit.kept.secret, visit.live.draws))
-        if refusal is not None:
-            raise ProblemError(refusal)
+        _require_none(of_leave(await self._room.leave(visit.drop_id, visit.ticket_id, visit.kept.secret, visit.live.draws)))
         return make_kept()
+
+    async def _held(self, visit: Visit) -> Reservation:
+        """The reservation that was made last. Raises ProblemError when there is none."""
+        held = (await self._find(visit)).reservation
+        if held is None:
+            raise ProblemError(problem(Code.RESERVATION_NOT_FOUND))
+        return held
+
+
+def _require_none(refusal: Problem | None) -> None:
+    """Raises ProblemError with a step's refusal."""
+    if refusal is not None:
+        raise ProblemError(refusal)
 
 
 def poll_ms(room: WaitingRoomSettings, wait_ms: int) -> int:

@@ -180,6 +180,18 @@ async def test_one_for_each_is_chosen_by_a_single_choice(service: Service) -> No
     assert "1 unit of White 42" in reader.text
 
 
+async def test_more_time_is_given_once_where_the_drop_allows_it(service: Service) -> None:
+    reader = await admitted(service, extension_ms=60_000)
+    await reader.send("reserve", {"units-black-42": "1"})
+    shown = reader.page
+    await reader.send("extend")
+    assert "2 minutes and 5" in reader.text or "3 minutes" in reader.text
+    assert "I need" not in reader.text
+    reader.page = shown
+    await reader.send("extend")
+    assert reader.headline == "Reserved for you", "the same form again is the same extension"
+
+
 async def test_what_is_paid_says_so(service: Service) -> None:
     reader = await admitted(service)
     await reader.send("reserve", {"units-black-42": "1"})
@@ -466,6 +478,7 @@ REFUSED: tuple[tuple[dict[str, str], int, str], ...] = (
     ({"step": "reserve", "sku": "../x"}, 400, "Choose what you want"),
     ({"step": "reserve", "units-black-42": "3"}, 409, "more than one shopper may"),
     ({"step": "release"}, 404, "no such reservation"),
+    ({"step": "extend"}, 404, "no such reservation"),
     ({"step": "adopt", "secret": "short"}, 401, "unknown"),
     ({"step": "join", "code": "x" * 65}, 403, "not an invite code"),
 )
