@@ -134,14 +134,14 @@ def _still(begun: int, done: Sequence[int], given_up: Sequence[int], open_ended:
     `prior` of all do it sometime: those who have not done it so far are taken to make up what is missing of that.
 
     Args:
-        begun: how many ever began.
+        begun: how many ever began; after a loss of the counts it may lack some.
         done: how many did it, ever, by age.
         given_up: how many never will, ever, by the age at which that became known.
         open_ended: of how many nothing is known yet, by age.
         prior: share of all; it counts for as much as `PRIOR_PEOPLE` who reach an age.
     """
     ages = []
-    reached, did_before, left = float(max(0, begun)), 0.0, 1.0
+    reached, did_before, left = float(max(begun, sum(done) + sum(given_up) + sum(open_ended))), 0.0, 1.0
     for did, gone, waiting in zip(done, given_up, open_ended, strict=True):
         exposed = max(reached - waiting / 2, float(did + gone))
         doing, leaving = (did / exposed, gone / exposed) if exposed else (0.0, 0.0)
