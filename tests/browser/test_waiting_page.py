@@ -1,0 +1,135 @@
+"""The waiting page that the service itself serves: for storefronts that redirect, and for browsers without JavaScript."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from playwright.async_api import Page, expect
+
+from flashsale.model import Drop
+from tests.browser.looks import axe_of, layout_faults, looks_of
+from tests.browser.stage import Complaints, Room, Stage, Tabs, a_drop
+
+PHONE = {"width": 360, "height": 780}
+
+
+def returning(stage: Stage, **changes: Any) -> Drop:
+    """A drop whose waiting page may lead back to the storefront."""
+    return a_drop(return_urls=(f"{stage.shop.origin}/bought",), **changes)
+
+
+def line_of(stage: Stage, drop: Drop) -> str:
+    return f"{stage.url}/drops/{drop.drop_id}/line"
+
+
+async def test_after_admission_a_link_leads_back_with_the_token_in_the_fragment(stage: Stage, tabs: Tabs) -> None:
+    drop = await stage.open_drop(returning(stage))
+    page = await tabs.open(f"{stage.url}/drops/{drop.drop_id}?return={stage.shop.origin}/bought")
+    room = Room(page)
+    await room.join()
+    await room.comes_to("admitted")
+    token = (await room.kept())["token"]
+    async with page.expect_request(re.compile("/bought")) as asked:
+        await page.locator(f"a[href^='{stage.shop.origin}/bought']").click()
+    assert token not in (await asked.value).url.partition("#")[0]
+    await expect(page.get_by_role("heading", name="Back in the shop")).to_be_visible()
+    assert page.url == f"{stage.shop.origin}/bought#flashsale_token={token}"
+    assert await page.evaluate("document.referrer") in {"", f"{stage.url}/"}
+
+
+@pytest.mark.parametrize("wanted", ["https://evil.example/", "javascript:alert(1)", "{origin}/elsewhere", "{origin}@evil.example/bought"])
+async def test_an_address_that_is_not_allowed_is_a_page_that_says_so(stage: Stage, tabs: Tabs, complaints: Complaints, wanted: str) -> None:
+    complaints.allow("status of 400")
+    drop = await stage.open_drop(returning(stage))
+    page = await tabs.open(f"{stage.url}/drops/{drop.drop_id}?return={wanted.format(origin=stage.shop.origin)}")
+    await expect(page.get_by_role("heading", level=1)).to_be_visible()
+    assert await page.locator("a[href*='evil'], a[href^='javascript']").count() == 0
+    assert await page.locator("flash-sale-room").count() == 0
+
+
+@pytest.mark.parametrize("look", ["light", "dark"])
+async def test_it_is_handsome_on_a_phone_and_on_a_desk(stage: Stage, tabs: Tabs, look: Any) -> None:
+    drop = await stage.open_drop(returning(stage, opens_in_s=3600))
+    for name, viewport in (("phone", PHONE), ("desk", {"width": 1280, "height": 900})):
+        page = await tabs.open(f"{stage.url}/drops/{drop.drop_id}", viewport=viewport, color_scheme=look)
+        await Room(page).comes_to("ready")
+        assert await axe_of(page) == []
+        assert await looks_of(page, f"waiting-page-{name}-{look}") == []
+
+
+async def test_nothing_on_the_page_breaks_its_own_policy_and_it_sets_no_cookie(stage: Stage, tabs: Tabs) -> None:
+    drop = await stage.open_drop(returning(stage))
+    page = await (await tabs.person()).new_page()
+    answer = await page.goto(f"{stage.url}/drops/{drop.drop_id}")
+    assert answer is not None
+    policy = (await answer.all_headers())["content-security-policy"]
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+    room = Room(page)
+    await room.join()
+    await room.comes_to("admitted")
+    assert await page.context.cookies() == []
+
+
+async def test_a_drop_nobody_knows_is_a_page_with_a_sentence(stage: Stage, tabs: Tabs, complaints: Complaints) -> None:
+    complaints.allow("status of 404")
+    for path in ("/drops/no-such-drop", "/drops/no-such-drop/line"):
+        page = await tabs.open(stage.url + path)
+        assert len((await page.inner_text("body")).strip()) > 20
+        assert await layout_faults(page) == []
+
+
+# ------------------------------------------------------------------------------------------------------ without JavaScript
+
+
+@pytest.fixture
+async def plain(tabs: Tabs) -> Page:
+    """A tab without JavaScript, on a phone."""
+    return await (await tabs.person(java_script_enabled=False, viewport=PHONE)).new_page()
+
+
+async def test_without_javascript_the_page_leads_to_the_plain_line(stage: Stage, plain: Page) -> None:
+    drop = await stage.open_drop(returning(stage))
+    await plain.goto(f"{stage.url}/drops/{drop.drop_id}")
+    await plain.locator(f"a[href*='/drops/{drop.drop_id}/line']").first.click()
+    assert "/line" in plain.url
+
+
+async def test_the_plain_line_goes_from_joining_to_a_reservation_by_itself(stage: Stage, plain: Page) -> None:
+    drop = await stage.open_drop(returning(stage, opens_in_s=3600))
+    await plain.goto(line_of(stage, drop))
+    assert await looks_of(plain, "plain-line-before") == []
+    await plain.get_by_role("button", name="Join").click()
+    cookies = await plain.context.cookies()
+    assert len(cookies) == 1, cookies
+    cookie = cookies[0]
+    assert (cookie["httpOnly"], cookie["path"], cookie["sameSite"]) == (True, f"/drops/{drop.drop_id}", cookie["sameSite"])
+    assert cookie["sameSite"] in {"Lax", "Strict"}
+    await expect(plain.locator("main")).to_contain_text(re.compile("number|place|line", re.IGNORECASE))
+    assert await looks_of(plain, "plain-line-joined") == []
+    await stage.lab.parts.drops.steer(drop.drop_id, "open")
+    # It refreshes itself; nobody presses anything until there is something to choose.
+    await expect(plain.get_by_role("button", name="Reserve")).to_be_visible()
+    assert await looks_of(plain, "plain-line-choice") == []
+    await plain.get_by_role("button", name="Reserve").click()
+    await expect(plain.locator("main")).to_contain_text(re.compile("reserved", re.IGNORECASE))
+    assert await looks_of(plain, "plain-line-reserved") == []
+    assert (await stage.lab.inspect(drop)).skus["poster"].reserved == 1
+
+
+async def test_another_site_cannot_join_for_somebody(stage: Stage, tabs: Tabs, complaints: Complaints) -> None:
+    complaints.allow("status of 40")
+    drop = await stage.open_drop(returning(stage, opens_in_s=3600))
+    page = await tabs.open(f"{stage.shop.origin}/bought")
+    await page.evaluate(
+        """(action) => {
+          const form = Object.assign(document.createElement("form"), { method: "post", action });
+          document.body.append(form);
+          form.submit();
+        }""",
+        line_of(stage, drop),
+    )
+    await page.wait_for_url(f"{stage.url}/**")
+    assert (await stage.lab.inspect(drop)).snapshot.joined == 0

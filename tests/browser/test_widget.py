@@ -1,0 +1,495 @@
+"""The widget on a storefront of another origin, in a real browser, against the whole service."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from playwright.async_api import Page, Request, expect
+
+from chaos.lab import Lab
+from flashsale.model import Drop
+from tests.browser.looks import announced, announcements, axe_of, layout_faults, looks_of
+from tests.browser.stage import SKU, Complaints, Room, Stage, Tabs, a_drop
+from tests.browser.storefront import FALLBACK
+
+AWAY = r"net::ERR_|status of 50\d|Failed to load resource"
+"""what a browser says of a service it cannot reach"""
+LANGUAGES = ("en", "de", "es", "fr", "ja", "ar")
+PHONE = {"width": 360, "height": 780}
+
+
+@pytest.fixture(scope="module")
+async def before(stage: Stage) -> AsyncIterator[Drop]:
+    """A drop that people join, and that opens long after the tests."""
+    drop = await stage.open_drop(a_drop(opens_in_s=3600))
+    yield drop
+    await stage.lab.retire(drop)
+
+
+@pytest.fixture(scope="module")
+async def selling(stage: Stage) -> AsyncIterator[Drop]:
+    """A drop that is open and lets everybody in at once."""
+    drop = await stage.open_drop(a_drop(units=1_000))
+    yield drop
+    await stage.lab.retire(drop)
+
+
+@pytest.fixture(scope="module")
+async def crawling(stage: Stage) -> AsyncIterator[Drop]:
+    """A drop that is open, with room for nobody: everybody waits."""
+    drop = await stage.open_drop(a_drop(rate_per_min=1, capacity=1))
+    await stage.lab.parts.drops.pause(drop.drop_id)
+    yield drop
+    await stage.lab.retire(drop)
+
+
+def asked(page: Page, ending: str, method: str = "GET") -> list[Request]:
+    """Requests of a page from now on, whose path ends so."""
+    found: list[Request] = []
+
+    def note(request: Request) -> None:
+        if request.method == method and request.url.split("?")[0].endswith(ending):
+            found.append(request)
+
+    page.context.on("request", note)
+    return found
+
+
+async def seconds_left(room: Room) -> int:
+    """What the countdown shows."""
+    digits = [int(part) for part in re.findall(r"\d+", await room.part("clock").inner_text())]
+    return sum(part * 60**power for power, part in enumerate(reversed(digits)))
+
+
+# ------------------------------------------------------------------------------------------------------------- the place
+
+
+async def test_a_place_outlives_a_reload_and_a_second_tab_has_the_same(stage: Stage, tabs: Tabs, before: Drop) -> None:
+    page = await tabs.open(stage.shop.page(before.drop_id))
+    room, joins = Room(page), asked(page, "/tickets", "POST")
+    await room.comes_to("ready")
+    place = await room.joins()
+    assert place["ticket"]
+    assert isinstance(place["entry"], int)
+
+    await page.reload()
+    await room.comes_to("joined")
+    assert (await room.kept())["ticket"] == place["ticket"]
+
+    second = await page.context.new_page()
+    await second.goto(page.url)
+    await Room(second).comes_to("joined")
+    assert (await Room(second).kept())["ticket"] == place["ticket"]
+    assert len(joins) == 1
+
+
+async def test_a_tab_that_is_open_already_hears_of_the_place(stage: Stage, tabs: Tabs, before: Drop) -> None:
+    context = await tabs.person()
+    first, second = await context.new_page(), await context.new_page()
+    for page in (first, second):
+        await page.goto(stage.shop.page(before.drop_id))
+        await Room(page).comes_to("ready")
+    joins = asked(second, "/tickets", "POST")
+    await Room(first).join()
+    await Room(first).comes_to("joined")
+    await Room(second).comes_to("joined")
+    assert len(joins) == 1
+
+
+async def test_whoever_leaves_may_join_again(stage: Stage, tabs: Tabs, before: Drop) -> None:
+    room = Room(await tabs.open(stage.shop.page(before.drop_id)))
+    place = await room.joins()
+    await room.page.evaluate("document.querySelector('flash-sale-room').leave()")
+    await room.comes_to("ready")
+    assert (await room.joins())["ticket"] != place["ticket"]
+
+
+async def test_another_device_takes_the_place_over_and_the_first_is_told(stage: Stage, tabs: Tabs, before: Drop) -> None:
+    room = Room(await tabs.open(stage.shop.page(before.drop_id)))
+    place = await room.joins()
+    told = await room.page.evaluate("document.querySelector('flash-sale-room').handoff()")
+    other = Room(await tabs.open(stage.shop.page(before.drop_id)))
+    await other.comes_to("ready")
+    await other.page.evaluate("(handoff) => document.querySelector('flash-sale-room').join({ handoff })", told["handoff"])
+    assert (await other.has_place())["entry"] == place["entry"]
+    await room.comes_to("moved")
+
+
+async def test_offline_and_back_keeps_the_place(stage: Stage, tabs: Tabs, complaints: Complaints, before: Drop) -> None:
+    complaints.allow(AWAY)
+    page = await tabs.open(stage.shop.page(before.drop_id))
+    room = Room(page)
+    place = await room.joins()
+    await page.context.set_offline(True)
+    await expect(room.part("notice")).to_be_visible()
+    await room.comes_to("joined")
+    async with page.expect_response("**/serving"):
+        await page.context.set_offline(False)
+    await expect(room.part("notice")).to_be_hidden()
+    assert (await room.kept())["ticket"] == place["ticket"]
+
+
+async def test_a_hidden_tab_asks_nothing_and_catches_up_at_once(stage: Stage, tabs: Tabs) -> None:
+    drop = await stage.open_drop(a_drop(opens_in_s=3600))
+    page = await tabs.open(stage.shop.page(drop.drop_id))
+    room = Room(page)
+    await room.joins()
+    await _show(page, "hidden")
+    polls = asked(page, "/serving")
+    await stage.lab.parts.drops.steer(drop.drop_id, "open")
+    # Another person's page has long seen the opening when the hidden one has not even asked.
+    other = Room(await tabs.open(stage.shop.page(drop.drop_id, auto="")))
+    await other.comes_to("admitted")
+    assert len(polls) <= 1  # one may have been on its way
+    await _show(page, "visible")
+    await room.comes_to("admitted")
+
+
+async def _show(page: Page, visibility: str) -> None:
+    """As the browser does with a tab in the background. Headless, every tab is in front."""
+    await page.evaluate(
+        """(state) => {
+          Object.defineProperty(document, "visibilityState", { configurable: true, get: () => state });
+          Object.defineProperty(document, "hidden", { configurable: true, get: () => state === "hidden" });
+          document.dispatchEvent(new Event("visibilitychange"));
+        }""",
+        visibility,
+    )
+
+
+async def test_a_restart_of_the_service_costs_nobody_the_place(stage: Stage, lab: Lab, tabs: Tabs, complaints: Complaints) -> None:
+    complaints.allow(AWAY)
+    drop = await stage.open_drop(a_drop(opens_in_s=3600))
+    room = Room(await tabs.open(stage.shop.page(drop.drop_id)))
+    place = await room.joins()
+    worker = lab.process("worker-1")
+    await worker.kill()
+    await expect(room.part("notice")).to_be_visible()
+    await worker.start()
+    await expect(room.part("notice")).to_be_hidden()
+    await lab.parts.drops.steer(drop.drop_id, "open")
+    await room.comes_to("admitted")
+    assert (await room.kept())["ticket"] == place["ticket"]
+
+
+async def test_a_store_that_lost_everything_gives_the_place_back(stage: Stage, lab: Lab, tabs: Tabs, complaints: Complaints) -> None:
+    complaints.allow(AWAY)
+    drop = await stage.open_drop(a_drop(opens_in_s=3600))
+    first, second = [Room(await tabs.open(stage.shop.page(drop.drop_id))) for _ in range(2)]
+    places = [await first.joins(), await second.joins()]
+    await stage.lose_everything()
+    await first.comes_to("recovering")
+    await stage.recover()
+    for room, place in ((second, places[1]), (first, places[0])):
+        await room.comes_to("joined")
+        await expect_kept(room, entry=place["entry"], epoch=2)
+    await lab.parts.drops.steer(drop.drop_id, "open")
+    await first.comes_to("admitted")
+    await second.comes_to("admitted")
+
+
+async def expect_kept(room: Room, **values: Any) -> None:
+    """Returns once the widget keeps these values."""
+    await room.page.wait_for_function(
+        """(wanted) => {
+          const drop = document.querySelector("flash-sale-room").getAttribute("drop");
+          const kept = JSON.parse(localStorage.getItem(`flashsale:${drop}`) ?? "{}");
+          return Object.entries(wanted).every(([name, value]) => kept[name] === value);
+        }""",
+        arg=values,
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------- the clock
+
+
+async def test_a_clock_that_is_an_hour_wrong_changes_nothing(stage: Stage, tabs: Tabs) -> None:
+    drop = await stage.open_drop(a_drop(opens_in_s=1800))
+    for wrong_by_ms in (3_600_000, -3_600_000):
+        page = await (await tabs.person()).new_page()
+        await page.add_init_script(f"{{ const now = Date.now; Date.now = () => now() + {wrong_by_ms}; }}")
+        await page.goto(stage.shop.page(drop.drop_id))
+        room = Room(page)
+        await room.joins()
+        assert 1500 < await seconds_left(room) <= 1800
+        await room.comes_to("joined")
+
+
+async def test_after_sleep_the_countdown_is_right_and_the_place_is_kept(stage: Stage, tabs: Tabs) -> None:
+    drop = await stage.open_drop(a_drop(opens_in_s=3600))
+    page = await (await tabs.person()).new_page()
+    await page.clock.install()
+    await page.goto(stage.shop.page(drop.drop_id))
+    room = Room(page)
+    place = await room.joins()
+    async with page.expect_response("**/serving"):
+        await page.clock.fast_forward("02:00:00")  # the machine slept: timers are overdue, clocks have jumped
+    await room.comes_to("joined")
+    assert 3300 < await seconds_left(room) <= 3600
+    assert (await room.kept())["ticket"] == place["ticket"]
+
+
+# ----------------------------------------------------------------------------------------------------------- what is wrong
+
+
+async def test_without_storage_the_place_lasts_while_the_page_is_open_and_it_says_so(
+    stage: Stage, tabs: Tabs, complaints: Complaints, before: Drop
+) -> None:
+    page = await tabs.open(stage.shop.page(before.drop_id, sandbox="1"))
+    room = Room(page)
+    await room.comes_to("ready")
+    await room.join()
+    await room.comes_to("joined")
+    await expect(room.part("notice")).to_be_visible()
+    assert await page.evaluate("(() => { try { return !localStorage; } catch { return true; } })()")
+
+
+async def test_a_drop_nobody_knows_is_a_sentence_not_a_spinner(stage: Stage, tabs: Tabs, complaints: Complaints) -> None:
+    complaints.allow("status of 404")
+    page = await (await tabs.person()).new_page()
+    calls = asked(page, "/serving")
+    await page.goto(stage.shop.page("no-such-drop"))
+    room = Room(page)
+    await room.comes_to("trouble")
+    await expect(room.part("details")).to_be_visible()
+    assert (await room.hears("error"))["code"] == "drop_not_found"
+    assert len(calls) <= 2
+    assert await layout_faults(page) == []
+
+
+async def test_a_service_that_is_away_from_the_start_is_told_and_tried_again(
+    stage: Stage, lab: Lab, tabs: Tabs, complaints: Complaints, before: Drop
+) -> None:
+    complaints.allow(AWAY)
+    lab.front.refuse()
+    page = await tabs.open(stage.shop.page(before.drop_id, own_script="1"))
+    room = Room(page)
+    await expect(room.part("card")).to_be_visible()
+    await room.comes_to("trouble")
+    await expect(room.part("details")).to_be_visible()
+    assert await layout_faults(page) == []
+    lab.front.heal()
+    await room.comes_to("ready")
+
+
+async def test_where_the_script_is_blocked_the_link_stays(stage: Stage, tabs: Tabs, complaints: Complaints, before: Drop) -> None:
+    complaints.allow("ERR_BLOCKED_BY_CLIENT")
+    page = await (await tabs.person()).new_page()
+    await page.route("**/flash-sale-room.js", lambda route: route.abort("blockedbyclient"))
+    await page.goto(stage.shop.page(before.drop_id))
+    await expect(page.get_by_role("link", name=FALLBACK)).to_be_visible()
+
+
+async def test_sold_out_is_said_and_told(stage: Stage, tabs: Tabs) -> None:
+    drop = await stage.open_drop(a_drop(units=1))
+    buyer = await tabs.open(stage.shop.page(drop.drop_id, auto="", buys=SKU, pays="1"))
+    await expect(buyer.locator("body")).to_have_attribute("data-status", "201")
+    late = Room(await tabs.open(stage.shop.page(drop.drop_id)))
+    await late.comes_to("sold_out")
+    assert (await late.hears("sold-out"))["drop"] == drop.drop_id
+    assert await axe_of(late.page) == []
+
+
+async def test_the_end_is_said_and_told(stage: Stage, tabs: Tabs) -> None:
+    drop = await stage.open_drop(a_drop(opens_in_s=3600))
+    room = Room(await tabs.open(stage.shop.page(drop.drop_id)))
+    await room.joins()
+    await stage.lab.parts.drops.close(drop.drop_id)
+    await room.comes_to("closed")
+    assert (await room.hears("closed"))["drop"] == drop.drop_id
+
+
+async def test_a_paused_drop_says_that_the_place_is_kept(stage: Stage, tabs: Tabs, crawling: Drop) -> None:
+    room = Room(await tabs.open(stage.shop.page(crawling.drop_id)))
+    await room.join()
+    await room.comes_to("paused")
+    assert await axe_of(room.page) == []
+
+
+# ------------------------------------------------------------------------------------------------------------------- looks
+
+
+async def test_a_token_is_handed_over_and_buys_and_again_after_a_reload(stage: Stage, tabs: Tabs, selling: Drop) -> None:
+    page = await tabs.open(stage.shop.page(selling.drop_id, buys=SKU))
+    room = Room(page)
+    await room.join()
+    await room.comes_to("admitted")
+    handed = await room.hears("admitted")
+    assert handed["drop"] == selling.drop_id
+    await expect(page.locator("body")).to_have_attribute("data-status", "201")
+    await page.reload()
+    assert (await room.hears("admitted"))["token"] == handed["token"]
+    await expect(page.locator("body")).to_have_attribute("data-status", "200")
+    assert len(await room.heard("admitted")) == 1
+    assert await axe_of(page) == []
+    assert await looks_of(page, "widget-admitted") == []
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+async def test_every_language_fits_and_arabic_runs_from_right_to_left(stage: Stage, tabs: Tabs, before: Drop, language: str) -> None:
+    page = await tabs.open(stage.shop.page(before.drop_id, lang=language), viewport=PHONE)
+    room = Room(page)
+    await room.comes_to("ready")
+    await room.joins()
+    headline = room.part("headline")
+    if language == "en":
+        await expect(headline).to_contain_text("You are in")
+    else:
+        await expect(headline).not_to_contain_text("You are in")
+    card = room.part("card")
+    assert await card.evaluate("(card) => getComputedStyle(card).direction") == ("rtl" if language == "ar" else "ltr")
+    assert await axe_of(page) == []
+    assert await looks_of(page, f"widget-joined-{language}") == []
+
+
+@pytest.mark.parametrize(
+    "media",
+    [{"color_scheme": "light"}, {"color_scheme": "dark"}, {"forced_colors": "active"}, {"color_scheme": "dark", "contrast": "more"}],
+    ids=["light", "dark", "forced-colours", "dark-more-contrast"],
+)
+async def test_it_is_legible_however_it_is_shown(stage: Stage, tabs: Tabs, before: Drop, media: dict[str, Any]) -> None:
+    page = await tabs.open(stage.shop.page(before.drop_id), **media)
+    room = Room(page)
+    await room.comes_to("ready")
+    assert await axe_of(page) == []
+    await room.joins()
+    assert await axe_of(page) == []
+    assert await layout_faults(page) == []
+
+
+async def test_a_page_gives_it_its_own_colours(stage: Stage, tabs: Tabs, before: Drop) -> None:
+    room = Room(await tabs.open(stage.shop.page(before.drop_id)))
+    await room.comes_to("ready")
+    colour = await room.part("button").evaluate("(button) => getComputedStyle(button).backgroundColor")
+    assert colour == "rgb(122, 31, 92)"  # the shop's --accent, by way of --fsr-accent
+
+
+async def test_nothing_moves_for_whoever_wants_it_so(stage: Stage, tabs: Tabs, before: Drop) -> None:
+    page = await tabs.open(stage.shop.page(before.drop_id), reduced_motion="reduce")
+    room = Room(page)
+    await room.joins()
+    moving = "(host) => host.shadowRoot.getAnimations().filter((one) => one.effect.getTiming().duration > 1).length"
+    assert await room.host.evaluate(moving) == 0
+
+
+# ----------------------------------------------------------------------------------------- keyboard and screen reader
+
+
+async def test_with_keys_alone(stage: Stage, tabs: Tabs, before: Drop) -> None:
+    page = await tabs.open(stage.shop.page(before.drop_id))
+    room = Room(page)
+    await room.comes_to("ready")
+    await page.keyboard.press("Tab")
+    button = room.part("button")
+    await expect(button).to_be_focused()
+    assert await button.evaluate("(button) => getComputedStyle(button).outlineStyle") != "none"
+    box = await button.bounding_box()
+    assert box is not None
+    assert min(box["width"], box["height"]) >= 24
+    await page.keyboard.press("Enter")
+    await room.comes_to("joined")
+
+
+async def test_focus_is_left_where_it_is_when_the_line_moves(stage: Stage, tabs: Tabs) -> None:
+    drop = await stage.open_drop(a_drop(opens_in_s=3600))
+    page = await tabs.open(stage.shop.page(drop.drop_id))
+    room = Room(page)
+    await room.joins()
+    await page.evaluate("document.body.append(Object.assign(document.createElement('input'), { id: 'elsewhere', ariaLabel: 'Elsewhere' }))")
+    await page.locator("#elsewhere").focus()
+    await stage.lab.parts.drops.steer(drop.drop_id, "open")
+    await room.comes_to("admitted")
+    await expect(page.locator("#elsewhere")).to_be_focused()
+
+
+async def test_a_screen_reader_finds_what_there_is(stage: Stage, tabs: Tabs, before: Drop) -> None:
+    page = await tabs.open(stage.shop.page(before.drop_id))
+    room = Room(page)
+    await room.comes_to("ready")
+    tree = await room.host.aria_snapshot()
+    assert re.search(r'- button "Join the line"', tree), tree
+    assert re.search(r"- status", tree), tree
+    await room.joins()
+    tree = await room.host.aria_snapshot()
+    assert "Join the line" not in tree
+    assert "timer" not in tree  # the countdown is for eyes; ears get it at thresholds
+
+
+async def test_it_speaks_at_thresholds_only_and_raises_its_voice_once(stage: Stage, tabs: Tabs) -> None:
+    drop = await stage.open_drop(a_drop(opens_in_s=6))
+    page = await tabs.open(stage.shop.page(drop.drop_id))
+    room = Room(page)
+    await room.comes_to("ready")
+    regions = await announcements(page)
+    assert sum(role == "status" for role, _ in regions) == 1
+    await room.joins()
+    await room.comes_to("admitted")
+    await expect(room.host.get_by_role("alert")).not_to_be_empty()
+    said = await announced(page)
+    assert sum(one["role"] == "alert" for one in said) == 1
+    assert 1 <= sum(one["role"] == "status" for one in said) <= 5  # a countdown of seconds would be more
+
+
+# ---------------------------------------------------------------------------------------------------------------- the draw
+
+
+async def test_the_draw_is_checked_in_the_browser(stage: Stage, tabs: Tabs) -> None:
+    drop = await stage.open_drop(a_drop(opens_in_s=4, order="draw", rate_per_min=60_000))
+    rooms = [Room(await tabs.open(stage.shop.page(drop.drop_id, auto=""))) for _ in range(3)]
+    entries = {(await room.has_place())["entry"] for room in rooms}
+    assert entries == {0, 1, 2}
+    for room in rooms:
+        assert (await room.hears("draw"))["verified"] is True
+        await expect(room.part("proof")).to_be_visible()
+        await room.comes_to("admitted")
+    numbers = {(await room.kept())["number"] for room in rooms}
+    assert numbers == {0, 1, 2}
+
+
+# -------------------------------------------------------------------------------------------------------- what is not there
+
+
+async def test_no_cookie_no_secret_in_an_address_and_credentials_omitted(stage: Stage, tabs: Tabs, selling: Drop) -> None:
+    page = await (await tabs.person()).new_page()
+    urls: list[str] = []
+    page.context.on("request", lambda request: urls.append(request.url))
+    await page.goto(stage.shop.page(selling.drop_id))
+    room = Room(page)
+    await room.join()
+    await room.comes_to("admitted")
+    assert await page.context.cookies() == []
+    kept = await room.kept()
+    for secret in ("secret", "token", "receipt"):
+        assert kept[secret]
+        assert not any(kept[secret] in url for url in urls)
+
+
+async def test_what_others_keep_beside_it_is_left_alone(stage: Stage, tabs: Tabs, before: Drop) -> None:
+    page = await (await tabs.person()).new_page()
+    name, others = f"flashsale:{before.drop_id}", {"key": "the shop's own", "reservation": {"id": 1}}
+    await page.add_init_script(f"localStorage[{json.dumps(name)}] ??= {json.dumps(json.dumps(others))}")
+    await page.goto(stage.shop.page(before.drop_id))
+    kept = await Room(page).joins()
+    assert {key: kept[key] for key in others} == others
+
+
+@pytest.mark.parametrize("stored", ["no json {", "[]", '{"v": 7, "ticket": 3}', "null"])
+async def test_storage_full_of_rubbish_is_no_end(stage: Stage, tabs: Tabs, before: Drop, stored: str) -> None:
+    page = await (await tabs.person()).new_page()
+    await page.add_init_script(f"localStorage[{json.dumps(f'flashsale:{before.drop_id}')}] ??= {json.dumps(stored)}")
+    await page.goto(stage.shop.page(before.drop_id))
+    assert (await Room(page).joins())["ticket"]
+
+
+async def test_a_message_from_the_merchant_is_shown_as_text(stage: Stage, tabs: Tabs) -> None:
+    drop = await stage.open_drop(replace(a_drop(opens_in_s=3600), name="<b>A poster</b>"))
+    room = Room(await tabs.open(stage.shop.page(drop.drop_id)))
+    await room.joins()
+    await stage.lab.parts.drops.steer(drop.drop_id, "notice", "<img src=x onerror=alert(1)> Doors at eight")
+    await expect(room.part("notice")).to_contain_text("<img src=x onerror=alert(1)> Doors at eight")
+    assert await room.host.evaluate("(host) => host.shadowRoot.querySelectorAll('img').length") == 0
