@@ -157,3 +157,10 @@ def test_a_secret_among_choices_is_not_repeated(name: str) -> None:
     text = told({f"FLASHSALE_LOG_{name.upper()}": SECRET})
     assert SECRET not in text
     assert f"log.{name}" in text
+
+
+def test_origins_that_may_not_call_are_found_before_a_drop_relies_on_them() -> None:
+    origins = ("https://shop.example", "https://other.example")
+    assert load_settings(environment={}).http.barred(origins) == []
+    listed = load_settings(environment={"FLASHSALE_HTTP_CORS_ORIGINS": "https://shop.example"})
+    assert listed.http.barred(origins) == ["https://other.example"]
