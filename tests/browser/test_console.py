@@ -313,6 +313,25 @@ async def lose_answer(route: Route) -> None:
     await route.abort()
 
 
+async def test_commands_are_copied_and_what_was_seen_outlives_a_reload_but_not_the_session(stage: Stage, tabs: Tabs) -> None:
+    drop = await stage.open_drop(a_drop())
+    page = await console(stage, tabs, drop, permissions=["clipboard-read", "clipboard-write"])
+    await is_live(page)
+    await press(page, page.get_by_role("button", name=f"Copy the command flashsale drop pause {drop.drop_id}"))
+    await expect(page.locator("#said")).to_have_text("Copied.")
+    assert await page.evaluate("navigator.clipboard.readText()") == f"flashsale drop pause {drop.drop_id}"
+
+    waiting = page.get_by_role("img", name="Waiting")
+    await expect(waiting).to_have_accessible_description(re.compile("since"))
+    seen_since = re.findall(r"since [\d:]+", await page.locator("#chart-waiting .words").inner_text())
+    await page.reload()
+    await is_live(page)
+    await expect(waiting).to_have_accessible_description(re.compile(seen_since[0]))
+    await press(page, page.get_by_role("button", name="Sign out"))
+    await expect(page.get_by_label("API key")).to_be_focused()
+    assert await page.evaluate("sessionStorage.length") == 0
+
+
 async def test_what_somebody_types_stays_while_numbers_move(stage: Stage, tabs: Tabs, shoppers: Any) -> None:
     drop = await stage.open_drop(a_drop(rate_per_min=600))
     page = await console(stage, tabs, drop)

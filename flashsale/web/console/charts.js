@@ -4,7 +4,7 @@
 import { h, put, s, write } from "./dom.js";
 import { count, shortTime, time } from "./format.js";
 
-const HEIGHT = 168;
+const HEIGHT = 190;
 const LEFT = 46;
 const RIGHT = 10;
 const TOP = 10;

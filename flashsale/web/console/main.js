@@ -81,6 +81,7 @@ function askToSignIn(words) {
   who.replaceChildren();
   where.replaceChildren();
   put(signInView(signedIn, words));
+  forget(); // whoever signs in next may be somebody else
   view.focus.focus();
 }
 
@@ -93,7 +94,6 @@ async function signOut() {
       return;
     }
   }
-  forget();
   askToSignIn("");
   announce("You are signed out.");
 }
