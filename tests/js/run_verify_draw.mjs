@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 
-const { module, cases = [], numbers = [], texts = [], withoutEd25519 = false } = JSON.parse(readFileSync(0, "utf-8"));
+const { module, cases = [], places = [], numbers = [], texts = [], withoutEd25519 = false } = JSON.parse(readFileSync(0, "utf-8"));
 
 if (withoutEd25519) {
   const known = crypto.subtle.importKey.bind(crypto.subtle);
@@ -12,10 +12,20 @@ if (withoutEd25519) {
   };
 }
 
-const { queueNumber, recognised, verifyDraw } = await import(pathToFileURL(module));
+const { queueNumber, recognised, verifyDraw, verifyPlace } = await import(pathToFileURL(module));
 const outcome = async (promise) => promise.catch((error) => ({ error: `${error.name}: ${error.message}` }));
 
-const answer = { verdicts: [], numbers: [], recognised: texts.map((text) => recognised(text)) };
+const answer = { verdicts: [], asked: [], numbers: [], recognised: texts.map((text) => recognised(text)) };
 for (const one of cases) answer.verdicts.push(await outcome(verifyDraw(one)));
+for (const { origin, drop, receipt, answers } of places) {
+  const asked = [];
+  globalThis.fetch = async (address, { credentials }) => {
+    asked.push([address, credentials]);
+    const [status, document] = answers[address.slice(origin.length)] ?? [404, { code: "not_found" }];
+    return new Response(JSON.stringify(document), { status });
+  };
+  answer.verdicts.push(await outcome(verifyPlace(origin, drop, receipt)));
+  answer.asked.push(asked);
+}
 for (const [entry, entries, key] of numbers) answer.numbers.push(await outcome(queueNumber(entry, entries, key)));
 process.stdout.write(JSON.stringify(answer));

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import msgspec
 import pytest
 
 from tests.node import NODE, needs_node
-from tests.unit.fairness_stage import cases
+from tests.unit.fairness_stage import Case, cases
 
 ROOT = Path(__file__).parents[2]
 MODULE = ROOT / "web" / "verify-draw.js"
@@ -102,6 +103,55 @@ def test_it_knows_a_file_by_what_is_in_it() -> None:
     joined = json.dumps({"ticket_id": "trial.t1", "receipt": case.receipt})
     others = ["", "x", "null", "[]", '{"drop": "trial"}', "two.parts", "\u0000"]
     assert run(texts=[joined, *others])["recognised"] == [{"part": "receipt", "value": case.receipt}, *[None] * len(others)]
+
+
+ORIGIN = "https://queue.shop.example"
+
+
+def served(case: Case) -> dict[str, tuple[int, Any]]:
+    """What a service answers about a case, by path."""
+    parts = case.as_json()
+    answers = {"/v1/drops/trial/fairness": (200, parts["fairness"]), "/.well-known/jwks.json": (200, parts["jwks"])}
+    if case.proof is not None:
+        group = f"?group={case.proof.group}" if case.proof.group else ""
+        answers[f"/v1/drops/trial/fairness/proofs/{case.proof.entry_number}{group}"] = 200, parts["proof"]
+    return answers
+
+
+def verify_place(case: Case, **changed: tuple[int, Any]) -> tuple[Any, list[list[str]]]:
+    """What the module says to a receipt when it asks a service for the rest, and what it asks for."""
+    place = {"origin": ORIGIN, "drop": "trial", "receipt": case.receipt, "answers": {**served(case), **changed}}
+    said = run(places=[place])
+    return said["verdicts"][0], said["asked"][0]
+
+
+@pytest.mark.parametrize("name", ["fair", "second device in a priority line", "late joiner", "secret", "missing proof"])
+def test_it_asks_a_service_for_everything_but_the_receipt(name: str) -> None:
+    case = next((case for case in cases() if case.name == name), None) or replace(next(cases()), proof=None)
+    verdict, asked = verify_place(case)
+    assert [step["sentence"] for step in verdict["steps"]] == [step.sentence for step in case.verdict().steps]
+    assert {credentials for _, credentials in asked} == {"omit"}
+    assert {address.removeprefix(ORIGIN) for address, _ in asked} >= served(case).keys()
+    assert case.receipt not in str(asked)
+
+
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        ("/v1/drops/trial/fairness", (503, {"code": "busy"})),
+        ("/v1/drops/trial/fairness", (404, {"code": "drop_not_found"})),
+        ("/.well-known/jwks.json", (429, {"code": "rate_limited"})),
+        ("/.well-known/jwks.json", (200, {})),
+    ],
+)
+def test_documents_that_cannot_be_had_are_no_verdict(path: str, answer: tuple[int, Any]) -> None:
+    verdict, _ = verify_place(next(cases()), **{path: answer})
+    assert "Error: " in verdict["error"]
+
+
+def test_a_draw_that_was_not_made_yet_is_no_verdict() -> None:
+    verdict, _ = verify_place(next(case for case in cases() if case.name == "not drawn yet"))
+    assert "has not been made yet" in verdict["error"]
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ export function proofWanted(receipt, fairness) {
 
 /**
  * `verifyDraw` with everything but the receipt asked for at a service, `origin` being where it is. The receipt is not sent.
- * Throws when an answer cannot be had or read.
+ * Throws when the draw has not been made yet, or what it was made from cannot be had or read just now.
  */
 export async function verifyPlace(origin, drop, receipt) {
   const document = async (address) => {
@@ -81,7 +81,9 @@ export async function verifyPlace(origin, drop, receipt) {
   };
   const address = `/v1/drops/${encodeURIComponent(drop)}/fairness`;
   const [fairness, jwks] = await Promise.all([document(address), document("/.well-known/jwks.json")]);
-  const wanted = isFairness(fairness) ? proofWanted(receipt, fairness) : null;
+  if (!isFairness(fairness)) throw new TypeError("The fairness document cannot be read.");
+  if (fairness.order === "draw" && fairness.secret == null) throw new Error("The draw has not been made yet.");
+  const wanted = proofWanted(receipt, fairness);
   const group = wanted?.group ? `?group=${encodeURIComponent(wanted.group)}` : "";
   const proof = wanted && (await document(`${address}/proofs/${wanted.entry_number}${group}`));
   return verifyDraw({ receipt, fairness, proof, jwks });

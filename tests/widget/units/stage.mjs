@@ -4,8 +4,9 @@ import { readFileSync } from "node:fs";
 import { registerHooks } from "node:module";
 
 // Beside the built file stands the verifier; beside its source it does not.
+const VERIFIER = new URL("./verifier.mjs", import.meta.url).href;
 registerHooks({
-  resolve: (name, context, next) => next(/^file:.*\/widget\/src\/verify-draw\.js/.test(name) ? name.replace("/widget/src/", "/web/") : name, context),
+  resolve: (name, context, next) => next(/^file:.*\/widget\/src\/verify-draw\.js/.test(name) ? VERIFIER : name, context),
 });
 
 const { visit } = await import("../../../widget/src/visit.js");
@@ -51,6 +52,8 @@ export function blockStorage() {
   Object.defineProperty(globalThis, "localStorage", { configurable: true, get });
 }
 
+const verifyPlace = async () => ({ passed: true, steps: [{ name: "receipt", passed: true }] });
+
 // What stands in for the browser, the same for every stage of a test.
 export const world = {};
 const stages = new Map(); // by origin
@@ -60,7 +63,7 @@ let count = 0;
 export function renew() {
   for (const stage of stages.values()) stage.visit.stop();
   stages.clear();
-  Object.assign(world, { time: 0, wallAheadMs: 0, timers: [], part: 0.5, mistakes: [] }); // half of every spread: no jitter
+  Object.assign(world, { time: 0, wallAheadMs: 0, timers: [], part: 0.5, mistakes: [], verifyPlace }); // half of every spread: no jitter
   Object.assign(globalThis.document, { hidden: false });
   setOnline(true);
 }

@@ -75,6 +75,38 @@ test("the lot is worked out here, once the key is published", async () => {
   assert.equal(stage.requests("POST /tickets").length, 0);
 });
 
+const DRAWN = { "GET /serving": () => documentOf({ key: "ab".repeat(32), now_ms: OPENS_AT_MS + 60_000 + world.time }) };
+
+test("the draw is checked once, not by everybody at the same moment, and not again after a reload", async () => {
+  const checks = [];
+  world.verifyPlace = async (...all) => checks.push(all) && { steps: [{ name: "receipt", passed: true }] };
+  const stage = await started(DRAWN);
+  assert.deepEqual([checks.length, stage.view.proof], [0, null]);
+  await pass(10_000);
+  assert.equal(checks.length, 1);
+  assert.deepEqual(checks[0].slice(1), ["d", PLACED.receipt]);
+  assert.deepEqual([stage.view.proof.verified, stage.kept.checked], [true, "ab".repeat(32)]);
+  const again = await started(DRAWN, { kept: stage.kept });
+  assert.deepEqual([again.view.proof.verified, checks.length], [true, 1]);
+});
+
+test("a draw that does not hold is said with the step; one that cannot be checked just now is tried again later", async () => {
+  let checks = 0;
+  world.verifyPlace = async () => {
+    checks += 1;
+    if (checks === 1) throw new TypeError("Failed to fetch");
+    return { steps: [{ name: "receipt", passed: true }, { name: "key", passed: false, sentence: "The key does not follow." }] };
+  };
+  const stage = await started(DRAWN);
+  await pass(10_000);
+  assert.deepEqual([checks, stage.view.proof, stage.view.away], [1, null, null]);
+  await pass(40_000);
+  assert.deepEqual([checks, stage.view.proof], [2, { verified: false, step: "key", sentence: "The key does not follow." }]);
+  assert.equal(stage.kept.checked, undefined);
+  await pass(60_000);
+  assert.equal(checks, 2);
+});
+
 test("a place that was given back behind the draw keeps its number", async () => {
   const stage = await started({ "GET /serving": documentOf({ key: "ab".repeat(32) }) }, { kept: { ...PLACED, entry: 900, number: null } });
   assert.equal(stage.kept.number, 900);
