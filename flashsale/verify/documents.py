@@ -80,7 +80,6 @@ class Document(Generic[Value]):
             if self._load is None or now < self._retry_at:
                 return None
             flight: Future[None] = Future()
-            flight.set_running_or_notify_cancel()  # others wait for it too: nobody may cancel it
             self._flight, self._flight_began_at = flight, now
         threading.Thread(target=self._fetch, args=(self._load, flight), name="flashsale-verify", daemon=True).start()
         return flight

@@ -135,18 +135,43 @@ await check("the last good keys stay while the service is away", async () => {
   const one = verifierOf({ jwksUrl: `${service.url}/keys` });
   assert.equal(codeOf(await one.verify(good)), null);
   await service.close();
+  await anHourLater(async () => {
+    assert.equal(await renewed(one), null);
+    assert.equal(codeOf(await one.verify(good)), null);
+  });
+});
+
+await check("another key under the same name takes its tokens along", async () => {
+  let keys = jwks;
+  const service = await serve((_, response) => response.end(JSON.stringify(keys)));
+  const one = verifierOf({ jwksUrl: `${service.url}/keys` });
+  assert.equal(codeOf(await one.verify(good)), null);
+  keys = { keys: jwks.keys.map((key, _, [{ x }]) => ({ ...key, x })) };
+  await anHourLater(async () => {
+    assert.equal(await renewed(one), null, "nobody waits for the new keys");
+    assert.equal(codeOf(await one.verify(good)), "token_invalid");
+  });
+  await service.close();
+});
+
+/** Judges a good token by keys that are stale, and returns the code once they have been renewed. */
+async function renewed(one) {
   const waited = [];
+  const code = codeOf(await one.verify(good, { waitUntil: (promise) => waited.push(promise) }));
+  assert.equal(waited.length, 1);
+  await waited[0];
+  return code;
+}
+
+async function anHourLater(body) {
   const clock = performance.now.bind(performance);
   performance.now = () => clock() + 3_600_000;
   try {
-    assert.equal(codeOf(await one.verify(good, { waitUntil: (promise) => waited.push(promise) })), null);
-    assert.equal(waited.length, 1);
-    await waited[0];
-    assert.equal(codeOf(await one.verify(good)), null);
+    await body();
   } finally {
     performance.now = clock;
   }
-});
+}
 
 await check("without keys nobody is let in", async () => {
   const answers = {
@@ -154,7 +179,7 @@ await check("without keys nobody is let in", async () => {
     "/list": (response) => response.end("[]"),
     "/none": (response) => response.end('{"keys":[]}'),
     "/other": (response) => response.end(JSON.stringify({ keys: make.other_keys })),
-    "/long": (response) => response.end(`{"keys":[${"1".repeat(300_000)}]}`),
+    "/long": (response) => response.end(JSON.stringify(jwks) + " ".repeat(300_000)),
     "/503": (response) => ((response.statusCode = 503), response.end(JSON.stringify(jwks))),
     "/hangs": () => {},
   };
@@ -237,7 +262,7 @@ async function byHand(way, path, headers, method = "GET") {
 }
 
 await check("only what is behind the door is kept", async () => {
-  const some = new Door({ verifier: core, paths: ["/checkout", "/cart/"] });
+  const some = new Door({ verifier: core, paths: ["/checkout", "/Cart/"] });
   const statusOf = async (path) => {
     const { admission, response } = await some.verify({ url: `https://shop.example${path}`, method: "GET", headers: new Headers() });
     assert.equal(admission, null);

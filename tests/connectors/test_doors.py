@@ -286,6 +286,7 @@ async def test_while_keys_cannot_be_had_the_answer_says_so(ask: Ask) -> None:
 def test_what_is_behind_the_door(path: str, *, kept: bool) -> None:
     decoded = path.replace("%63", "c")
     assert Door(verifier=VERIFIER, paths=("/checkout",)).covers(decoded) == kept
+    assert Door(verifier=VERIFIER, paths=("/CheckOut/",)).covers(decoded) == kept
 
 
 async def test_only_what_is_behind_the_door_is_kept(ask: Ask) -> None:

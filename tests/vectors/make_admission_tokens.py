@@ -224,6 +224,7 @@ def _malformed(make: Maker) -> Vectors:
         ("an expiry beyond every clock", "token_invalid", make.token(payload=compact({**claims, "exp": 10**30}))),
         ("a beginning below zero", "token_invalid", make.token(nbf=-1)),
         ("an epoch that is a text", "token_invalid", make.token(epoch=str(make.epoch))),
+        ("an epoch that is true", "token_invalid", make.token(epoch=True)),
         ("a drop that is a list", "token_invalid", make.token(drop=[DROP])),
         ("audiences in a list", "token_invalid", make.token(aud=[AUDIENCE])),
         *((f"without {name}", "token_invalid", make.token(payload=make.claims(**{name: None}))) for name in claims),
