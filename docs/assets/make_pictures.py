@@ -1,24 +1,23 @@
 """Makes the README's pictures from a real demo: `python docs/assets/make_pictures.py [CHROMIUM]`.
 
 `demo.svg` is what the terminal shows: the live view in the middle of the sale, and the card at the end. With the path of a
-Chromium, `page.png` is the page of somebody who waits in line in the same demo.
+Chromium, `shop.jpg` is the shop of somebody who waits in line in the same demo, and `checkout.jpg` what comes after it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import io
-import json
 import re
 import sys
 import tempfile
 import time
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from aiohttp import ClientSession, ClientWebSocketResponse
+from playwright.async_api import Page, ViewportSize, async_playwright
 from rich.console import Console, RenderableType
 from rich.text import Text
 
@@ -33,11 +32,12 @@ from flashsale.cli.watch_view import History, view
 
 FOLDER = Path(__file__).parent
 WIDTH = 96
-SCENARIO = Scenario(shoppers=2000, units=300, seed=7, opens_in_s=10, pace=HUMAN_PACE)
-PNG_BYTES_MAX = 200_000
+SCENARIO = Scenario(shoppers=2000, units=300, seed=7, opens_in_s=25, pace=HUMAN_PACE)
+PICTURE_BYTES_MAX = 200_000
 PATIENCE_S = 60
-MIDDLE_OF_THE_LINE_S = 0.8
-"""Who joins this late waits a while and still gets something."""
+AHEAD = 120
+"""Who joins after so many waits a while and still gets something."""
+DESKTOP, PHONE = ViewportSize(width=1280, height=900), ViewportSize(width=390, height=844)
 
 
 class Photographer:
@@ -79,13 +79,16 @@ async def main(chromium: str | None) -> None:
         stack = await held.enter_async_context(running_stack(folder / "data", port=0, workers=2, overrides=SETTINGS))
         parts = await held.enter_async_context(opened(stack.settings))
         _, key = await create_key(parts.database, [Scope.STOREFRONT], label="demo")
-        drop = make_drop(new_drop_id(), SCENARIO, int(time.time() * 1000))
+        drop = make_drop(new_drop_id(), SCENARIO, int(time.time() * 1000), shop_url=stack.http_url)
         await parts.catalog.create(drop)
         photographer = Photographer(drop.name)
+        shop = f"{stack.http_url}/shop/{drop.drop_id}"
+        page = await held.enter_async_context(shop_page(chromium, shop)) if chromium else None
         async with crowd(stack.http_url, drop.drop_id, SCENARIO, key, folder / "data") as shoppers:
             watching = asyncio.create_task(photographer.watch(parts, drop.drop_id))
-            if chromium is not None:
-                await photograph_page(chromium, f"{stack.http_url}/drops/{drop.drop_id}", folder / "profile")
+            if page is not None:
+                await until_joined(parts, drop.drop_id, AHEAD)
+                await buy(page)
             seen = await shoppers.finished()
             watching.cancel()
         await come_to_rest(parts, drop.drop_id)
@@ -122,80 +125,45 @@ def write_terminal(live: str, report: dict[str, Any]) -> None:
 # ------------------------------------------------------------------------------------------------------------ the browser
 
 
-async def photograph_page(chromium: str, url: str, profile: Path) -> None:
-    """Takes part in a fresh browser and takes its picture when the turn has come."""
-    process = await asyncio.create_subprocess_exec(
-        *(chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-        *("--disable-background-networking", "--disable-component-update", f"--user-data-dir={profile}"),
-        *("--remote-debugging-port=0", "--window-size=900,900", "about:blank"),
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        assert process.stderr is not None
-        async for line in process.stderr:
-            if b"DevTools listening on" in line:
-                break
-        port = line.decode().rsplit(":", 1)[1].split("/")[0]
-        async with ClientSession() as session:
-            async with session.get(f"http://127.0.0.1:{port}/json") as answer:
-                page = next(target for target in await answer.json() if target["type"] == "page")
-            async with session.ws_connect(page["webSocketDebuggerUrl"], max_msg_size=0) as socket:
-                await _take_part(Tab(socket), url)
-    finally:
-        process.kill()
-        await process.wait()
+@asynccontextmanager
+async def shop_page(chromium: str, url: str) -> AsyncIterator[Page]:
+    """The shop in a fresh browser."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=chromium, chromium_sandbox=False, args=["--disable-quic", "--no-first-run", "--enable-unsafe-swiftshader"]
+        )
+        page = await browser.new_page(viewport=DESKTOP, color_scheme="light", locale="en-GB")
+        page.set_default_timeout(PATIENCE_S * 1000)
+        await page.goto(url)
+        yield page
+        await browser.close()
 
 
-class Tab:
-    """One page of the browser, over its debugging protocol."""
-
-    def __init__(self, socket: ClientWebSocketResponse) -> None:
-        self._socket = socket
-        self._id = 0
-
-    async def call(self, method: str, **parameters: object) -> Any:
-        self._id += 1
-        await self._socket.send_json({"id": self._id, "method": method, "params": parameters})
-        while True:
-            message = json.loads((await self._socket.receive(timeout=20)).data)
-            if message.get("id") == self._id:
-                return message["result"]
-
-    async def evaluate(self, script: str) -> Any:
-        result = await self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
-        return result["result"].get("value")
-
-    async def picture(self) -> bytes:
-        return base64.b64decode((await self.call("Page.captureScreenshot", format="png"))["data"])
+async def buy(page: Page) -> None:
+    """Joins, waits and buys, and takes pictures on the way: in line, and at the checkout."""
+    await page.locator("flash-sale-room [part~=button]").click()
+    await page.locator("canvas#model").wait_for()
+    await page.locator("flash-sale-room[data-state=waiting]").wait_for()
+    await photograph(page, "shop")
+    await page.get_by_role("button", name="Reserve for").click()
+    await page.get_by_role("button", name="Pay", disabled=False).wait_for()
+    await page.set_viewport_size(PHONE)
+    await page.emulate_media(color_scheme="dark")
+    await photograph(page, "checkout")
+    await page.get_by_role("button", name="Pay").click()
+    await page.get_by_role("heading", name="It is yours").wait_for()
 
 
-async def _take_part(tab: Tab, url: str) -> None:
-    """Joins, waits in line, where the picture is taken, reserves and pays."""
-    await tab.call("Emulation.setDeviceMetricsOverride", width=640, height=620, deviceScaleFactor=1.5, mobile=False)
-    await tab.call("Emulation.setScrollbarsHidden", hidden=True)
-    await tab.call("Page.navigate", url=url)
-    await _until(tab, "!document.getElementById('act').hidden")
-    await asyncio.sleep(MIDDLE_OF_THE_LINE_S)
-    await tab.evaluate("document.getElementById('act').click()")
-    await _until(
-        tab, "document.getElementById('headline').textContent.startsWith('You are in line') && !stock.textContent.includes('180 of 180')"
-    )
-    png = await tab.picture()
-    assert len(png) < PNG_BYTES_MAX, f"the picture has {len(png)} bytes"
-    (FOLDER / "page.png").write_bytes(png)
-    await _until(tab, "document.getElementById('headline').textContent === 'Your turn.'")
-    await tab.evaluate("document.getElementById('act').click()")
-    await _until(tab, "document.getElementById('headline').textContent.startsWith('Reserved for you')")
-    await tab.evaluate("document.getElementById('act').click()")
-    await _until(tab, "document.getElementById('headline').textContent === 'It is yours.'")
+async def until_joined(parts: Parts, drop_id: str, people: int) -> None:
+    """Returns when so many have joined."""
+    while (await parts.drops.inspect(drop_id)).snapshot.joined < people:
+        await asyncio.sleep(0.05)
 
 
-async def _until(tab: Tab, condition: str) -> None:
-    """Returns once the page says so."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not await tab.evaluate(condition):  # noqa: ASYNC110 - the page tells nobody
-            await asyncio.sleep(0.1)
+async def photograph(page: Page, name: str) -> None:
+    """Writes what the page shows."""
+    picture = await page.screenshot(path=FOLDER / f"{name}.jpg", type="jpeg", quality=85)
+    assert len(picture) < PICTURE_BYTES_MAX, f"{name} has {len(picture)} bytes"
 
 
 if __name__ == "__main__":

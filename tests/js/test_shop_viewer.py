@@ -53,3 +53,13 @@ def test_the_model_is_a_small_whole_gltf_file() -> None:
         view = document["bufferViews"][corners["bufferView"]]
         used = struct.unpack_from(f"<{corners['count']}H", data, view["byteOffset"])
         assert set(used) == set(range(points["count"])), f"{mesh['name']} has points of no triangle, or the reverse"
+
+
+def test_every_triangle_faces_outward() -> None:
+    meshes = [halo.turned("foot", 0, halo.FOOT, lambda _curve: 4), halo.globe(), halo.ring()]
+    for mesh in meshes:
+        for corners in mesh.triangles:
+            (ax, ay, az, *normal), (bx, by, bz, *_), (cx, cy, cz, *_) = (mesh.points[corner] for corner in corners)
+            one, other = (bx - ax, by - ay, bz - az), (cx - ax, cy - ay, cz - az)
+            across = [one[(i + 1) % 3] * other[(i + 2) % 3] - one[(i + 2) % 3] * other[(i + 1) % 3] for i in range(3)]
+            assert sum(map(float.__mul__, across, normal)) > -1e-9, mesh.name

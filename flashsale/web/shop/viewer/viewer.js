@@ -22,7 +22,7 @@ import {
 import { RoomEnvironment } from "three/examples/jsm/environments/RoomEnvironment.js";
 import { GLTFLoader } from "three/examples/jsm/loaders/GLTFLoader.js";
 
-const GLAZES = { moon: 0xe6dac6, clay: 0x8c3a1a, ink: 0x131c33 };
+const GLAZES = { moon: 0xeadcc4, clay: 0x8c3a1a, ink: 0x131c33 };
 const CENTRE_M = 0.146;
 const GLOBE_M = { height: 0.216, radius: 0.084 };
 const DISTANCE_M = 0.83;
@@ -116,10 +116,10 @@ class View {
   #light() {
     const room = new PMREMGenerator(this.#renderer);
     this.#scene.environment = room.fromScene(new RoomEnvironment(), 0.04).texture;
-    this.#scene.environmentIntensity = 0.5;
+    this.#scene.environmentIntensity = 0.38;
     room.dispose();
-    const sky = new DirectionalLight(0xfff1e0, 1.2);
-    sky.position.set(-1, 1.1, 1.2);
+    const sky = new DirectionalLight(0xfff1e0, 2.1);
+    sky.position.set(-0.8, 0.9, 1.6);
     const bulb = new PointLight(0xffc06a, 0.012);
     bulb.position.y = GLOBE_M.height - CENTRE_M;
     this.#scene.add(sky, bulb, glow(), shadow());
