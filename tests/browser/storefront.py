@@ -33,8 +33,8 @@ _PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>A poster</title>
 <link rel="stylesheet" href="/shop.css">
-<script type="module" src="{script}"></script>
 <script src="/shop.js" defer></script>
+<script type="module" src="{script}"></script>
 <body{buys}>
 <main>
   <h1>A poster</h1>

@@ -439,10 +439,11 @@ async def test_it_speaks_at_thresholds_only_and_raises_its_voice_once(stage: Sta
 
 
 async def test_the_draw_is_checked_in_the_browser(stage: Stage, tabs: Tabs) -> None:
-    drop = await stage.open_drop(a_drop(opens_in_s=4, order="draw", rate_per_min=60_000))
+    drop = await stage.open_drop(a_drop(opens_in_s=3600, order="draw"))
     rooms = [Room(await tabs.open(stage.shop.page(drop.drop_id, auto=""))) for _ in range(3)]
     entries = {(await room.has_place())["entry"] for room in rooms}
     assert entries == {0, 1, 2}
+    await stage.lab.parts.drops.steer(drop.drop_id, "open")
     for room in rooms:
         assert (await room.hears("draw"))["verified"] is True
         await expect(room.part("proof")).to_be_visible()
