@@ -232,6 +232,23 @@ async def test_what_is_not_there_is_said_with_a_way_on(stage: Stage, tabs: Tabs,
         await expect(page.get_by_role("link", name="Back to the").first).to_be_visible()
 
 
+@pytest.mark.parametrize(("path", "headline"), [("checkout", "There is no reservation here"), ("order", "There is no order here")])
+async def test_a_shop_that_does_not_answer_says_so_and_goes_on(
+    stage: Stage, tabs: Tabs, complaints: Complaints, path: str, headline: str
+) -> None:
+    complaints.allow(AWAY)
+    drop = await stage.open_drop(a_lamp())
+    page = await tabs.open(f"{stage.url}/shop/{drop.drop_id}")
+    await page.evaluate(
+        "(name) => localStorage.setItem(name, JSON.stringify({ reservation: { reservation_id: 'x' } }))", f"flashsale:{drop.drop_id}"
+    )
+    await page.route("**/v1/**", lambda route: route.abort())
+    await page.goto(f"{stage.url}/shop/{drop.drop_id}/{path}")
+    await expect(page.get_by_text("There is no answer from the shop just now")).to_be_visible()
+    await page.unroute("**/v1/**")
+    await expect(page.get_by_role("heading", name=headline)).to_be_visible()
+
+
 async def test_when_it_is_over_there_is_a_way_on(stage: Stage, tabs: Tabs) -> None:
     drop = await stage.open_drop(a_lamp())
     page = await product_page(stage, tabs, drop)

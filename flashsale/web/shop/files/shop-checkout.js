@@ -76,8 +76,8 @@ function say(words, trouble = "") {
 // ------------------------------------------------------------------------------------------------------------- looking
 
 // The reservation as it is now, and the page that fits it.
-async function look() {
-  const found = await readReservation(reservationId(), kept().reservation?.receipt);
+async function look(options) {
+  const found = await readReservation(reservationId(), kept().reservation?.receipt, options);
   if (found === null) return settle("missing");
   if (found.state === "confirmed") {
     keep({ reservation: { ...kept().reservation, ...found }, paying: null });
@@ -107,7 +107,7 @@ async function watch() {
       keep({ paying: null });
       say("", "The bank has not answered. Nothing was paid as far as we know; you may try again, and you pay once.");
     } else if (asked) say("Waiting for the bank …");
-    await look().catch(() => say("", NO_ANSWER));
+    await look({ onWait: () => say("", NO_ANSWER) }).catch(() => say("", NO_ANSWER));
   }
   setTimeout(watch, LOOK_MS * (0.8 + 0.4 * Math.random()));
 }
@@ -183,11 +183,12 @@ element("give-back-now").addEventListener("click", () => doing("give back", give
 // Begins, and begins again after a pause while nothing answers.
 async function begin() {
   if (!reservationId()) return showOver("missing");
+  const options = { onWait: () => setText(element("loading-words"), NO_ANSWER) };
   try {
-    [sale, now] = await Promise.all([readDrop(drop), dropClock(drop)]);
-    await look();
-  } catch {
-    setText(element("loading-words"), NO_ANSWER);
+    [sale, now] = await Promise.all([readDrop(drop, options), dropClock(drop, options)]);
+    await look(options);
+  } catch (error) {
+    if (!(error instanceof NoAnswer)) throw error;
     setTimeout(begin, 5_000 * (0.7 + 0.6 * Math.random()));
     return;
   }

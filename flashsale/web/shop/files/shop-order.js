@@ -1,9 +1,10 @@
 // The order page: stays until the order is in the order book.
 import { drop, keep, kept, reservationId } from "./shop-kept.js";
-import { ask, readDrop } from "./shop-service.js";
+import { NoAnswer, ask, readDrop } from "./shop-service.js";
 import { itemRows, money, setText } from "./shop-words.js";
 
 const element = (id) => document.getElementById(id);
+const NO_ANSWER = "There is no answer from the shop just now. Your order is safe; this page keeps looking.";
 const LOOK_MS = 900;
 const LOOK_MS_MAX = 6_000;
 const SAID = {
@@ -45,16 +46,17 @@ function show(found, sale) {
 
 async function follow() {
   const id = reservationId();
+  const options = { onWait: () => setText(element("words"), NO_ANSWER) };
   let sale = null;
   for (let waitMs = LOOK_MS; ; waitMs = Math.min(LOOK_MS_MAX, waitMs * 1.4)) {
     try {
-      sale ??= await readDrop(drop);
-      const { status, document: found } = id ? await ask("GET", `/v1/reservations/${id}`) : { status: 404 };
+      sale ??= await readDrop(drop, options);
+      const { status, document: found } = id ? await ask("GET", `/v1/reservations/${id}`, options) : { status: 404 };
       const state = show(status === 200 ? found : null, sale);
       if (status === 200) keep({ reservation: { ...kept().reservation, ...found } });
       if (SETTLED.has(state)) return;
-    } catch {
-      setText(element("words"), "There is no answer from the shop just now. Your order is safe; this page keeps looking.");
+    } catch (error) {
+      if (!(error instanceof NoAnswer)) throw error;
     }
     await new Promise((resume) => setTimeout(resume, waitMs * (0.8 + 0.4 * Math.random())));
   }

@@ -36,8 +36,8 @@ export async function ask(method, path, options = {}) {
 
 // The drop's clock in ms, whatever ours says: the serving document's time, carried on by a clock nobody sets. A document may be a
 // second old, so `now.isAtLeast(ms)` moves the clock on when something is known to have happened.
-export async function dropClock(drop) {
-  const { document } = await ask("GET", `/v1/drops/${drop}/serving`);
+export async function dropClock(drop, options) {
+  const { document } = await ask("GET", `/v1/drops/${drop}/serving`, options);
   let ahead = document.now_ms - performance.now();
   const now = () => performance.now() + ahead;
   now.isAtLeast = (ms) => {
@@ -46,15 +46,15 @@ export async function dropClock(drop) {
   return now;
 }
 
-export async function readDrop(drop) {
-  const { document } = await ask("GET", `/v1/drops/${drop}`);
+export async function readDrop(drop, options) {
+  const { document } = await ask("GET", `/v1/drops/${drop}`, options);
   return { ...document, wares: Object.fromEntries((document.skus ?? []).map((sku) => [sku.sku, sku])) };
 }
 
 // The reservation as it is now, or null. One that a loss has swallowed is brought back by its receipt.
-export async function readReservation(id, receipt) {
+export async function readReservation(id, receipt, options) {
   const path = `/v1/reservations/${id}`;
-  let { status, document } = await ask("GET", path);
-  if (status === 404 && receipt) ({ status, document } = await ask("POST", `${path}/restore`, { body: { receipt } }));
+  let { status, document } = await ask("GET", path, options);
+  if (status === 404 && receipt) ({ status, document } = await ask("POST", `${path}/restore`, { ...options, body: { receipt } }));
   return status === 200 ? document : null;
 }
