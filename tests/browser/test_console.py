@@ -390,6 +390,25 @@ async def test_a_drop_is_closed_by_typing_its_id_and_its_report_appears(stage: S
     assert bought in (await (await saved.value).path()).read_text(encoding="utf-8")
 
 
+async def test_closing_ends_well_when_its_answer_comes_after_the_end(stage: Stage, tabs: Tabs) -> None:
+    drop = await stage.open_drop(a_drop())
+    page = await console(stage, tabs, drop)
+    await is_live(page)
+
+    async def answer_late(route: Route) -> None:
+        response = await route.fetch()
+        await expect(page.get_by_role("heading", name="Steer")).to_have_count(0)
+        await route.fulfill(response=response)
+
+    await page.route("**/close", answer_late)
+    await press(page, page.get_by_role("button", name="Close for good …"))
+    await page.keyboard.type(drop.drop_id)
+    async with page.expect_response("**/close"):
+        await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", level=1)).to_be_focused()
+    await expect(page.get_by_role("dialog")).to_have_count(0)
+
+
 # ----------------------------------------------------------------------------------------------------------------- trouble
 
 

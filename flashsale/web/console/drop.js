@@ -112,8 +112,9 @@ function openedDrop(id, first, context, head, article) {
   function ended() {
     if (over) return;
     over = true;
-    if (hand.element.contains(document.activeElement)) document.getElementById("title").focus();
-    hand.element.remove();
+    const held = hand.element.contains(document.activeElement);
+    hand.element.remove(); // first: while its dialog is open, nothing outside it can have the focus
+    if (held) document.getElementById("title").focus();
     show(foot, false);
     show(line.element, history.samples.length > WORTH_A_CHART);
     show(errors.element, false);
