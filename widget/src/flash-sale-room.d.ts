@@ -1,4 +1,4 @@
-/** What the room shows; also `data-state` on the element, and `:state(…)` in CSS. */
+/** What the room shows; also `data-state` on the element. */
 export type RoomState =
   | "loading"
   | "before"
@@ -40,7 +40,7 @@ export interface PositionDetail extends DropDetail {
 }
 
 export interface ErrorDetail extends DropDetail {
-  /** As in the service's problem documents, or `unreachable`, `busy`, `offline`, `insecure`. */
+  /** As in the service's problem documents, or `unreachable`, `offline`, `insecure`. */
   code: string;
   /** As the shopper reads it. */
   message: string;

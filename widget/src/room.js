@@ -56,7 +56,7 @@ export function viewOf(known) {
     state, problem, away: problem ? null : away, startsAtMs, untilMs: Math.max(0, startsAtMs - nowMs),
     notice: serving?.notice,
     order: drop?.order,
-    hasPlace: kept.ticket && !kept.gone,
+    hasPlace: Boolean(kept.ticket) && !kept.gone,
     place: IN_LINE.includes(state) ? placeOf(known) : null,
     mayJoin: Boolean(serving) && !kept.ticket && ["ready", "trouble"].includes(state),
     takesCode: drop?.invites !== "none",

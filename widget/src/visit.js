@@ -100,7 +100,7 @@ export function visit(api, dropId, credentials, shown) {
   function join({ handoff } = {}) {
     problem = null;
     wish = read().ticket ? null : { handoff };
-    return go(!serving);
+    return go(!drop || !serving);
   }
 
   /** Gives the place up. Throws an error with `code`. */
@@ -159,9 +159,8 @@ export function visit(api, dropId, credentials, shown) {
 
   async function look() {
     lookedAt = performance.now();
-    const [latest] = await Promise.all([get("/serving"), drop ?? get("").then((found) => (drop = found))]);
-    see(latest);
-    channel?.postMessage(latest);
+    await Promise.all([get("/serving").then(see), drop ?? get("").then((found) => (drop = found))]);
+    channel?.postMessage(serving);
     if (problem?.status) problem = null; // a document was refused, and now it was not
     if (hasHandedOver) hasHandedOver = !seeGone((await askWithTicket("GET", "")).state);
   }

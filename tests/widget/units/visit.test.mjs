@@ -63,6 +63,30 @@ test("without a draw the entry number is the place", async () => {
   assert.deepEqual([stage.kept.number, stage.view.place.position], [130, 30]);
 });
 
+test("a place in a group is in that group's line", async () => {
+  const line = { joined: 900, entries: 700, key: null, serving_number: 100, share_permille: 700 };
+  const groups = [{ ...line, group: "" }, { ...line, group: "gold", serving_number: 690, share_permille: 300 }];
+  const answers = { "GET /serving": documentOf({ groups }), "POST /tickets": ticketOf({ group: "gold" }) };
+  const stage = await started(answers, { kept: undefined });
+  await stage.visit.join();
+  assert.deepEqual([stage.kept.line, stage.view.place.position], [1, 10]);
+});
+
+test("a store that is away hides nothing of a place: the public numbers are still there", async () => {
+  const stage = await started({ "GET ": [503, { code: "store_unavailable" }] });
+  assert.deepEqual([stage.view.state, stage.view.place.position, stage.view.away.code], ["waiting", 600, "unreachable"]);
+});
+
+for (const missing of ["GET ", "GET /serving"])
+  test(`whoever joins while "${missing}" is not answered is in line as soon as it is`, async () => {
+    const stage = await started({ [missing]: cut, "POST /tickets": ticketOf() }, { kept: undefined });
+    await stage.visit.join();
+    assert.deepEqual([stage.view.isBusy, stage.view.hasPlace], [true, false]);
+    stage.answers[missing] = missing === "GET " ? dropOf() : documentOf();
+    await pass(10_000);
+    assert.deepEqual([stage.view.isBusy, stage.view.state], [false, "waiting"]);
+  });
+
 test("the lot is worked out here, once the key is published", async () => {
   const [now, answers] = moving({ state: "open", serving_number: 0 });
   const stage = await started(answers, { kept: { ...PLACED, number: null } });
@@ -257,9 +281,9 @@ test("a service that is away leaves the place in sight, and is tried less and le
 });
 
 test("a service that never answered is trouble, not an endless wait", async () => {
-  const stage = await started({ "GET ": cut }, { kept: undefined });
+  const stage = await started({ "GET ": cut, "GET /serving": cut }, { kept: undefined });
   assert.deepEqual([stage.view.state, stage.view.problem.code], ["trouble", "unreachable"]);
-  stage.answers["GET "] = dropOf();
+  Object.assign(stage.answers, { "GET ": dropOf(), "GET /serving": documentOf() });
   await stage.visit.again();
   assert.equal(stage.view.state, "ready");
 });
