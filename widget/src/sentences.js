@@ -4,7 +4,7 @@ const MINUTE_MS = 60_000;
 const HOUR_MS = 60 * MINUTE_MS;
 const LIKELY = 0.95;
 export const UNLIKELY = 0.05;
-const MORE = { waiting: "kept", admitted: "choose", removed: "ask" };
+const MORE = { waiting: "kept", paused: "kept", admitted: "choose", removed: "ask" };
 
 /** What each part of the card says: a text, paragraphs, or for the position the parts of a sentence. Nothing where it is empty. */
 export function sentencesOf(view, words) {

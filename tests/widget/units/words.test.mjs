@@ -58,7 +58,7 @@ test("numbers and plurals are the language's", async () => {
   assert.equal(await said("en-GB", 12_345), "12,345 people ahead of you");
   assert.equal(await said("de", 12_345), "12.345 Personen vor Ihnen");
   assert.equal(await said("fr", 1), "1 personne devant vous");
-  assert.equal(await said("ja", 3), "前に3人います");
+  assert.equal(await said("ja", 3), "3人が前に並んでいます");
   assert.deepEqual(await Promise.all([1, 2, 3, 11, 100].map((n) => said("ar-EG", n))), [
     "شخص واحد أمامك", "شخصان أمامك", "٣ أشخاص أمامك", "١١ شخصًا أمامك", "١٠٠ شخص أمامك",
   ]);
@@ -90,7 +90,7 @@ test("the merchant's words stand as they are, the service's own are translated a
   assert.deepEqual(await notices("Size 42 is nearly gone."), ["Size 42 is nearly gone."]);
   assert.deepEqual(await notices("busy"), ["busy"]);
   assert.deepEqual(await notices("Admissions are slower just now.", "de"), ["Der Einlass geht gerade langsamer."]);
-  assert.deepEqual(await notices("Paused. Your place is kept; this page goes on by itself."), ["Your place is kept; this page goes on by itself."]);
+  assert.deepEqual(await notices("Paused. Your place is kept; this page goes on by itself."), ["This page goes on by itself."]);
 });
 
 test("the service's own notices are the ones known here", () => {
