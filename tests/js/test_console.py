@@ -139,13 +139,15 @@ def test_what_holds_the_line_up_is_said() -> None:
 
 
 def test_what_needs_somebody_comes_first_and_names_the_command() -> None:
-    quiet, late, away, lost = said(
+    quiet, late, away, lost, due = said(
         ["reading", "attention", {"drop": "launch"}, live()],
         ["reading", "attention", {"drop": "launch"}, live(state="paused", journal={"oldest_ms": 20_000})],
         ["reading", "attention", {"drop": "launch"}, live(postgres="away", journal={"oldest_ms": 20_000})],
         ["reading", "attention", {"drop": "launch"}, live(state="recovering", joining="closed")],
+        ["reading", "attention", {"drop": "launch"}, live(orders={"refund_due": 1})],
     )
     assert quiet == []
+    assert [one["words"] for one in due] == ["1 payment came too late for units and goes back."]
     assert [(one["key"], one["level"]) for one in late] == [("journal", "bad"), ("paused", "warn")]
     assert late[1]["command"] == "flashsale drop resume launch"
     assert [one["key"] for one in away] == ["postgres"], "a late journal follows from it"

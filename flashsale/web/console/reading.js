@@ -48,7 +48,7 @@ export function attention(drop, live) {
     journal(live),
     paused(drop, live),
     live.joining === "closed" && live.state !== "closed" && { key: "joining", level: "note", words: "Nobody new can join. Whoever has a place keeps it." },
-    refundsDue(live),
+    refundsDue(drop, live),
   ].filter(Boolean);
   const rank = { bad: 0, warn: 1, note: 2 };
   return found.sort((a, b) => rank[a.level] - rank[b.level]);
@@ -90,9 +90,9 @@ function paused(drop, live) {
   return live.state === "paused" && { key: "paused", level: "warn", words: `Paused. ${STATES.paused}`, command: dropCommand("resume", drop.drop) };
 }
 
-function refundsDue(live) {
+function refundsDue(drop, live) {
   const due = live.orders?.refund_due ?? 0;
-  return due > 0 && { key: "refunds", level: "note", words: `${counted(due, "payment")} came too late for units and ${due === 1 ? "goes" : "go"} back.`, command: "flashsale refund list" };
+  return due > 0 && { key: "refunds", level: "note", words: `${counted(due, "payment")} came too late for units and ${due === 1 ? "goes" : "go"} back.`, command: `flashsale refunds list ${drop.drop}` };
 }
 
 const CODES = {
