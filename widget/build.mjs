@@ -16,7 +16,7 @@ const target = asked < 0 ? join(here, "dist") : process.argv[asked + 1];
 // Names of properties that only these files use with one another. None of them is a field of the service's documents, of an event,
 // of the browser's, or of a sentence; tests/widget/test_build.py holds the first two.
 const INTERNAL = [
-  "again", "authorization", "away", "button", "clock", "credentials", "details", "handOver", "hasPlace", "headline", "isBusy", "kept",
+  "again", "authorization", "away", "button", "clock", "details", "handOver", "hasPlace", "headline", "isBusy", "kept",
   "lasts", "latest", "locale", "mayJoin", "nowMs", "parts", "place", "problem", "proof", "rest", "retryMs", "said", "say", "serving",
   "show", "start", "startsAtMs", "stop", "takesCode", "text", "untilMs", "view", "wake",
 ];

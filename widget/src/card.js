@@ -46,14 +46,14 @@ export function cardIn(root, act) {
   sheet.replaceSync(rules);
   root.adoptedStyleSheets = [sheet];
   root.append(section, status, alert);
-  clock.setAttribute("aria-hidden", "true");
-  status.setAttribute("role", "status");
-  alert.setAttribute("role", "alert");
+  clock.ariaHidden = "true";
+  status.role = "status";
+  alert.role = "alert";
   link.target = "_blank";
-  form.addEventListener("submit", (event) => {
+  form.onsubmit = (event) => {
     event.preventDefault();
     act();
-  });
+  };
 
   function show(view, words, asksCode, proofAddress) {
     const said = sentencesOf(view, words);
@@ -65,7 +65,7 @@ export function cardIn(root, act) {
     fill(position, said.position, said.position.map((part, i) => (i % 2 ? make("b", "", part) : part)));
     progress.hidden = place?.queueNumber == null;
     progress.value = place?.progress ?? 0;
-    progress.setAttribute("aria-label", words.text("progress"));
+    progress.ariaLabel = words.text("progress");
     fillWithParagraphs(details, said.details);
     details.part = details.className = view.problem ? "details trouble" : "details";
     fillWithParagraphs(notice, said.notice);

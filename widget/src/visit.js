@@ -283,9 +283,9 @@ export function visit(api, dropId, credentials, shown) {
 
   async function enter() {
     const answer = await alone(name, async () => (token() ? {} : askWithTicket("POST")));
-    const { status, code, poll_after_ms: afterMs } = answer;
+    const { status, code, poll_after_ms } = answer;
     if (status === 200) keep({ token: answer.admission_token, tokenExpiresAtMs: answer.expires_at_ms });
-    else if (code === "not_yet") return afterMs && spread(afterMs);
+    else if (code === "not_yet") return poll_after_ms && spread(poll_after_ms);
     else if (code === "left") reset();
     else if (code === "ticket_invalid") {
       keep({ ticket: null });
