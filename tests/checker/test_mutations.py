@@ -95,23 +95,23 @@ MUTATIONS = {
     ),
     "stock_unchecked": Mutation(
         "reserve.lua",
-        "if quantity > (left_of and left_of[sku] or stock.available) then short = true end",
+        "if quantity > stock.available then short = true end",
         "",
         workloads.busy_drop,
         Name.OVERSOLD,
     ),
     "stock_checked_too_strictly": Mutation(
         "reserve.lua",
-        "if quantity > (left_of and left_of[sku] or stock.available) then short = true end",
-        "if quantity >= (left_of and left_of[sku] or stock.available) then short = true end",
+        "if quantity > stock.available then short = true end",
+        "if quantity >= stock.available then short = true end",
         workloads.unit_comes_back,
         Name.FALSE_SOLD_OUT,
     ),
     "units_kept_for_those_behind": Mutation(
-        "include/standby.lua", "if waiting[i][1] >= place then break end", "", workloads.unit_comes_back, Name.FALSE_SOLD_OUT
+        "include/standby.lua", "if waiting[i][1] >= place then return true end", "", workloads.unit_comes_back, Name.FALSE_SOLD_OUT
     ),
     "units_kept_for_who_has_them": Mutation(
-        "reserve.lua", "if #waiting > 0 then stand_no_more(ticket) end", "", workloads.unit_comes_back, Name.FALSE_SOLD_OUT
+        "reserve.lua", "if standing > 0 then stand_no_more(ticket) end", "", workloads.unit_comes_back, Name.FALSE_SOLD_OUT
     ),
     "limit_unchecked": Mutation(
         "reserve.lua",
