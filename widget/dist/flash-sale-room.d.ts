@@ -48,8 +48,9 @@ export interface ErrorDetail extends DropDetail {
 
 export interface DrawDetail extends DropDetail {
   verified: boolean;
-  /** The step that does not hold or could not be checked. */
+  /** The step that does not hold or could not be checked, and in a sentence why. */
   step?: string;
+  sentence?: string;
 }
 
 export interface StateDetail extends DropDetail {

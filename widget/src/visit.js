@@ -166,9 +166,9 @@ export function visit(api, dropId, credentials, shown) {
   }
 
   async function get(path) {
-    const answer = await ask("GET", address + path);
-    if (answer.status === 200) return answer;
-    problem = answer;
+    const { status, ...found } = await ask("GET", address + path);
+    if (status === 200) return found;
+    problem = { status, ...found };
     throw unavailable(UNKNOWN_DROP_RETRY_MS);
   }
 

@@ -28,6 +28,11 @@ function moving(first, more = {}) {
   return [now, { "GET /serving": () => now.serving, ...more }];
 }
 
+test("the document is handed on as it came", async () => {
+  const stage = await started();
+  assert.deepEqual(stage.visit.latest(), documentOf());
+});
+
 test("joining makes a secret, sends only its hash, and keeps the place", async () => {
   const stage = await started({ "POST /tickets": ticketOf() }, { kept: undefined });
   assert.equal(stage.view.state, "ready");
