@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Request, expect
 
 from flashsale.model import Drop
 from tests.browser.looks import axe_of, layout_faults, looks_of
@@ -71,6 +71,24 @@ async def test_nothing_on_the_page_breaks_its_own_policy_and_it_sets_no_cookie(s
     await room.join()
     await room.comes_to("admitted")
     assert await page.context.cookies() == []
+
+
+async def test_the_widget_sends_no_cookie_even_where_it_is_at_home(stage: Stage, tabs: Tabs) -> None:
+    drop = await stage.open_drop(returning(stage))
+    person = await tabs.person()
+    await person.add_cookies([{"name": "somebody", "value": "else", "url": stage.url}])
+    page = await person.new_page()
+    requests: list[Request] = []
+    page.on("request", lambda request: requests.append(request))  # noqa: PLW0108 - Playwright cannot wrap a built-in
+    await page.goto(f"{stage.url}/drops/{drop.drop_id}")
+    room = Room(page)
+    await room.join()
+    await room.comes_to("admitted")
+    sent = {request.url.removeprefix(stage.url): "cookie" in await request.all_headers() for request in requests}
+    assert sent[f"/drops/{drop.drop_id}"]  # the browser would send it
+    asked = {path for path in sent if path.startswith("/v1/")}
+    assert len(asked) >= 4
+    assert not any(sent[path] for path in asked)
 
 
 async def test_a_drop_nobody_knows_is_a_page_with_a_sentence(stage: Stage, tabs: Tabs, complaints: Complaints) -> None:
