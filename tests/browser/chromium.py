@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from playwright.async_api import Browser, Playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-PACKAGE = "chromium"
+PACKAGES = ("chromium", "fonts-dejavu-core")
+"""with one font at least: a bare machine has none, and every layout would be another"""
 MISSING = (
     "The browser tests need Chromium, which is not on the PATH and could not be installed from here. "
-    f"Debian and Ubuntu: sudo apt-get install {PACKAGE}. Anywhere else: have one of {', '.join(NAMES)} on the PATH."
+    f"Debian and Ubuntu: sudo apt-get install {' '.join(PACKAGES)}. Anywhere else: have one of {', '.join(NAMES)} on the PATH."
 )
 ARGUMENTS = (
     "--headless=new",
