@@ -35,8 +35,8 @@ def find_chromium() -> str | None:
 
 
 def provide_chromium() -> str | None:
-    """The browser's path; where it is missing and this is root on Debian, its package is installed, once in a test run."""
-    return provide(PACKAGE, find_chromium)
+    """The browser's path; where it is missing and this is root on Debian, it is installed from its package, once in a test run."""
+    return provide(PACKAGES, find_chromium)
 
 
 async def launch(playwright: Playwright, executable: str) -> Browser:

@@ -40,7 +40,7 @@ http {{
 @cache
 def find_nginx() -> str | None:
     """The path of nginx; installed from the distribution's packages first when that is allowed and it is missing."""
-    return provide(PACKAGE, lambda: shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin"))
+    return provide((PACKAGE,), lambda: shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin"))
 
 
 def _configured(folder: Path, service_port: int, shop_port: int) -> str:
