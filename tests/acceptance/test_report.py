@@ -33,7 +33,7 @@ async def test_tampering_with_postgres_or_the_store_shows(stage: Stage) -> None:
     assert report["lost_orders"] == 1
     assert report["audit"] == "drift"
 
-    await store.hincrby(keys.stock, "sold:runner-white", 3)
+    await store.hincrby(keys.stock, "sold:halo-moon", 3)
     report = await report_on(stage.parts, drop_id, seen)
     assert report["oversold_units"] == 3
 

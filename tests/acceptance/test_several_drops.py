@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from flashsale.model import Drop
     from tests.acceptance.conftest import Stage
 
-SKU = "runner-white"
+SKU = "halo-moon"
 ENTRANTS = 6
 SOON_MS = 6_000
 
