@@ -142,7 +142,7 @@ async def test_a_reservation_that_runs_out_says_so(stage: Stage, tabs: Tabs) -> 
     assert (await kept_by(page, drop))["reservation"] is None
 
 
-async def test_the_stock_is_live_and_who_comes_too_late_is_told(stage: Stage, tabs: Tabs, complaints: Complaints) -> None:
+async def test_the_stock_is_live_and_who_comes_too_late_gets_what_comes_back(stage: Stage, tabs: Tabs, complaints: Complaints) -> None:
     complaints.allow(REFUSED, AWAY)
     drop = await stage.open_drop(a_lamp())
     first, second = await admitted(stage, tabs, drop), await admitted(stage, tabs, drop)
@@ -156,8 +156,12 @@ async def test_the_stock_is_live_and_who_comes_too_late_is_told(stage: Stage, ta
     await first.get_by_role("button", name="Reserve for").click()
     await first.get_by_role("button", name="Pay").wait_for()
     await second.get_by_role("button", name="Reserve for").click()
-    await expect(second.get_by_text("Somebody was faster")).to_be_visible()
+    await expect(second.get_by_text("All of it is reserved just now")).to_be_visible()
     await expect(left).to_have_text("all reserved just now")
+    await second.unroute("**/serving")
+    await first.get_by_role("button", name="Give it back").click()
+    await first.get_by_role("button", name="Give it back").click()
+    await second.get_by_role("button", name="Pay").wait_for()  # what came back was asked for without a click
 
 
 async def test_the_model_is_loaded_while_waiting_and_only_then(stage: Stage, tabs: Tabs) -> None:

@@ -15,6 +15,7 @@ const GONE = "None of this glaze is free just now. Take another, or stay here: w
 
 let admission = null; // { token, ofRoom }: whether the waiting room on this page let us in, or its page elsewhere
 let busy = false;
+let standing = null; // { sku, quantity }: found reserved by others, and asked for again as soon as it comes back
 
 // ------------------------------------------------------------------------------------------------------------- the wares
 
@@ -27,11 +28,13 @@ function showStock(available, reserved) {
     words.classList.toggle("none", units.available === 0);
   }
   showReserve();
+  if (standing && admission && (available[standing.sku] ?? 0) >= standing.quantity) take();
 }
 
 function showChoice() {
   const ware = chosen();
   if (!ware) return;
+  standing = null;
   setText(element("price"), money(ware.dataset.priceMinor));
   const limit = Number(ware.dataset.limit);
   const quantity = Math.min(limit, Number(element("quantity").value) || 1);
@@ -73,6 +76,7 @@ async function reserve() {
     onWait: () => setText(element("take-trouble"), "It is busy just now. We keep trying."),
   });
   keep({ asked: null });
+  standing = document.code === "sold_out" && document.place_kept ? items[0] : null;
   if (status < 300) {
     keep({ reservation: document, extended: null, paying: null });
     go("checkout");
@@ -83,9 +87,10 @@ async function reserve() {
   showTake();
 }
 
-function refusal({ code, detail }) {
+function refusal({ code, detail, place_kept: placeKept }) {
   switch (code) {
     case "sold_out":
+      if (placeKept) return "All of it is reserved just now. Your place is kept: stay here, and we ask again for you the moment one comes back.";
       return "Somebody was faster. Take another glaze, fewer of them, or try again: units come back when others do not pay.";
     case "limit_reached":
       return "That is more than one person may have of this drop.";
@@ -97,8 +102,12 @@ function refusal({ code, detail }) {
   }
 }
 
-async function onReserve(event) {
+function onReserve(event) {
   event.preventDefault();
+  take();
+}
+
+async function take() {
   if (busy || !chosen()) return;
   busy = true;
   setText(element("take-trouble"), "");
@@ -162,7 +171,10 @@ function takeFromFragment() {
 }
 
 element("take").addEventListener("submit", onReserve);
-element("quantity").addEventListener("change", showReserve);
+element("quantity").addEventListener("change", () => {
+  standing = null;
+  showReserve();
+});
 for (const ware of wares) ware.addEventListener("change", showChoice);
 addEventListener("pageshow", showHeld); // also when somebody comes back by the back button
 
