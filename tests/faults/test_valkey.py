@@ -23,8 +23,6 @@ FROZEN_S = 10.0
 PAUSED_MS = 400
 ROOM_BYTES = 2_000
 """enough for a reservation or two"""
-CROWD_ROOM_BYTES = 30_000
-"""enough for a crowd until the store counts as started, and for little more"""
 RESERVATIONS_MAX = 15
 AT_RISK = 1
 """acknowledged writes a full disk may cost at this tier"""
@@ -161,9 +159,8 @@ async def test_row_28_full_disk_everysec(lab: Lab, row: RowRecord) -> None:
     worker = lab.workers[0]
     await lab.parts.store.config_set("appendfsync", "everysec")
     probe = await probe_for(lab, row, units=RESERVATIONS_MAX, limit=RESERVATIONS_MAX, durability="second", reservation_ttl_ms=5_000)
-    await lab.restart_valkey_with_room(ROOM_BYTES)
+    lab.leave_valkey_room(ROOM_BYTES)
     try:
-        await lab.parts.store.config_set("appendfsync", "everysec")
         answers = [await probe.reserve(worker, key=f"key-{number}") for number in range(RESERVATIONS_MAX)]
         refused = [answer for answer in answers if answer.status != 201]
         assert refused, "the disk was not full"
@@ -191,7 +188,7 @@ async def test_row_28_full_disk_everysec(lab: Lab, row: RowRecord) -> None:
 async def test_row_28_full_disk_always(lab: Lab, row: RowRecord) -> None:
     async def disturb(drop: Drop) -> None:
         await selling_from(lab, drop, 15)
-        await lab.restart_valkey_with_room(CROWD_ROOM_BYTES)
+        lab.leave_valkey_room(ROOM_BYTES)
         crash = await lab.stores.valkey.wait_crashed()
         assert crash.exit_status == 1, crash.log_tail
         await lab.stores.valkey.restart()
