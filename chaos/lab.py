@@ -244,14 +244,23 @@ class Lab:
         """SIGCONT."""
         os.kill(self.stores.valkey.pid, signal.SIGCONT)
 
-    def leave_valkey_room(self, left_bytes: int) -> None:
-        """Leaves Valkey room for `left_bytes` more in its log; `stores.valkey.restart()` gives it all the room again.
+    async def restart_valkey_with_room(self, left_bytes: int, appendfsync: str = "always") -> None:
+        """Restarts Valkey with room for `left_bytes` more in its log; `stores.valkey.restart()` gives it all the room again.
 
-        A limit on the size of its files does what a full disk does: the write fails (EFBIG, as ENOSPC would).
+        A limit on the size of its files does what a full disk does: the write fails (EFBIG, as ENOSPC would). Nobody writes until it
+        has started, or it could be full before.
         """
-        size = self.append_only_files[-1].stat().st_size + left_bytes
-        _, hard = resource.prlimit(self.stores.valkey.pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(self.stores.valkey.pid, resource.RLIMIT_FSIZE, (size, hard))
+        writers = [process for process in (*self.workers, *self.reconcilers) if process.running]
+        for process in writers:
+            process.signal(signal.SIGSTOP)
+        try:
+            await self.stores.valkey.stop()
+            with _files_limited_to(self.append_only_files[-1].stat().st_size + left_bytes):
+                await self.stores.valkey.start()
+            await self.parts.store.config_set("appendfsync", appendfsync)
+        finally:
+            for process in writers:
+                process.signal(signal.SIGCONT)
 
     async def restart_postgres_with_room(self, left_bytes: int) -> None:
         """Restarts Postgres with room for about `left_bytes` more in its present WAL file, and none for another one.

@@ -159,7 +159,7 @@ async def test_row_28_full_disk_everysec(lab: Lab, row: RowRecord) -> None:
     worker = lab.workers[0]
     await lab.parts.store.config_set("appendfsync", "everysec")
     probe = await probe_for(lab, row, units=RESERVATIONS_MAX, limit=RESERVATIONS_MAX, durability="second", reservation_ttl_ms=5_000)
-    lab.leave_valkey_room(ROOM_BYTES)
+    await lab.restart_valkey_with_room(ROOM_BYTES, "everysec")
     try:
         answers = [await probe.reserve(worker, key=f"key-{number}") for number in range(RESERVATIONS_MAX)]
         refused = [answer for answer in answers if answer.status != 201]
@@ -188,7 +188,7 @@ async def test_row_28_full_disk_everysec(lab: Lab, row: RowRecord) -> None:
 async def test_row_28_full_disk_always(lab: Lab, row: RowRecord) -> None:
     async def disturb(drop: Drop) -> None:
         await selling_from(lab, drop, 15)
-        lab.leave_valkey_room(ROOM_BYTES)
+        await lab.restart_valkey_with_room(ROOM_BYTES)
         crash = await lab.stores.valkey.wait_crashed()
         assert crash.exit_status == 1, crash.log_tail
         await lab.stores.valkey.restart()
