@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from flashsale.model import Drop
-
-Headers = tuple[tuple[str, str], ...]
+from flashsale.web.answers import Headers
 
 PREFLIGHT_MAX_AGE_S = 7200
 ALLOWED_METHODS = "GET, HEAD, POST, DELETE, OPTIONS"

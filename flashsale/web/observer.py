@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import assert_never
 
 import structlog
@@ -12,8 +13,8 @@ from prometheus_client import Counter, Histogram
 from flashsale.errors import FlashsaleError
 from flashsale.metrics import Metrics
 from flashsale.web import problems
-from flashsale.web.answers import JsonAnswer, PreparedHeads
-from flashsale.web.cors import FOR_ANYONE, CrossOrigins, Headers
+from flashsale.web.answers import Headers, JsonAnswer, PreparedHeads
+from flashsale.web.cors import FOR_ANYONE, CrossOrigins
 from flashsale.web.problems import Code, Problem, ProblemError, problem
 from flashsale.web.request_ids import RequestIds
 from flashsale.web.requests import callers_request_id
@@ -55,7 +56,8 @@ class Observer:
 
     def around(self, route: Route) -> Handler:
         """The route's handler, with everything around it. It answers whatever happens."""
-        handler, hot, name, readers = route.handler, route.hot, route.name, route.readers
+        handler, hot, name = route.handler, route.hot, route.name
+        cross_origin_for = self._cross_origin_for(route.readers)
         meter = _Meter(name, self._metrics)
         unlogged = 0
 
@@ -70,7 +72,7 @@ class Observer:
                 raise  # the client has gone
             except Exception as error:  # noqa: BLE001 - the last net: nothing unexpected may reach a caller
                 response = self._of_error(error, request_id)
-            self._finish(request, response, request_id, readers)
+            self._finish(request, response, request_id, cross_origin_for(request))
             seconds = time.perf_counter() - started
             code = response.code.value if isinstance(response, Problem) else "ok"
             meter.count(response.status, code, seconds)
@@ -86,24 +88,28 @@ class Observer:
 
         return observed
 
-    def _finish(self, request: web.Request, response: web.StreamResponse, request_id: str, readers: Readers) -> None:
-        cross_origin = self._for(request, readers)
+    def _finish(self, request: web.Request, response: web.StreamResponse, request_id: str, cross_origin: Headers) -> None:
         if isinstance(response, JsonAnswer) and response.prepare_bytes(request, self._prepared(cross_origin), request_id):
             return
         headers = response.headers
         headers["X-Request-Id"] = request_id
         headers.extend((*_COMMON, *cross_origin))
 
-    def _for(self, request: web.Request, readers: Readers) -> Headers:
+    def _cross_origin_for(self, readers: Readers) -> Callable[[web.Request], Headers]:
+        """What tells the cross-origin headers of an answer to a request."""
         match readers:
             case Readers.BY_RULE:
-                return self._cross_origins.of_values(request.match_info).headers(request.headers.get("Origin"))
+                return self._by_rule
             case Readers.ANYONE:
-                return FOR_ANYONE
+                return lambda _: FOR_ANYONE
             case Readers.NOBODY:
-                return ()
+                return lambda _: ()
             case _:
                 assert_never(readers)
+
+    def _by_rule(self, request: web.Request) -> Headers:
+        rule = self._cross_origins.of_values(request.match_info)
+        return FOR_ANYONE if rule.any else rule.headers(request.headers.get("Origin"))
 
     def _prepared(self, cross_origin: Headers) -> PreparedHeads:
         """The heads with these headers; there are as many as origins on allow-lists."""

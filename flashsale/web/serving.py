@@ -17,7 +17,8 @@ from aiohttp import web
 from admission.inlet import LiveDrop
 from flashsale.metrics import Metrics
 from flashsale.model import DROP_ID_PATTERN
-from flashsale.web.cors import CrossOrigin, CrossOrigins, Headers
+from flashsale.web.answers import Headers
+from flashsale.web.cors import CrossOrigin, CrossOrigins
 from flashsale.web.request_ids import RequestIds
 from flashsale.web.requests import etag_matches
 
