@@ -2,9 +2,10 @@
 
     python -m loadtest.bench.million --tickets 1000000
 
-People join through `WaitingRoom`, with signed receipts, 512 at a time; the cost of a join and of making the serving document is
-measured where the line is short and where it is long. Then the entries are closed and drawn as a worker does it, and the store's
-own slow log says which call was the longest.
+People join through `WaitingRoom`, with signed receipts, 512 at a time. Over the last quarter of the way every slice of joins is
+held against one of the same size that joins short lines of their own, in the same breath: a store that is busy, or a machine that
+is, slows both. A store doubles its table at some sizes and pays for it over the next joins; the dearest slice says how much.
+Then the entries are closed and drawn as a worker does it, and the store's own slow log says which call was the longest.
 """
 
 from __future__ import annotations
@@ -39,8 +40,10 @@ SLICE = 20_000
 """joins measured together"""
 SHORT = 1_000
 """people in a short line"""
-SLICES_COMPARED = 5
-"""so many slices of a short line and of the long one are taken in turn; their medians are compared"""
+SHORT_GROWS = 5_000
+"""joins to one short line; as many such lines as it takes are compared with a slice of the long one"""
+COMPARED = 0.25
+"""of the slices, the last ones, are compared"""
 DOCUMENTS = 2_000
 SLOW_CALL_US = 200
 OPENS_IN_MS = 3_600_000
@@ -114,31 +117,44 @@ async def _draw(stage: Stage, drop_id: str) -> dict[str, Any]:
     }
 
 
+async def _short_lines(stage: Stage) -> tuple[float, float]:
+    """What a join to a short line costs, and making its document: both in microseconds."""
+    joins, documents = [], []
+    for _ in range(SLICE // SHORT_GROWS):
+        drop_id, line = await _line(stage)
+        await line.grow(SHORT)
+        joins.append(await line.grow(SHORT_GROWS))
+        documents.append(await line.document_us())
+        await stage.forget(drop_id)
+    return statistics.mean(joins), statistics.mean(documents)
+
+
 async def measure(stage: Stage, tickets: int) -> dict[str, Any]:
-    """One line, from nobody to `tickets`, and at its end joins there in turn with joins to new lines."""
+    """One line, from nobody to `tickets`; over the last slices, joins to short lines in turn with it."""
     drop_id, line = await _line(stage)
     await line.grow(SHORT)
     empty = await _memory(stage)
-    slices = max(2 * SLICES_COMPARED, (tickets - SHORT) // SLICE)
-    for _ in range(slices - SLICES_COMPARED):
+    slices = max(2, (tickets - SHORT) // SLICE)
+    compared = max(1, round(slices * COMPARED))
+    for _ in range(slices - compared):
         await line.grow(SLICE)
-    bytes_a_ticket = (await _memory(stage) - empty) / (slices - SLICES_COMPARED) / SLICE
-    short, long, short_document, long_document = [], [], [], []
-    for _ in range(SLICES_COMPARED):
-        another_id, another = await _line(stage)
-        await another.grow(SHORT)
-        short_document.append(await another.document_us())
-        long_document.append(await line.document_us())
-        short.append(await another.grow(SLICE))
-        long.append(await line.grow(SLICE))
-        await stage.forget(another_id)
+    bytes_a_ticket = (await _memory(stage) - empty) / (slices - compared) / SLICE
+    pairs, document_pairs = [], []
+    for _ in range(compared):
+        short, short_document = await _short_lines(stage)
+        pairs.append((short, await line.grow(SLICE)))
+        document_pairs.append((short_document, await line.document_us()))
+    ratios = [long / short for short, long in pairs]
+    document_ratios = [long / short for short, long in document_pairs]
     result = {
         "tickets": SHORT + slices * SLICE,
-        "join_us_when_short": round(statistics.median(short), 2),
-        "join_us_when_long": round(statistics.median(long), 2),
-        "join_ratio": round(statistics.median(long) / statistics.median(short), 3),
-        "document_us_when_short": round(statistics.median(short_document), 2),
-        "document_us_when_long": round(statistics.median(long_document), 2),
+        "slices_compared": compared,
+        "join_us_when_short": round(statistics.median(short for short, _ in pairs), 2),
+        "join_us_when_long": round(statistics.median(long for _, long in pairs), 2),
+        "join_ratio": round(statistics.median(ratios), 3),
+        "join_ratio_of_all": round(sum(long for _, long in pairs) / sum(short for short, _ in pairs), 3),
+        "join_ratio_of_the_dearest_slice": round(max(ratios), 3),
+        "document_ratio": round(statistics.median(document_ratios), 3),
         "bytes_a_ticket": round(bytes_a_ticket, 1),
         **await _draw(stage, drop_id),
     }
