@@ -7,7 +7,7 @@ import asyncio
 from admission.inlet import Inlet, LiveDrop
 from flashsale.clock import Clock
 from flashsale.drops import DropStore
-from flashsale.errors import DropNotFound, Recovering
+from flashsale.errors import Busy, DropNotFound, Recovering
 from flashsale.model import DROP_ID_RE, RESERVATION_ID_RE, TICKET_ID_RE
 from flashsale.web.problems import Code, ProblemError, problem
 
@@ -38,14 +38,17 @@ class DropDirectory:
             DropNotFound: there is none.
             Recovering: the store should hold it and does not.
             StoreUnavailable: this worker does not know it and cannot ask.
+            Busy: this worker does not know it, and too many ask already.
         """
         live = self._inlet.get(drop_id)
         if live is not None:
             return live
         if self._inlet.lost(drop_id):
             raise _recovering(drop_id)
-        if DROP_ID_RE.fullmatch(drop_id) is None or self._looking >= LOOKING_MAX:
+        if DROP_ID_RE.fullmatch(drop_id) is None:
             raise _not_found()
+        if self._looking >= LOOKING_MAX:
+            raise Busy(what="Too many ask for drops that this worker does not know.", todo="Try again in a moment.")
         self._looking += 1
         try:
             listed = drop_id in await self._known_ids()
@@ -84,13 +87,17 @@ class DropDirectory:
         raise ProblemError(problem(missing))
 
     async def _known_ids(self) -> set[str]:
-        """The ids of all drops, from a reading that began after the question: a drop made just before it is among them."""
+        """The ids of all drops, from a reading that began after the question: a drop made just before it is among them.
+
+        Raises StoreUnavailable; then the next who waits reads for itself, or is refused by the open circuit.
+        """
         asked_at = self._clock.monotonic()
         async with self._reading:
             if self._ids_read_at <= asked_at:
                 await asyncio.sleep(max(0.0, self._ids_read_at + IDS_EVERY_S - self._clock.monotonic()))
-                self._ids_read_at = self._clock.monotonic()
+                began_at = self._clock.monotonic()
                 self._ids = await self._store.ids()
+                self._ids_read_at = began_at
         return self._ids
 
     async def _wait_for(self, drop_id: str) -> LiveDrop | None:

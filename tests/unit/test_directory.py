@@ -10,8 +10,8 @@ import pytest
 from admission.inlet import Inlet
 from flashsale.clock import SystemClock
 from flashsale.drops import DropStore
-from flashsale.errors import DropNotFound, Recovering
-from flashsale.web.directory import DropDirectory
+from flashsale.errors import Busy, DropNotFound, Recovering, StoreUnavailable
+from flashsale.web.directory import LOOKING_MAX, DropDirectory
 
 
 class Drops:
@@ -22,9 +22,16 @@ class Drops:
         self.met: dict[str, str] = {}
         self.lost_ids: set[str] = set()
         self.readings = 0
+        self.answers = asyncio.Event()
+        """readings go on"""
+        self.answers.set()
+        self.away = False
 
     async def ids(self) -> set[str]:
         self.readings += 1
+        await self.answers.wait()
+        if self.away:
+            raise StoreUnavailable(what="The store cannot be reached.")
         return set(self.made)
 
     def get(self, drop_id: str) -> Any:
@@ -75,3 +82,24 @@ async def test_a_drop_that_is_listed_and_cannot_be_seen_is_recovering(drops: Dro
     drops.readings = -10
     with pytest.raises(Recovering):
         await directory.find("sneaker-x")
+
+
+async def test_while_the_store_is_away_nobody_is_told_that_a_drop_does_not_exist(drops: Drops, directory: DropDirectory) -> None:
+    drops.made.add("sneaker-x")
+    drops.away = True
+    answers = await asyncio.gather(*(directory.find("sneaker-x") for _ in range(3)), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [StoreUnavailable] * 3
+    drops.away = False
+    assert await directory.find("sneaker-x") == "sneaker-x"  # type: ignore[comparison-overlap]
+
+
+async def test_whoever_would_be_one_too_many_is_told_so(drops: Drops, directory: DropDirectory) -> None:
+    drops.answers.clear()
+    looking = [asyncio.create_task(directory.find(f"made-up-{n}")) for n in range(LOOKING_MAX)]
+    await asyncio.sleep(0)
+    with pytest.raises(Busy):
+        await directory.find("sneaker-x")
+    with pytest.raises(DropNotFound):
+        await directory.find("no drop is called so")
+    drops.answers.set()
+    assert all(isinstance(answer, DropNotFound) for answer in await asyncio.gather(*looking, return_exceptions=True))
