@@ -68,17 +68,18 @@ class MerchantReports:
         return web.Response(text=page, headers=headers)
 
     async def _report(self, drop_id: str) -> DropReport:
-        """At most `FRESH_FOR_S` old. Raises Busy, and as `DropStore.inspect` and `read_log` do."""
+        """Made at most `FRESH_FOR_S` ago, or while this waited. Raises Busy, and as `DropStore.inspect` and `read_log` do."""
         if self._waiting >= WAITING_MAX:
             raise Busy(what="Other reports are being made.", todo="Try again in a moment.")
-        clock = asyncio.get_running_loop().time
+        clock = self._services.clock.monotonic
         self._waiting += 1
         try:
             async with self._making:
                 kept = self._kept.get(drop_id)
                 if kept is None or clock() - kept[0] > FRESH_FOR_S:
                     inspection = await self._services.drop_store.inspect(drop_id)
-                    kept = clock(), await make_report(inspection, self._services.store_calls)
+                    made = await make_report(inspection, self._services.store_calls)
+                    kept = clock(), made
                     self._keep(drop_id, kept)
                 return kept[1]
         finally:

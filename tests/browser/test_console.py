@@ -21,6 +21,11 @@ from tests.browser.stage import SKU, Complaints, Stage, Tabs, a_drop
 AWAY = r"net::ERR_|status of 50\d|Failed to load resource"
 """what a browser says of a service that it cannot reach"""
 REFUSED = r"status of 4\d\d"
+SOON_LATE = """() => {
+  const { timeout } = AbortSignal;
+  AbortSignal.timeout = (ms) => timeout.call(AbortSignal, ms > 60_000 ? 1 : ms);
+}"""
+"""Limits of more than a minute are over at once."""
 PHONE, TABLET, DESKTOP, WIDE = (
     ViewportSize(width=width, height=height) for width, height in ((360, 780), (820, 1100), (1280, 900), (2560, 1300))
 )
@@ -388,6 +393,35 @@ async def test_a_drop_is_closed_by_typing_its_id_and_its_report_appears(stage: S
     async with page.expect_download() as saved:
         await press(page, report.get_by_role("link", name="Orders as CSV"))
     assert bought in (await (await saved.value).path()).read_text(encoding="utf-8")
+
+
+async def test_a_report_that_takes_long_is_waited_for_and_given_up_in_its_own_words(
+    stage: Stage, tabs: Tabs, complaints: Complaints
+) -> None:
+    complaints.allow(AWAY)
+    drop = await stage.open_drop(a_drop())
+    page = await console(stage, tabs, drop)
+    await is_live(page)
+    made = asyncio.Event()
+
+    async def answer_late(route: Route) -> None:
+        await made.wait()
+        await route.continue_()
+
+    await page.route("**/report", answer_late)
+    await press(page, page.get_by_role("button", name="The report so far"))
+    report = page.get_by_role("region", name="Report")
+    await expect(report.get_by_text("Making the report …")).to_be_visible()
+    assert await axe_of(page) == []
+    made.set()
+    await expect(report).to_contain_text("nobody was called before somebody ahead of them")
+    await expect(report.get_by_text("Making the report …")).to_be_hidden()
+
+    made.clear()
+    await page.evaluate(SOON_LATE)
+    await press(page, page.get_by_role("button", name="The report so far"))
+    await expect(report).to_contain_text("The report cannot be had just now: it is not ready after two minutes.")
+    made.set()
 
 
 async def test_closing_ends_well_when_its_answer_comes_after_the_end(stage: Stage, tabs: Tabs) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 from datetime import UTC, datetime
@@ -16,7 +17,9 @@ from flashsale.access import Scope, create_key
 from flashsale.drops import DropCatalog
 from flashsale.errors import DatabaseUnavailable
 from flashsale.model import Group
+from flashsale.reports import make_report
 from flashsale.resources import resource_dir
+from flashsale.web import merchant_reports
 from flashsale.web.merchant_drops import MerchantDropView
 from tests.integration.command_line import find_by_environment, flashsale
 from tests.integration.http_client import Answer, Buyer, Service, in_own_task, make_drop, reconciling, with_signing_keys
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from admission.inlet import LiveDrop
+    from admission.report_shapes import DropReport
     from flashsale.connections.database import Database
     from flashsale.orders import Order
     from flashsale.settings import Settings
@@ -233,6 +237,26 @@ async def test_the_report_is_the_commands(shop: Shop, settings: Settings, tmp_pa
         told.pop("made_at_ms")
     assert by_http == by_command
     assert by_http["final"] is True
+
+
+async def test_a_report_that_took_long_to_make_is_made_once_for_all_who_wait(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    await shop.service.open_drop(make_drop())
+    clock, makings = shop.service.services.clock, 0
+    now_s = clock.monotonic()
+
+    async def making_long(*given: Any) -> DropReport:
+        nonlocal now_s, makings
+        makings += 1
+        now_s += 60
+        return await make_report(*given)
+
+    monkeypatch.setattr(merchant_reports, "make_report", making_long)
+    monkeypatch.setattr(type(clock), "monotonic", lambda _self: now_s)
+    answers = await asyncio.gather(*(shop.get(f"/{DROP}/report") for _ in range(3)))
+    assert ([answer.status for answer in answers], makings) == ([200] * 3, 1)
+    now_s += merchant_reports.FRESH_FOR_S + 1
+    await shop.get(f"/{DROP}/report")
+    assert makings == 2
 
 
 async def test_the_reports_page_lets_nothing_else_in(shop: Shop) -> None:

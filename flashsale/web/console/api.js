@@ -29,24 +29,24 @@ export function setClock(nowMs) {
   exact = true;
 }
 
-/** Reads JSON. @throws {Refusal} */
-export function read(path) {
-  return ask("GET", path);
+/** Reads JSON. What takes its time has a longer limit, and words for when even that is over. @throws {Refusal} */
+export function read(path, { timeoutMs = TIMEOUT_MS, late = "" } = {}) {
+  return ask("GET", path, { timeoutMs, late });
 }
 
 /** Sends JSON. @throws {Refusal} */
 export function send(path, body = undefined, { method = "POST", headers = {} } = {}) {
-  return ask(method, path, body, headers);
+  return ask(method, path, { body, headers });
 }
 
-async function ask(method, path, body = undefined, headers = {}) {
-  const given = { method, headers, cache: "no-store", credentials: "same-origin", signal: AbortSignal.timeout(TIMEOUT_MS) };
+async function ask(method, path, { body = undefined, headers = {}, timeoutMs = TIMEOUT_MS, late = "" }) {
+  const given = { method, headers, cache: "no-store", credentials: "same-origin", signal: AbortSignal.timeout(timeoutMs) };
   if (body !== undefined) Object.assign(given, { body: JSON.stringify(body), headers: { "Content-Type": "application/json", ...headers } });
   let answer;
   try {
     answer = await fetch(path, given);
-  } catch {
-    throw unreachable();
+  } catch (error) {
+    throw late && error.name === "TimeoutError" ? new Refusal(0, "late", late) : unreachable();
   }
   noteDate(answer);
   if (answer.ok) return answer.status === 204 ? null : answer.json().catch(() => null);

@@ -3,13 +3,18 @@
 import { read, Refusal } from "./api.js";
 import { Histogram } from "./charts.js";
 import { commandLine, dropCommand } from "./commands.js";
-import { h, show, write } from "./dom.js";
+import { announce, h, show, write } from "./dom.js";
 import { count, countdown, percent, span } from "./format.js";
 
-/** The panel; `load()` reads the report (again). */
+const TIMEOUT_MS = 120_000; // a report on hundreds of thousands of places takes its time, and waits for others
+const MAKING = "Making the report …";
+const LATE = "it is not ready after two minutes. Look again in a while, or use the command below.";
+
+/** The panel; `load()` reads the report (again), and once more when it is asked to meanwhile. */
 export function reportPanel(drop, context) {
   const path = `/v1/merchant/drops/${encodeURIComponent(drop)}`;
   const figures = h("dl", { class: "figures" });
+  const making = h("span", { class: "quiet", hidden: true }, MAKING);
   const trouble = h("p", { class: "result", "data-level": "bad", role: "status", hidden: true });
   const waits = new Histogram({ id: "waits", title: "How long people waited", css: "waiting", head: ["Waited until called", "Shoppers"] });
   const rate = new Histogram({ id: "rate-over-time", title: "Admissions per minute, from the opening", css: "admitted", head: ["Since the opening", "Admissions per minute"] });
@@ -21,15 +26,33 @@ export function reportPanel(drop, context) {
   );
   const element = h(
     "section", { class: "card report", "aria-labelledby": "report-title", hidden: true },
-    h("h2", { id: "report-title" }, "Report"), trouble, figures, charts, links,
+    h("div", { class: "head" }, h("h2", { id: "report-title" }, "Report"), making), trouble, figures, charts, links,
     commandLine(dropCommand("report", drop, "--html", `${drop}.html`)).element,
     commandLine(dropCommand("orders", drop, ">", `${drop}.csv`)).element,
   );
 
+  let isMaking = false;
+  let again = false;
+
   async function load() {
+    again = isMaking;
+    if (isMaking) return;
+    isMaking = true;
     show(element, true);
+    show(making, true);
+    announce(MAKING);
     try {
-      const report = await read(`${path}/report`);
+      await draw();
+    } finally {
+      show(making, false);
+      isMaking = false;
+    }
+    if (again) await load();
+  }
+
+  async function draw() {
+    try {
+      const report = await read(`${path}/report`, { timeoutMs: TIMEOUT_MS, late: LATE });
       figures.replaceChildren(...keyFigures(report).map(figure));
       drawWaits(waits, report);
       drawRate(rate, report);
