@@ -65,7 +65,7 @@ class JournalMark:
 
 
 async def live_drop_ids(store: Store) -> set[str]:
-    """Ids of the drops the store has been given.
+    """Ids of the drops the store has been given, those that are long over among them.
 
     Raises:
         StoreUnavailable: it does not answer.
@@ -73,6 +73,18 @@ async def live_drop_ids(store: Store) -> set[str]:
     with store_errors():
         members: set[Any] = await store.smembers(DROPS)
         return {member.decode() for member in members}
+
+
+async def has_outstanding(store: Store, drop_id: str) -> bool:
+    """Whether a drop has journal entries that are not finished, or reservations that are still to end.
+
+    Raises:
+        StoreUnavailable: it does not answer.
+    """
+    if await Journal(store, drop_id, "registry").oldest_unfinished_ms() is not None:
+        return True
+    with store_errors():
+        return bool(await store.zcard(drop_keys(drop_id).expiries))
 
 
 async def set_back(store: Store, drop_id: str) -> None:

@@ -61,6 +61,12 @@ class ReconcilerMetrics:
             registry=registry,
             multiprocess_mode="livemax",
         )
+        self.drops_not_followed = Gauge(
+            "flashsale_drops_not_followed",
+            "Live drops beyond what one reconciler works on; nobody records their orders.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         self.refunds_done = Counter("flashsale_refunds_done", "Payments that went back.", registry=registry)
         self.refunds_refused = Counter("flashsale_refunds_refused", "Refunds a provider refused for good.", registry=registry)
         self.refund_oldest_age = Gauge(

@@ -6,28 +6,30 @@ import asyncio
 import os
 import signal
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from flashsale.errors import DatabaseUnavailable, FlashsaleError, StoreUnavailable
+from flashsale.errors import DatabaseUnavailable, FlashsaleError
 from flashsale.payments.registry import RefundProviders
 from reconciler.agents import Loop, keep_running
 from reconciler.auditor import Auditor
 from reconciler.consumer import JournalConsumer
 from reconciler.evidence import Evidence
 from reconciler.janitor import Janitor
-from reconciler.journal import Journal, Store, live_drop_ids
+from reconciler.journal import Journal, Store
 from reconciler.lost_commits import LostCommits
 from reconciler.orders import OrderRecorder
 from reconciler.outbox import Outbox
 from reconciler.reaper import Reaper
 from reconciler.refunds import RefundDriver
+from reconciler.registry import Registry
 from reconciler.stock import StockRecorder
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from flashsale.connections.database import Database
     from flashsale.settings import Settings
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 STOP_GRACE_S = 10.0
 LIVE_DROPS_MAX = 500
+"""Each takes a connection to the store."""
 
 _log = structlog.get_logger("reconciler")
 
@@ -68,6 +71,7 @@ class Reconciler:
         refund_providers: RefundProviders | None = None,
         consumer: str | None = None,
         more_agents: Sequence[Agent] = (),
+        live_drops_max: int = LIVE_DROPS_MAX,
     ) -> None:
         """Put the agents together; nothing connects before `run`.
 
@@ -85,6 +89,7 @@ class Reconciler:
             refund_providers: who gives payments back; nobody when None, and refunds wait.
             consumer: this process's name in the consumer groups; unique, made up when None.
             more_agents: run beside the reconciler's own.
+            live_drops_max: drops worked on at once; those beyond are said to be left out.
         """
         self._settings = settings
         self._database = database
@@ -98,8 +103,10 @@ class Reconciler:
         self._outbox = Outbox(database)
         self._store = open_journal_store()
         self._lost_commits = LostCommits(database, self._store, settings.reconciler.refresh_ms)
+        self._registry = Registry(database, self._store)
+        self._live_drops_max = live_drops_max
         self._drops: dict[str, _LiveDrop] = {}
-        self._known: frozenset[str] = frozenset()
+        self._left_out = False
         self._agents: list[Agent] = [
             Reaper(expire, self.live_drops, metrics, settings.reaper),
             Auditor(self._evidence, pause, database, metrics, settings.reconciler, self._lost_commits),
@@ -148,36 +155,40 @@ class Reconciler:
             task.cancel()
 
     async def _refresh(self, stop: asyncio.Event, tasks: asyncio.TaskGroup) -> None:
-        """Start consumers for drops that are new, end those of drops that are gone.
-
-        A drop counts as live when the store or Postgres says so. If either is away the last knowledge stands: forgetting a
-        drop because of a fault would leave its orders waiting.
-        """
-        found = await self._find_drops()
+        """Start consumers for drops that are new, end those of drops that are gone or past."""
+        found = await self._registry.look()
+        with suppress(DatabaseUnavailable):
+            self._metrics.outbox_waiting.set(await self._outbox.waiting())
         if stop.is_set():
             return
-        for drop_id in sorted(found - self._drops.keys())[: LIVE_DROPS_MAX - len(self._drops)]:
+        await self._leave(self._drops.keys() - set(found))
+        new = [drop_id for drop_id in found if drop_id not in self._drops]
+        room = self._live_drops_max - len(self._drops)
+        for drop_id in new[:room]:
             self._drops[drop_id] = self._follow(drop_id, tasks)
             _log.info("drop_followed", drop=drop_id)
-        for drop_id in self._drops.keys() - found:
-            await self._drops.pop(drop_id).end()
+        self._say_left_out(new[room:])
+
+    async def _leave(self, drop_ids: Collection[str]) -> None:
+        leaving = {drop_id: self._drops.pop(drop_id) for drop_id in drop_ids}
+        await asyncio.gather(*(drop.end() for drop in leaving.values()))
+        for drop_id in leaving:
             self._metrics.forget(drop_id)
             _log.info("drop_left", drop=drop_id)
 
-    async def _find_drops(self) -> frozenset[str]:
-        found: set[str] = set()
-        complete = True
-        try:
-            found |= await live_drop_ids(self._store)
-        except StoreUnavailable:
-            complete = False
-        try:
-            found |= {row["drop_id"] for row in await self._database.fetch("drops_live")}
-            self._metrics.outbox_waiting.set(await self._outbox.waiting())
-        except DatabaseUnavailable:
-            complete = False
-        self._known = frozenset(found) if complete else self._known | found
-        return self._known
+    def _say_left_out(self, drop_ids: Sequence[str]) -> None:
+        self._metrics.drops_not_followed.set(len(drop_ids))
+        if drop_ids and not self._left_out:
+            _log.error(
+                "drops_not_followed",
+                drops=len(drop_ids),
+                first=drop_ids[0],
+                live_drops_max=self._live_drops_max,
+                todo="Their orders are not recorded. Run the service for some of the drops on another store.",
+            )
+        elif self._left_out and not drop_ids:
+            _log.info("all_drops_followed")
+        self._left_out = bool(drop_ids)
 
     async def _open_drops(self) -> None:
         for row in await self._database.fetch("drops_to_open"):

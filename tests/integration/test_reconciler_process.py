@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from flashsale.connections.database import Database, open_database
 from flashsale.connections.store import open_store
@@ -20,8 +21,8 @@ from flashsale.settings import Settings
 from reconciler.journal import Journal
 from reconciler.metrics import ReconcilerMetrics
 from reconciler.migrations import migrate
-from reconciler.runner import Reconciler, stop_on_signals
-from tests.integration.reconciler_stage import DROP, make_drop, settings_with, sold, states, transition, write
+from reconciler.runner import LIVE_DROPS_MAX, Reconciler, stop_on_signals
+from tests.integration.reconciler_stage import DROP, make_drop, query, settings_with, sold, states, transition, write
 from tests.stores import settings_for
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 class Running:
     """A reconciler with its injected parts recorded."""
 
-    def __init__(self, settings: Settings, database: Database) -> None:
+    def __init__(self, settings: Settings, database: Database, live_drops_max: int = LIVE_DROPS_MAX) -> None:
         self.opened: list[str] = []
         self.metrics = ReconcilerMetrics(CollectorRegistry())
         self.database = database
@@ -46,6 +47,7 @@ class Running:
             open_in_store=self._open,
             complete_stock=self._complete,
             metrics=self.metrics,
+            live_drops_max=live_drops_max,
         )
 
     async def _expire(self, drop_id: str, batch_size_max: int) -> int:
@@ -65,8 +67,8 @@ class Running:
 
 
 @asynccontextmanager
-async def running(settings: Settings, database: Database) -> AsyncIterator[Running]:
-    process, stop = Running(settings, database), asyncio.Event()
+async def running(settings: Settings, database: Database, live_drops_max: int = LIVE_DROPS_MAX) -> AsyncIterator[Running]:
+    process, stop = Running(settings, database, live_drops_max), asyncio.Event()
     task = asyncio.create_task(process.reconciler.run(stop))
     try:
         yield process
@@ -102,6 +104,77 @@ async def test_drops_are_opened_followed_and_left(store: Redis, settings: Settin
         await write(store, transition("confirmed", 1))
         await until(lambda: all_finished(store))
     assert await states(database) == {"paid": 1}
+
+
+async def end_long_ago(database: Database, drop_id: str) -> None:
+    await query(database, "UPDATE drops SET opens_at = joins_at, closes_at = now() - interval '3 days' WHERE drop_id = $1", drop_id)
+
+
+async def make_past_drop(database: Database, store: Redis, drop_id: str) -> None:
+    await make_drop(database, drop_id)
+    await database.fetchval("drop_opened_in_store", drop_id, 1)
+    await end_long_ago(database, drop_id)
+    await store.sadd(DROPS, drop_id)
+
+
+async def test_past_drops_take_no_room_from_new_ones(store: Redis, settings: Settings, database: Database) -> None:
+    for number in range(3):
+        await make_past_drop(database, store, f"past-{number}")
+    async with running(settings_with(settings), database, live_drops_max=1) as process:
+        await make_drop(database)
+        await store.sadd(DROPS, DROP)
+        await write(store, transition("confirmed", 1))
+        await until(lambda: all_finished(store))
+        assert process.reconciler.live_drops() == {DROP}
+        assert process.metrics.drops_not_followed._value.get() == 0
+    assert await states(database) == {"paid": 1}
+
+
+async def test_what_is_outstanding_in_a_past_drop_is_finished(store: Redis, settings: Settings, database: Database) -> None:
+    for drop_id in ("paid-late", "held-on", "quiet"):
+        await make_past_drop(database, store, drop_id)
+    await store.zadd(drop_keys("held-on").expiries, {"held-on.r1": 1})
+    await write(store, transition("confirmed", 1, drop_id="paid-late"), drop_id="paid-late")
+    async with running(settings_with(settings), database) as process:
+
+        async def followed(*names: str) -> bool:
+            return process.reconciler.live_drops() == set(names)
+
+        await until(lambda: followed("held-on"))
+        assert await states(database, "paid-late") == {"paid": 1}
+        await store.zrem(drop_keys("held-on").expiries, "held-on.r1")
+        await until(followed)
+        await write(store, transition("confirmed", 2, drop_id="paid-late"), drop_id="paid-late")
+
+        async def paid() -> bool:
+            return await states(database, "paid-late") == {"paid": 2}
+
+        await until(paid)
+
+
+async def test_live_drops_beyond_the_limit_are_said_and_the_nearest_opening_comes_first(
+    store: Redis, settings: Settings, database: Database
+) -> None:
+    for drop_id, opens_in in (("a-next-year", "300 days"), ("b-tomorrow", "1 day"), ("c-an-hour-ago", "-1 hour")):
+        await make_drop(database, drop_id)
+        await query(database, f"UPDATE drops SET opens_at = now() + interval '{opens_in}' WHERE drop_id = $1", drop_id)
+        await database.fetchval("drop_opened_in_store", drop_id, 1)
+    with capture_logs() as lines:
+        async with running(settings_with(settings), database, live_drops_max=2) as process:
+
+            async def said() -> bool:
+                return bool(process.metrics.drops_not_followed._value.get() == 1)
+
+            await until(said)
+            assert process.reconciler.live_drops() == {"b-tomorrow", "c-an-hour-ago"}
+            await end_long_ago(database, "b-tomorrow")
+
+            async def followed() -> bool:
+                return process.reconciler.live_drops() == {"a-next-year", "c-an-hour-ago"}
+
+            await until(followed)
+    told = [(line["log_level"], line["event"]) for line in lines if "followed" in line["event"] and "drops" in line["event"]]
+    assert told == [("error", "drops_not_followed"), ("info", "all_drops_followed")]
 
 
 async def test_two_processes_share_the_drops(store: Redis, settings: Settings, database: Database) -> None:

@@ -86,8 +86,16 @@ WHERE s.drop_id = $1
 ORDER BY s.sku
 
 -- name: drops_live
--- Drops whose journal may still bring news: opened in the store and not over for more than two days. At most 1000.
-SELECT drop_id FROM drops WHERE opened_in_store AND closes_at > now() - interval '2 days' ORDER BY opens_at DESC, drop_id LIMIT 1000
+-- Drops whose journal may still bring news: opened in the store and not over for more than two days; those whose opening is
+-- nearest come first. At most 1000.
+SELECT drop_id FROM drops WHERE opened_in_store AND closes_at > now() - interval '2 days'
+ORDER BY abs(extract(epoch FROM opens_at - now())), drop_id
+LIMIT 1000
+
+-- name: drops_past
+-- Those of some drops that are over for more than two days, the latest first. $1 drop ids.
+SELECT drop_id FROM drops WHERE drop_id = ANY($1::text[]) AND opened_in_store AND closes_at <= now() - interval '2 days'
+ORDER BY closes_at DESC, drop_id
 
 -- name: draw_insert
 -- Keeps the secret of a drop's draw. $1 drop id; $2 secret.
