@@ -19,7 +19,8 @@ _HOST = rf"(?:{_LABEL}\.)*{_LABEL}|\[[0-9a-f:.]{{2,45}}\]"
 _CHARACTERS = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*"
 _ADDRESS = re.compile(
     rf"(?P<scheme>(?i:https?))://(?P<host>(?i:{_HOST}))(?::(?P<port>[1-9][0-9]{{0,4}}))?"
-    rf"(?P<path>/{_CHARACTERS})?(?P<query>\?(?:{_CHARACTERS}|\?)*)?"
+    rf"(?P<path>/{_CHARACTERS})?(?P<query>\?(?:{_CHARACTERS}|\?)*)?",
+    re.ASCII,  # else (?i:s) and (?i:k) are also the long s and the Kelvin sign
 )
 _DEFAULT_PORTS = {"https": "443", "http": "80"}
 _HERE = re.compile(r"localhost|.*\.localhost|127\.0\.0\.1|\[::1\]")

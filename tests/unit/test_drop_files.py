@@ -419,6 +419,8 @@ def test_what_is_said_twice_counts_once() -> None:
         ('return_urls = ["https://shop.example/?a=b"]', "storefront.return_urls"),
         ('return_urls = ["https://shop.example/#a"]', "storefront.return_urls"),
         ('return_urls = ["javascript:alert(1)"]', "storefront.return_urls"),
+        ('return_urls = ["http\u017f://shop.example/"]', "storefront.return_urls"),
+        ('origins = ["https://\u212a.example"]', "storefront.origins"),
         ('cors_origins = ["https://shop.example"]', "storefront.cors_origins"),
     ],
 )

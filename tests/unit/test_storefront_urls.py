@@ -85,6 +85,8 @@ def test_the_way_back_to_the_shop(url: str) -> None:
         "https://shop.example/launch/%zz",
         "https://shop.example/launch/%2",
         "https://\u0455hop.example/launch",
+        "http\u017f://shop.example/launch",
+        "https://\u017fhop.example/launch",
         "https://shop。example/launch",
         "https://shop.example/l\u0430unch",
         'https://shop.example/launch"onclick="x',
@@ -117,6 +119,14 @@ def test_without_a_list_nobody_is_sent_anywhere() -> None:
 def test_what_an_entry_covers(allowed: str, inside: str, outside: str) -> None:
     assert return_address(inside, (allowed,)) is not None
     assert return_address(outside, (allowed,)) is None
+
+
+@pytest.mark.parametrize(
+    "url", ["http\u017f://a/", "http://\u212aelvin.localhost/", "https://\u212a.example/", "https://a\u017fb.example/"]
+)
+def test_letters_that_only_fold_to_ascii_are_no_address(url: str) -> None:
+    assert address_of(url) is None
+    assert return_address(url, ("https://k.example/", "http://kelvin.localhost/")) is None
 
 
 def test_an_origin_is_written_as_browsers_write_it() -> None:
