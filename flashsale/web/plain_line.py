@@ -304,12 +304,12 @@ class PlainLine:
             raise ProblemError(of_refusal(place))
         return replace(kept, receipt=place.receipt)
 
-    async def _adopt(self, visit: Visit, form: Form) -> Kept:  # noqa: ARG002 - each step has the same shape
-        """Goes on with the place that the waiting page's script has."""
+    async def _adopt(self, visit: Visit, form: Form) -> Kept:
+        """Goes on with the place that the waiting page's script has; adopted again, with what was reserved for it meanwhile."""
         secret = form.get("secret", "")
         if SECRET_RE.fullmatch(secret) is None:
             raise ProblemError(problem(Code.TICKET_INVALID))
-        return make_kept(secret)
+        return visit.kept if visit.kept.secret == secret else make_kept(secret)
 
     async def _reserve(self, visit: Visit, form: Form) -> Kept:
         kept = visit.kept

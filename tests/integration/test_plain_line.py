@@ -301,6 +301,20 @@ async def test_the_places_of_the_waiting_pages_script_go_on_here(service: Servic
     assert reader.headline == "Reserved for you"
 
 
+async def test_a_place_that_is_adopted_again_keeps_its_reservation(service: Service) -> None:
+    await service.open_drop(make_drop())
+    buyer = Buyer(service, DROP)
+    await buyer.enter()
+    reader = Reader(service)
+    await reader.post(LINE, {"step": "adopt", "secret": buyer.secret})
+    await reader.until("It is your turn")
+    await reader.send("reserve", {"units-black-42": "1"})
+    await reader.post(LINE, {"step": "adopt", "secret": buyer.secret})
+    assert reader.headline == "Reserved for you"
+    await reader.send("release")
+    assert (await service.services.drop_store.inspect(DROP)).skus["black-42"].reserved == 0
+
+
 async def test_a_browser_that_keeps_nothing_is_told(service: Service) -> None:
     await service.open_drop(make_drop())
     reader = Reader(service)
