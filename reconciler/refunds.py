@@ -120,11 +120,12 @@ class RefundDriver:
                 self._busy[provider.name] -= 1
 
     async def _ask(self, provider: RefundProvider, row: dict[str, Any]) -> None:
-        attempt = await self._database.fetchval("refund_request", row["refund_id"], provider.name)
-        if attempt is None:
+        request = await self._database.fetchrow("refund_request", row["refund_id"], provider.name)
+        if request is None:
             return  # settled by somebody meanwhile
+        attempt = request["attempts"]
         try:
-            answer = await self._answer(provider, _order(row, attempt))
+            answer = await self._answer(provider, _order(row, attempt, request["generation"]))
         except (ProviderUnreachable, TimeoutError) as error:
             why = str(error) or "The provider did not answer in time."
             _log.warning("refund_unknown", refund=row["refund_id"], provider=provider.name, attempt=attempt, error=why)
@@ -154,7 +155,7 @@ class RefundDriver:
         await self._database.execute("refund_retry_later", refund_id, _varied(seconds), why[:200], provider_refund_id)
 
 
-def _order(row: dict[str, Any], attempt: int) -> RefundOrder:
+def _order(row: dict[str, Any], attempt: int, generation: int) -> RefundOrder:
     return RefundOrder(
         refund_id=row["refund_id"],
         reservation_id=row["reservation_id"],
@@ -163,6 +164,7 @@ def _order(row: dict[str, Any], attempt: int) -> RefundOrder:
         currency=row["currency"],
         reason=row["reason"],
         attempt=attempt,
+        generation=generation,
     )
 
 

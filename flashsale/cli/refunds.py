@@ -86,7 +86,8 @@ def done(refund_id: RefundId, config: options.Config = None, data: options.Data 
 def send(refund_id: RefundId, config: options.Config = None, data: options.Data = None) -> None:
     """Give a held or failed payment back after all, or try a waiting one now.
 
-    The reconciler asks the provider in a moment, with the same key as before: it goes back once.
+    The reconciler asks the provider in a moment, with the same key as before: it goes back once. After a definite refusal
+    it is asked anew, with another key, once it is certain that no earlier request lives.
     """
     if not run(_steer(refund_id, config, data, settle=False)):
         raise _nothing(refund_id)

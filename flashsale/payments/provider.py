@@ -102,6 +102,8 @@ class RefundOrder:
     reason: str
     attempt: int
     """from 1; after the first, an earlier one may have had its effect unseen"""
+    generation: int = 0
+    """how often a person sent it on after the provider had refused: what was refused in an earlier one decides nothing now"""
 
 
 class RefundState(StrEnum):

@@ -61,6 +61,7 @@ _Id = Annotated[str, Meta(max_length=EVENT_ID_LENGTH_MAX)]
 class _Metadata(Struct):
     reservation_id: ReservationName | None = None
     refund_id: Reference | None = None
+    refund_generation: str | None = None
 
 
 class _Object(Struct):
@@ -209,7 +210,8 @@ class StripeRefunds:
     """Gives money back through Stripe's API.
 
     Stripe keeps idempotency keys for a day. An unknown outcome may be older, so before anything is asked a second time the
-    payment's refunds are looked through for ours.
+    payment's refunds are looked through for ours. Of those that failed, only one of the order's own generation counts: an
+    earlier one is what a person has sent the refund on for, and its key would only tell of it again.
     """
 
     name = STRIPE_PROVIDER
@@ -225,15 +227,20 @@ class StripeRefunds:
         return payment_reference.startswith(OWN_REFERENCES)
 
     async def find_refund(self, order: RefundOrder) -> RefundAnswer | None:
-        """The refund of this payment that bears our id. Raises as `RefundProvider.find_refund` does."""
+        """The refund of this payment that bears our id, one that lives before one that failed.
+
+        Raises as `RefundProvider.find_refund` does.
+        """
         url = f"{self._url}?{urlencode({**_payment(order), 'limit': REFUNDS_LISTED_MAX})}"
         status, content = await ask(self._client, "GET", url, headers=self._authorization, body=None, timeout_ms=self._timeout_ms)
         if status >= 400:
             return None  # a payment Stripe does not know has no refunds; asking for one will say so
-        for refund in _understood(content, _Refunds).data:
-            if refund.metadata is not None and refund.metadata.refund_id == order.refund_id:
-                return _answer(refund)
-        return None
+        ours = [
+            one for one in _understood(content, _Refunds).data if one.metadata is not None and one.metadata.refund_id == order.refund_id
+        ]
+        living = [one for one in ours if _state(one) is not RefundState.REFUSED]
+        failed_now = [one for one in ours if one.metadata is not None and one.metadata.refund_generation == _generation(order)]
+        return _answer((living or failed_now)[0]) if living or failed_now else None
 
     async def refund(self, order: RefundOrder) -> RefundAnswer:
         """Creates the refund. Raises as `RefundProvider.refund` does."""
@@ -243,9 +250,12 @@ class StripeRefunds:
             "metadata[refund_id]": order.refund_id,
             "metadata[reservation_id]": order.reservation_id,
         }
+        generation = _generation(order)
+        if generation is not None:
+            form["metadata[refund_generation]"] = generation
         headers = {
             **self._authorization,
-            "Idempotency-Key": order.refund_id,
+            "Idempotency-Key": order.refund_id if generation is None else f"{order.refund_id}-{generation}",
             "Content-Type": "application/x-www-form-urlencoded",
         }
         body = urlencode(form).encode()
@@ -262,8 +272,17 @@ def _payment(order: RefundOrder) -> dict[str, object]:
     return {kind: order.payment_reference}
 
 
+def _generation(order: RefundOrder) -> str | None:
+    """As it stands in the metadata: not at all for the first."""
+    return str(order.generation) if order.generation else None
+
+
+def _state(refund: _Refund) -> RefundState:
+    return _STATES.get(refund.status or "", RefundState.PENDING)
+
+
 def _answer(refund: _Refund) -> RefundAnswer:
-    state = _STATES.get(refund.status or "", RefundState.PENDING)
+    state = _state(refund)
     return RefundAnswer(state, refund.id, refund.failure_reason or refund.status or "" if state is RefundState.REFUSED else "")
 
 

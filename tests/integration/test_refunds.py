@@ -403,15 +403,23 @@ class Stripe:
 
     def __init__(self) -> None:
         self.by_key: dict[str, dict[str, Any]] = {}
+        self.refused_by_key: dict[str, Answer] = {}
         self.status = "succeeded"
         self.error: Answer | None = None
+        self.unseen = 0
+        """so many refunds are made, and answered with an error of the server's"""
 
     async def answer(self, asked: Asked) -> Answer:
         assert asked.headers["authorization"] == "Bearer rk_test"
         if asked.method == "GET":
             assert asked.query["payment_intent"] == "pi_1"
             return 200, {"object": "list", "data": list(self.by_key.values()), "has_more": False}
+        key = asked.headers["idempotency-key"]
+        if key in self.refused_by_key:
+            return self.refused_by_key[key]
         if self.error is not None:
+            if self.error[0] in (400, 402):
+                self.refused_by_key[key] = self.error
             return self.error
         form = {name: value for name, (value,) in parse_qs(asked.body.decode()).items()}
         refund = {
@@ -420,9 +428,13 @@ class Stripe:
             "payment_intent": form["payment_intent"],
             "amount": int(form["amount"]),
             "status": self.status,
-            "metadata": {"refund_id": form["metadata[refund_id]"], "reservation_id": form["metadata[reservation_id]"]},
+            "metadata": {name[len("metadata[") : -1]: value for name, value in form.items() if name.startswith("metadata[")},
         }
-        return 200, self.by_key.setdefault(asked.headers["idempotency-key"], refund)
+        made = self.by_key.setdefault(key, refund)
+        if self.unseen:
+            self.unseen -= 1
+            return 500, b""
+        return 200, made
 
 
 @pytest.fixture
@@ -440,18 +452,96 @@ def stripe(api: Elsewhere) -> StripeRefunds:
     return StripeRefunds(api.client, f"{api.url}/", "rk_test", timeout_ms=10_000)
 
 
-async def test_stripe_is_asked_once_and_then_what_became_of_it(database: Database, ledger: Stripe, api: Elsewhere) -> None:
+@pytest.fixture
+async def due_at_stripe(database: Database) -> Database:
     await make_drop(database)
     await OrderRecorder(database).record(Batch(DROP, typed(transition("refund_due", 1, payment="pi_1"))))
-    api.lost = 1
-    await driver(database, stripe(api)).drive()
+    return database
+
+
+async def send_again(database: Database) -> None:
+    assert (await only(database)).state is RefundProgress.FAILED
+    assert await Refunds(database).release((await only(database)).refund_id)
+
+
+async def drive_now(database: Database, api: Elsewhere) -> None:
     await make_due_now(database)
-    ledger.by_key["another"] = {"id": "re_9", "metadata": {}, "status": "succeeded"}
     await driver(database, stripe(api)).drive()
-    refund = await only(database)
+
+
+async def test_stripe_is_asked_once_and_then_what_became_of_it(due_at_stripe: Database, ledger: Stripe, api: Elsewhere) -> None:
+    api.lost = 1
+    await driver(due_at_stripe, stripe(api)).drive()
+    await make_due_now(due_at_stripe)
+    ledger.by_key["another"] = {"id": "re_9", "metadata": {}, "status": "succeeded"}
+    await driver(due_at_stripe, stripe(api)).drive()
+    refund = await only(due_at_stripe)
     assert (refund.state, refund.provider, refund.provider_refund_id) == (RefundProgress.DONE, "stripe", "re_1")
     assert [asked.method for asked in api.asked] == ["POST", "GET"]
     assert ledger.by_key[refund.refund_id]["amount"] == 1500
+
+
+async def test_a_refund_that_failed_at_stripe_is_made_anew_when_a_person_sends_it(
+    due_at_stripe: Database, ledger: Stripe, api: Elsewhere
+) -> None:
+    ledger.status = "failed"
+    await drive_now(due_at_stripe, api)
+    await send_again(due_at_stripe)
+    ledger.status, ledger.unseen = "succeeded", 1
+    await drive_now(due_at_stripe, api)
+    assert (await only(due_at_stripe)).state is RefundProgress.REQUESTED
+    await drive_now(due_at_stripe, api)
+    refund = await only(due_at_stripe)
+    assert (refund.state, refund.provider_refund_id) == (RefundProgress.DONE, "re_2")
+    assert [asked.method for asked in api.asked] == ["POST", "GET", "POST", "GET"]
+    assert list(ledger.by_key) == [refund.refund_id, f"{refund.refund_id}-1"]
+
+
+async def test_a_refund_that_fails_anew_is_left_for_a_person_again(due_at_stripe: Database, ledger: Stripe, api: Elsewhere) -> None:
+    ledger.status = "failed"
+    await drive_now(due_at_stripe, api)
+    await send_again(due_at_stripe)
+    ledger.unseen = 1
+    await drive_now(due_at_stripe, api)
+    await drive_now(due_at_stripe, api)
+    assert (await only(due_at_stripe)).state is RefundProgress.FAILED
+    assert [asked.method for asked in api.asked] == ["POST", "GET", "POST", "GET"]
+
+
+async def test_what_stripe_refused_is_not_told_again_when_a_person_sends_it(
+    due_at_stripe: Database, ledger: Stripe, api: Elsewhere
+) -> None:
+    ledger.error = (400, {"error": {"code": "insufficient_funds"}})
+    await drive_now(due_at_stripe, api)
+    await send_again(due_at_stripe)
+    ledger.error = None
+    await drive_now(due_at_stripe, api)
+    refund = await only(due_at_stripe)
+    assert (refund.state, list(ledger.by_key)) == (RefundProgress.DONE, [f"{refund.refund_id}-1"])
+
+
+async def test_a_refund_that_lives_after_all_is_not_made_a_second_time(due_at_stripe: Database, ledger: Stripe, api: Elsewhere) -> None:
+    """The refusal was of another day; meanwhile somebody's request with our id went through at Stripe."""
+    ledger.error = (400, {"error": {"code": "insufficient_funds"}})
+    await drive_now(due_at_stripe, api)
+    await send_again(due_at_stripe)
+    refund = await only(due_at_stripe)
+    for name, status in (("dead", "failed"), ("living", "pending")):
+        ledger.by_key[name] = {"id": f"re_{name}", "metadata": {"refund_id": refund.refund_id}, "status": status}
+    await drive_now(due_at_stripe, api)
+    refund = await only(due_at_stripe)
+    assert (refund.state, refund.provider_refund_id) == (RefundProgress.REQUESTED, "re_living")
+    assert [asked.method for asked in api.asked] == ["POST", "GET"]
+
+
+async def test_to_send_a_waiting_refund_keeps_its_key(due_at_stripe: Database, ledger: Stripe, api: Elsewhere) -> None:
+    """What is unknown may have happened: only a refusal begins another generation."""
+    ledger.unseen = 1
+    await drive_now(due_at_stripe, api)
+    ledger.by_key.clear()
+    assert await Refunds(due_at_stripe).release((await only(due_at_stripe)).refund_id)
+    await drive_now(due_at_stripe, api)
+    assert list(ledger.by_key) == [(await only(due_at_stripe)).refund_id]
 
 
 @pytest.mark.parametrize(

@@ -311,7 +311,7 @@ MAY = {
         "UPDATE drops SET opened_in_store = true, epoch = 1",
         "UPDATE outbox SET delivered_at = now()",
         "UPDATE orders SET expires_at = now() + interval '1 day'",
-        "UPDATE refunds SET state = 'requested', attempts = 1, next_attempt_at = now()",
+        "UPDATE refunds SET state = 'requested', attempts = 1, generation = 1, next_attempt_at = now()",
     ],
     "flashsale_read": ["SELECT * FROM orders, order_items, drops, drop_skus, outbox, refunds", "SELECT key_id, label FROM api_keys"],
 }
@@ -327,6 +327,7 @@ MAY_NOT = {
         "UPDATE api_keys SET scopes = '{admin}'",
         "TRUNCATE orders",
         "UPDATE refunds SET amount_minor = 1",
+        "UPDATE refunds SET generation = 1",
         "DELETE FROM refunds",
         "CREATE TABLE mine ()",
     ],

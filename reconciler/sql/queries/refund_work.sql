@@ -57,10 +57,14 @@ RETURNING refund_id, reservation_id, drop_id, amount_minor, currency, payment_re
 
 -- name: refund_request
 -- Notes that a provider is about to be asked, so that whoever comes later knows that the outcome may be unknown.
--- $1 refund id; $2 provider. Returns the attempts including this one; no row when the refund is settled or done by now.
-UPDATE refunds SET state = 'requested', provider = $2, attempts = attempts + 1
+-- One that is due although it was asked for before had failed, and a person sent it on: that is its next generation.
+-- $1 refund id; $2 provider. Returns the attempts including this one, and the generation; no row when the refund is settled
+-- or done by now.
+UPDATE refunds SET
+    generation = generation + CASE WHEN state = 'due' AND attempts > 0 THEN 1 ELSE 0 END,
+    state = 'requested', provider = $2, attempts = attempts + 1
 WHERE refund_id = $1 AND state IN ('due', 'requested')
-RETURNING attempts
+RETURNING attempts, generation
 
 -- name: refund_retry_later
 -- The refund is not done; it is tried again in $2 seconds. $1 refund id; $3 why; $4 the provider's id for it, '' for none.
