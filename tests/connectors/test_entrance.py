@@ -20,9 +20,12 @@ from flashsale.verify.aiohttp import ADMISSION, admission_middleware
 from flashsale.verify.door import COOKIE
 from tests.browser.chromium import MISSING, launch, provide_chromium
 from tests.connectors.door_stage import running_shop, with_vector_keys
-from tests.connectors.vector_file import DROP, GOOD, JWKS
+from tests.connectors.vector_file import DROP, GOOD, JWKS, NOW_S
 from tests.integration.http_client import Service, in_own_task, make_drop
+from tests.vectors.make_admission_tokens import STRANGER, Maker
 
+MAKE = Maker(NOW_S)
+NOT_GENUINE = MAKE.token(STRANGER)
 NO_COOKIES = "Object.defineProperty(Document.prototype, 'cookie', {get: () => '', set() {}})"
 
 
@@ -106,33 +109,53 @@ async def test_a_shopper_waits_is_let_in_and_gets_what_was_wanted(service: Servi
         await page.go_back()
         assert token not in page.url
         # A token that is not good ends at the waiting page again.
-        page = await visit.open("/flashsale/enter?to=/cart#flashsale_token=a.b.c")
+        page = await visit.open(f"/flashsale/enter?to=/cart#flashsale_token={NOT_GENUINE}")
         await page.wait_for_url(f"{waiting_page}**")
-        assert await visit.kept() == "a.b.c"
+        assert await visit.kept() == NOT_GENUINE
 
 
 @pytest.mark.parametrize(
     ("to", "onwards"),
     [
-        ("/cart?x=1#y", "/cart?x=1#y"),
+        ("/cart?x=1#y", "{shop}/cart?x=1#y"),
         ("https://evil.example/", "/"),
         ("//evil.example/", "/"),
         ("/\\evil.example/", "/"),
+        # The address of another shop, dressed up as a path of this one.
+        ("/.//evil.example/x", "{shop}//evil.example/x"),
+        ("{shop}//evil.example/x", "{shop}//evil.example/x"),
+        ("{shop}/%2e//evil.example/x", "{shop}//evil.example/x"),
+        ("//user:secret@{host}/cart", "{shop}/cart"),
         ("javascript:alert(1)", "/"),
         ("/flashsale/enter?to=/", "/"),
-        ("", "/"),
+        ("", "{shop}/"),
     ],
 )
 async def test_nobody_is_led_out_of_the_shop(visit: Visit, to: str, onwards: str) -> None:
-    page = await visit.open(f"/flashsale/enter?to={quote(to, safe='')}")
-    assert await page.get_by_role("link", name="Go on to the shop").get_attribute("href") == onwards
+    names = {"shop": visit.shop, "host": visit.shop.removeprefix("http://")}
+    page = await visit.open(f"/flashsale/enter?to={quote(to.format(**names), safe='')}")
+    link = page.get_by_role("link", name="Go on to the shop")
+    assert await link.get_attribute("href") == onwards.format(**names)
 
 
-@pytest.mark.parametrize("fragment", ["", "#flashsale_token=", "#flashsale_token=a.b", "#flashsale_token=a.b.c%3B%20Domain%3Devil"])
-async def test_what_is_no_token_is_not_kept(visit: Visit, fragment: str) -> None:
-    page = await visit.open(f"/flashsale/enter?to=/cart{fragment}")
+@pytest.mark.parametrize(
+    "token",
+    [
+        "",
+        "a.b",
+        "a.b.c",
+        "a.b.c; Domain=evil",
+        f"{GOOD}; Domain=evil",
+        MAKE.token(header=MAKE.header(typ="JWT")),
+        MAKE.token(**MAKE.span(issued=0, expires=0)),
+        MAKE.token(iat=None),
+    ],
+)
+async def test_what_is_no_token_is_not_kept_in_place_of_a_good_one(visit: Visit, token: str) -> None:
+    await visit.person.add_cookies([{"name": COOKIE, "value": GOOD, "url": visit.shop}])
+    page = await visit.open(f"/flashsale/enter?to=/cart#flashsale_token={quote(token, safe='')}")
     assert await page.get_by_role("heading").inner_text() == "No admission here"
-    assert await visit.kept() is None
+    assert await visit.kept() == GOOD
 
 
 async def test_a_browser_that_keeps_no_cookies_is_told_so(visit: Visit) -> None:

@@ -3,6 +3,7 @@
 "use strict";
 
 const LIFE_MAX_S = 600;
+const TOKEN_TYPE = "flashsale-admission+jwt";
 const cookie = document.currentScript.dataset.cookie;
 
 // Not in the page: its policy allows no style there, and this way it has two files and not three.
@@ -15,36 +16,42 @@ look.replaceSync(`
 `);
 document.adoptedStyleSheets = [look];
 
-/** An address of this shop, wherever `to` points. */
+/** An address of this shop, wherever `to` points. With its origin: a path may begin with "//", which alone would name another host. */
 function within(to) {
   try {
     const address = new URL(to, location.origin);
     const here = address.origin === location.origin && address.pathname !== location.pathname;
-    return here ? address.pathname + address.search + address.hash : "/";
+    return here ? address.origin + address.pathname + address.search + address.hash : "/";
   } catch {
     return "/";
   }
 }
 
-/** How long the token is good for, in seconds; whether it is genuine is for the shop to say. */
+function read(part) {
+  return JSON.parse(atob(part.replaceAll("-", "+").replaceAll("_", "/")));
+}
+
+/** How many seconds a token says it is good for, 0 for what has no token's form. Whether it is genuine is for the shop to say. */
 function lifeOf(token) {
+  if (!/^[\w-]+\.[\w-]+\.[\w-]+$/.test(token) || token.length > 4096) return 0;
   try {
-    const payload = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
-    const { iat, exp } = JSON.parse(atob(payload));
+    const [header, claims] = token.split(".").slice(0, 2).map(read);
     // Not by this machine's clock, which may be wrong: the token was made a moment ago.
-    return Math.min(LIFE_MAX_S, Math.max(0, Math.floor(exp - iat))) || LIFE_MAX_S;
+    const life = Math.floor(Math.min(LIFE_MAX_S, claims.exp - claims.iat));
+    return header.typ === TOKEN_TYPE && life > 0 ? life : 0;
   } catch {
-    return LIFE_MAX_S;
+    return 0;
   }
 }
 
-function keep(token) {
+function keep(token, life) {
   const secure = location.protocol === "https:" ? "; Secure" : "";
-  document.cookie = `${cookie}=${token}; Path=/; Max-Age=${lifeOf(token)}; SameSite=Lax${secure}`;
+  document.cookie = `${cookie}=${token}; Path=/; Max-Age=${life}; SameSite=Lax${secure}`;
   return document.cookie.split("; ").includes(`${cookie}=${token}`);
 }
 
 const token = new URLSearchParams(location.hash.slice(1)).get("flashsale_token") ?? "";
+const life = lifeOf(token);
 const onwards = within(new URLSearchParams(location.search).get("to") ?? "/");
 document.getElementById("onwards").href = onwards;
 
@@ -53,9 +60,9 @@ function say(headline, sentence) {
   document.getElementById("message").textContent = sentence;
 }
 
-if (!/^[\w-]+\.[\w-]+\.[\w-]+$/.test(token) || token.length > 4096) {
+if (!life) {
   say("No admission here", "The shop shows you the way to the waiting page.");
-} else if (keep(token)) {
+} else if (keep(token, life)) {
   location.replace(onwards);
 } else {
   say("Cookies are off", "The shop cannot see that you were let in, because your browser keeps no cookies for it. Allow them and load this page again.");
