@@ -6,6 +6,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from msgspec import Struct
 
@@ -50,9 +51,13 @@ class Rules:
     exact_operations_max: int = 40
     """larger histories are not searched exhaustively"""
 
-    def late_allowed(self, expires_at_ms: int, ended_at_ms: int) -> bool:
-        """Whether a fault explains that a reservation ended so late."""
-        return any(window.start_ms <= ended_at_ms and window.end_ms + self.expiry_grace_ms >= expires_at_ms for window in self.faults)
+    def is_late(self, expires_at_ms: int, ended_at_ms: int) -> bool:
+        """Whether a reservation ended later than it may: its grace begins anew when a fault that struck within it has healed."""
+        due_ms = expires_at_ms + self.expiry_grace_ms
+        for window in sorted(self.faults, key=attrgetter("start_ms")):
+            if window.start_ms <= due_ms:
+                due_ms = max(due_ms, window.end_ms + self.expiry_grace_ms)
+        return ended_at_ms > due_ms
 
     def records_complete(self, state: FinalState) -> bool:
         """Whether the store has lost nothing it ever held."""

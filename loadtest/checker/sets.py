@@ -161,19 +161,15 @@ def _expiry(claim: Claim, state: FinalState, rules: Rules) -> Iterator[Violation
         yield _about(claim, Name.EXPIRED_EARLY, f"was promised until {told} and is stored until {record.expires_at_ms}", claim.acknowledged)
     if order is not None and order.state == "expired":
         yield from _expired(claim, max(told, record.expires_at_ms), order.finished_at_ms, rules)
-    elif record.state == "reserved" and _late(record.expires_at_ms, state.now_ms, rules):
+    elif record.state == "reserved" and rules.is_late(record.expires_at_ms, state.now_ms):
         yield _about(claim, Name.EXPIRED_LATE, f"ran out at {record.expires_at_ms} and is live at {state.now_ms}", claim.operations)
 
 
 def _expired(claim: Claim, expires_at_ms: int, ended_at_ms: int, rules: Rules) -> Iterator[Violation]:
     if ended_at_ms < expires_at_ms:
         yield _about(claim, Name.EXPIRED_EARLY, f"was to last until {expires_at_ms} and was ended at {ended_at_ms}", claim.operations)
-    if _late(expires_at_ms, ended_at_ms, rules):
+    if rules.is_late(expires_at_ms, ended_at_ms):
         yield _about(claim, Name.EXPIRED_LATE, f"ran out at {expires_at_ms} and was ended at {ended_at_ms}", claim.operations)
-
-
-def _late(expires_at_ms: int, ended_at_ms: int, rules: Rules) -> bool:
-    return ended_at_ms > expires_at_ms + rules.expiry_grace_ms and not rules.late_allowed(expires_at_ms, ended_at_ms)
 
 
 # ------------------------------------------------------------------------------------------------------------------ money
