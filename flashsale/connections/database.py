@@ -33,11 +33,22 @@ _LOST: tuple[type[Exception], ...] = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
 )
+_NOT_NOW: tuple[type[Exception], ...] = (
+    asyncpg.TransactionRollbackError,  # SQLSTATE class 40
+    asyncpg.InsufficientResourcesError,  # 53
+    asyncpg.LockNotAvailableError,  # 55P03; the rest of class 55 is about what was asked for
+    asyncpg.OperatorInterventionError,  # 57, statements that took too long among them
+    asyncpg.PostgresSystemError,  # 58
+    asyncpg.IdleInTransactionSessionTimeoutError,
+)
+"""What a server says that is there and could do the same at another time."""
 
 
 @contextmanager
 def database_unavailable(where: str) -> Iterator[None]:
-    """A connection that is refused or lost inside means that Postgres at `where` does not answer."""
+    """A connection that is refused or lost inside means that Postgres at `where` does not answer; a statement it gave up for want of
+    time, room or a lock means that it cannot answer now.
+    """
     try:
         yield
     except asyncpg.InterfaceError as error:
@@ -47,6 +58,12 @@ def database_unavailable(where: str) -> Iterator[None]:
         raise _unavailable(where, error) from error
     except _LOST as error:
         raise _unavailable(where, error) from error
+    except _NOT_NOW as error:
+        raise DatabaseUnavailable(
+            what=f"Postgres at {redacted(where)} cannot do it now:",
+            why=f"{reason_of(error)}.",
+            todo="Try again; its own log, and pg_stat_activity, say what holds it up.",
+        ) from error
 
 
 def _unavailable(where: str, error: Exception) -> DatabaseUnavailable:
@@ -127,7 +144,7 @@ class Session:
             yield
         except BaseException:
             # A lost connection has rolled back already; what happened first is what the caller must hear.
-            with suppress(asyncpg.InterfaceError, *_LOST):
+            with suppress(asyncpg.InterfaceError, *_LOST, *_NOT_NOW):
                 await transaction.rollback()
             raise
         with database_unavailable(self._where):
@@ -163,7 +180,7 @@ class Database:
         try:
             yield Session(connection, self._queries, self._where)
         finally:
-            with suppress(asyncpg.InterfaceError, *_LOST):
+            with suppress(asyncpg.InterfaceError, *_LOST, *_NOT_NOW):
                 await self._pool.release(connection)
 
     @asynccontextmanager

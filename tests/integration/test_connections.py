@@ -32,6 +32,10 @@ from flashsale.embedded.stores import EmbeddedStores
 from flashsale.errors import ConfigurationError, DatabaseUnavailable, StoreUnavailable, UnsafeStore
 from flashsale.settings import PostgresSettings, StoreSettings
 
+FAILING = """
+CREATE OR REPLACE FUNCTION failing(state text) RETURNS void LANGUAGE plpgsql AS
+$$ BEGIN RAISE EXCEPTION 'as asked' USING ERRCODE = state; END $$
+"""
 QUERIES = {
     query.name: query
     for query in [
@@ -41,6 +45,8 @@ QUERIES = {
         Query("count_things", "rows", "SELECT count(*) FROM things"),
         Query("settings", "in force", "SELECT current_setting($1)"),
         Query("sleep", "be slow", "SELECT pg_sleep($1)"),
+        Query("make_failing", "raises its argument", FAILING),
+        Query("fail", "with a SQLSTATE", "SELECT failing($1)"),
     ]
 }
 
@@ -367,9 +373,26 @@ async def test_the_time_limits_are_the_servers(database_url: str) -> None:
     assert await opened.fetchval("settings", "statement_timeout") == "200ms"
     assert await opened.fetchval("settings", "lock_timeout") == "123ms"
     assert await opened.fetchval("settings", "idle_in_transaction_session_timeout") == "200ms"
-    with pytest.raises(asyncpg.QueryCanceledError):
+    with pytest.raises(DatabaseUnavailable, match="cannot do it now: canceling statement due to statement timeout"):
         await opened.execute("sleep", 5)
     await opened.close()
+
+
+@pytest.mark.parametrize("state", ["40001", "40P01", "53100", "53200", "55P03", "57014", "58030", "25P03"])
+async def test_what_could_work_another_time_is_unavailable(things: Database, state: str) -> None:
+    await things.execute("make_failing")
+    with pytest.raises(DatabaseUnavailable, match="cannot do it now: as asked"):
+        await things.fetch("fail", state)
+    with pytest.raises(DatabaseUnavailable):
+        async with things.transaction() as session:
+            await session.fetch("fail", state)
+
+
+@pytest.mark.parametrize("state", ["22003", "23514", "42501", "55000", "P0001"])
+async def test_what_will_never_work_is_not_called_unavailable(things: Database, state: str) -> None:
+    await things.execute("make_failing")
+    with pytest.raises(asyncpg.PostgresError, match="as asked"):
+        await things.fetch("fail", state)
 
 
 async def test_opening_needs_no_server_and_using_says_what_is_wrong() -> None:

@@ -8,10 +8,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
+from flashsale import access
 from flashsale.access import KEY_ID_LENGTH, AccessKeys, Scope, create_key, list_keys, revoke_key
-from flashsale.connections.database import Database
+from flashsale.connections.database import Database, open_database
 from flashsale.errors import BadInput, DatabaseUnavailable
+from flashsale.settings import PostgresSettings
 
 
 class FrozenClock:
@@ -131,6 +134,32 @@ async def test_keys_go_on_working_while_postgres_is_away() -> None:
     with pytest.raises(DatabaseUnavailable):
         await keys.refresh()
     assert await keys.authenticate(KEY) is not None
+
+
+async def test_keys_are_looked_for_again_after_somebody_held_their_table(
+    database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access, "REFRESH_S", 0.01)
+    impatient = await open_database(PostgresSettings(url=database_url, pool_size_max=2, statement_timeout_ms=5000, lock_timeout_ms=50))
+    _, key = await create_key(database, [Scope.STOREFRONT])
+    keys = keys_over(impatient)
+    with capture_logs() as lines:
+        async with database.transaction() as migration:
+            await migration.connection.execute("LOCK TABLE api_keys IN ACCESS EXCLUSIVE MODE")
+            running = asyncio.create_task(keys.run())
+            await until_said(lines, "keys_not_refreshed", running)
+        await until_said(lines, "keys_refreshed", running)
+    assert await keys.authenticate(key) is not None
+    running.cancel()
+    await asyncio.wait({running})
+    await impatient.close()
+
+
+async def until_said(lines: list[Any], event: str, running: asyncio.Task[None]) -> None:
+    async with asyncio.timeout(30):
+        while not any(line["event"] == event for line in lines):
+            assert not running.done(), running
+            await asyncio.sleep(0.01)
 
 
 async def test_a_flood_of_unknown_keys_asks_postgres_once() -> None:
