@@ -99,6 +99,8 @@ class Draw:
             raise ValueError(f"a draw is of 0 to {ENTRIES_MAX} entries, not of {entries}")
         self.key = key
         self.entries = entries
+        self.mark = key[:8].hex()
+        """what tells this draw from any other: the first digits of its key"""
         self._seeds = [key + bytes([number]) for number in range(ROUNDS)]
         self._pivots = [_pivot(seed, entries) for seed in self._seeds] if entries else []
         self._rounds: list[tuple[int, bytes]] = []

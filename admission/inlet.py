@@ -21,7 +21,7 @@ from admission.places import Draws, queue_place
 from admission.serving import encode_document, serving_document
 from flashsale.errors import FlashsaleError, Recovering, ScriptError
 from flashsale.log import Trouble
-from flashsale.model import BeatPlan, Drop, DropState, Inspection, Snapshot
+from flashsale.model import BeatPlan, DrawOutcome, Drop, DropState, Inspection, Snapshot
 from flashsale.settings import WaitingRoomSettings
 
 if TYPE_CHECKING:
@@ -301,5 +301,8 @@ class DrawTasks:
     async def _tell_gone(self, live: LiveDrop) -> None:
         drop_id = live.snapshot.drop_id
         while places := await self._drops.leaving(drop_id, GONE_AT_ONCE):
-            await self._drops.draw(drop_id, "gone", places, [queue_place(place, live.draws) for place in places])
+            queue_places = [queue_place(place, live.draws) for place in places]
+            outcome, *_ = await self._drops.draw(drop_id, "gone", places, queue_places)
+            if outcome is DrawOutcome.REFUSED:
+                return
             await asyncio.sleep(0)

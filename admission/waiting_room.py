@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from admission.places import Draws, queue_place
+from admission.places import Draws, Turn, turn_of
 from admission.receipts import ReceiptPayload, ReceiptSigner
 from admission.tokens import Admission, TokenSigner, b64decode, b64encode, make_token_id
 from flashsale.model import (
@@ -197,10 +197,8 @@ class WaitingRoom:
         if len(self._places) > PLACES_KNOWN_MAX:
             self._places.popitem(last=False)
 
-    def _turn(self, ticket_id: str, draws: Draws) -> tuple[int, int]:
-        """(place as this process knows it or -1, its place in the queue or -1)."""
-        place = self._places.get(ticket_id, -1)
-        return place, -1 if place < 0 else queue_place(place, draws)
+    def _turn(self, ticket_id: str, draws: Draws) -> Turn:
+        return turn_of(self._places.get(ticket_id, -1), draws)
 
 
 def _options(before: ReceiptPayload | None, line: int, identity: str, code: Invited | None, handoff: str) -> tuple[dict[str, Any], ...]:

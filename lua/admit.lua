@@ -10,7 +10,8 @@
 -- KEYS[7] served stream: the admission log
 -- KEYS[8] flow hash: how the line has moved
 -- ARGV[1] envelope msgpack: {epoch, clock_ms, sequence}
--- ARGV[2] requests msgpack: array of {ticket_id, fresh_token_id, place the caller takes it to have or -1, its queue place by the draw}
+-- ARGV[2] requests msgpack: array of {ticket_id, fresh_token_id, place the caller takes it to have or -1, its queue place by the
+--         draw or -1, the first 16 digits of that draw's key}
 -- RETURNS msgpack {"done", now_ms, results, sequence}, each {outcome, token_id, issued_at_ms, expires_at_ms, queue place, ticket whose
 --         place it is}, or {"not_yet", serving number, queue place}, or {"place", place}: to be asked again with its queue
 --         place, or {outcome, at_ms}; or {"recovering", epoch, {}}
@@ -27,6 +28,7 @@ for i = 1, #requests do
   text(requests[i][2], 64, "fresh_token_id")
   whole(requests[i][3] or -1, -1, 2 ^ 53, "place")
   whole(requests[i][4] or -1, -1, 2 ^ 53, "queue place")
+  text_or_empty(requests[i][5] or "", DRAW_MARK_CHARS, "mark of the draw")
 end
 local ledger, lines = ledger_new(drop), read_lines(drop)
 if not ledger_read_stock(ledger, KEYS[2]) then return recovering(drop.epoch) end
@@ -46,7 +48,7 @@ local turns, places = {}, {}
 for i = 1, #ids do
   local why, ticket = ticket_of(ledger, ids[i])
   if not why then
-    local turn = turn_of(drop, lines, ticket, requests[i][3] or -1, requests[i][4] or -1)
+    local turn = turn_of(drop, lines, ticket, requests[i][3] or -1, requests[i][4] or -1, requests[i][5] or "")
     turns[i] = turn
     if turn and is_called(lines, turn) then places[#places + 1] = turn end
   end

@@ -15,7 +15,7 @@
 -- KEYS[13] flow hash: how the line has moved
 -- ARGV[1] envelope msgpack: {epoch, clock_ms, sequence}
 -- ARGV[2] request msgpack: {ticket_id, word (left or removed), why, place the caller takes it to have or -1, its queue place by the
---         draw}
+--         draw or -1, the first 16 digits of that draw's key}
 -- RETURNS msgpack {"done", now_ms, {outcome, place}, sequence}, or {"recovering", epoch, {}}
 -- OUTCOMES left removed replayed not_found moved place reserved recovering
 -- COST O(log line)
@@ -23,9 +23,10 @@
 
 local drop, epoch = load_drop(KEYS[1], ARGV[1])
 if not drop then return recovering(epoch) end
-local request = unpack_array(ARGV[2], 5, "request")
+local request = unpack_array(ARGV[2], 6, "request")
 local id, word, reason = text(request[1], 128, "ticket_id"), text(request[2], 16, "word"), text_or_empty(request[3], 200, "why")
 local entry, queue = whole(request[4], -1, 2 ^ 53, "place"), whole(request[5], -1, 2 ^ 53, "queue place")
+local mark = text_or_empty(request[6] or "", DRAW_MARK_CHARS, "mark of the draw")
 if word ~= "left" and word ~= "removed" then bad_argument("word must be left or removed") end
 local ledger, lines = ledger_new(drop), read_lines(drop)
 read_tickets(ledger, KEYS[2], {id})
@@ -47,7 +48,7 @@ if why == "left" or why == "removed" then return done(drop, {"replayed", 0}) end
 if why then return done(drop, {why, 0}) end
 -- Units that somebody holds have to be given back or paid first; only the merchant may take the place from under them.
 if word == "left" and ticket[TICKET_LIVE] > 0 then return done(drop, {"reserved", ticket[TICKET_PLACE]}) end
-local turn, undrawn = turn_of(drop, lines, ticket, entry, queue)
+local turn, undrawn = turn_of(drop, lines, ticket, entry, queue, mark)
 if not turn and not undrawn then return done(drop, {"place", ticket[TICKET_PLACE]}) end
 
 ticket[TICKET_GONE], ledger.tickets_changed[own] = word, true

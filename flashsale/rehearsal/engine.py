@@ -15,7 +15,7 @@ from typing import Any
 
 from admission.drawing import draws_of, make_draw, prepare
 from admission.pace import Pace, Signals, plan
-from admission.places import Draws, queue_place
+from admission.places import Draws, Turn, queue_place
 from admission.serving import encode_document, serving_document
 from flashsale.errors import BadInput
 from flashsale.model import LINE_STRIDE, Drop, DropState, Snapshot, place_of
@@ -384,8 +384,16 @@ class Engine:
 
     def _admit(self, called: list[Visitor]) -> _Question:
         self._played.loads.admissions[self._second] += len(called)
-        requests = [(visitor.ticket_id, self._fresh_token(), visitor.place, visitor.turn) for visitor in called]
+        requests = [(visitor.ticket_id, self._fresh_token(), *self._turn(visitor)) for visitor in called]
         return _Question("admit", called, requests, self._admitted)
+
+    def _turn(self, visitor: Visitor) -> Turn:
+        at = visitor.place // LINE_STRIDE
+        draw = self._draws[at] if at < len(self._draws) else None
+        return Turn(visitor.place, visitor.turn, draw.mark if draw else "")
+
+    def _give_up(self, visitor: Visitor) -> _Question:
+        return _Question("leave", [visitor], (visitor.ticket_id, "left", "", *self._turn(visitor)), lambda *_: None)
 
     def _admitted(self, visitor: Visitor, result: list[Any]) -> None:
         word = result[0]
@@ -424,7 +432,7 @@ class Engine:
             elif visitor.doing in (Doing.WAITING, Doing.CALLED) and not self._is_silent(visitor):
                 leaving.append(visitor)
                 self._leave(visitor, End.GAVE_UP)
-        return [self._pay(paying), self._give_back(returning), *map(_leaving, leaving), self._reserve(choosing)]
+        return [self._pay(paying), self._give_back(returning), *map(self._give_up, leaving), self._reserve(choosing)]
 
     def _is_silent(self, visitor: Visitor) -> bool:
         return visitor.plan.silent_ms is not None and self._now_ms >= visitor.plan.silent_ms
@@ -489,10 +497,6 @@ class _Question:
     visitors: Sequence[Visitor]
     requests: Sequence[Any]
     hear: Callable[[Visitor, list[Any]], None]
-
-
-def _leaving(visitor: Visitor) -> _Question:
-    return _Question("leave", [visitor], (visitor.ticket_id, "left", "", visitor.place, visitor.turn), lambda *_: None)
 
 
 def _joining(visitor: Visitor) -> tuple[object, ...]:

@@ -64,16 +64,20 @@ local function is_called(lines, place)
   return line and place % LINE_STRIDE < line.serving
 end
 
--- The place in the order of the line: that of an entry follows from the draw, and the caller has worked it out (`entry` says
--- for which place). Answers nil when the caller has to be told the place first; nil and true when nothing is drawn yet.
-local function turn_of(drop, lines, ticket, entry, queue)
+-- So much of a draw's key tells it from any other.
+local DRAW_MARK_CHARS = 16
+
+-- The place in the order of the line: that of an entry follows from the draw, and the caller has worked it out. `entry` says for
+-- which place, `mark` by which draw: one who knows no draw, or another, has not. Answers nil when the caller has to be told the
+-- place first; nil and true when nothing is drawn yet.
+local function turn_of(drop, lines, ticket, entry, queue, mark)
   if ticket[TICKET_LATE] == 1 or drop.order ~= "draw" then return ticket[TICKET_PLACE] end
   if ticket[TICKET_TURN] >= 0 then return ticket[TICKET_TURN] end
   local line = lines[line_of(ticket[TICKET_PLACE])]
   if not line or line.key == "" then return nil, true end
   -- Joined in a store that had gone back in time, when fewer were drawn: it comes behind them.
   if ticket[TICKET_PLACE] % LINE_STRIDE >= line.entries then return ticket[TICKET_PLACE] end
-  if queue < 0 or entry ~= ticket[TICKET_PLACE] then return nil end
+  if queue < 0 or entry ~= ticket[TICKET_PLACE] or mark ~= line.key:sub(1, DRAW_MARK_CHARS) then return nil end
   if line_of(queue) ~= line_of(entry) or queue % LINE_STRIDE >= line.entries then return nil end
   return queue
 end

@@ -11,12 +11,23 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as StoreConnectionError
 from redis.exceptions import ResponseError
 
+from admission.draw import Draw
+from admission.places import Draws
 from admission.receipts import ReceiptSigner
-from admission.tokens import TokenSigner, make_signing_keys
+from admission.tokens import TokenSigner, b64decode, make_signing_keys
 from admission.waiting_room import Admitted, WaitingRoom
 from flashsale.drops import DropStore
 from flashsale.errors import Recovering, ScriptError, StoreUnavailable, StoreUnknown
-from flashsale.model import AdmitOutcome, OpenDropOutcome, Refused, Reservation, ReserveOutcome, secret_hash_of, ticket_id_of
+from flashsale.model import (
+    AdmitOutcome,
+    LeaveOutcome,
+    OpenDropOutcome,
+    Refused,
+    Reservation,
+    ReserveOutcome,
+    secret_hash_of,
+    ticket_id_of,
+)
 from flashsale.reservations import Reservations
 from flashsale.scripts import Scripts
 from tests.lua import world as w
@@ -228,6 +239,30 @@ async def test_a_ticket_made_anew_after_a_loss_is_only_its_owners(world: World) 
     room = WaitingRoom(world.scripts, TokenSigner(keys, issuer="i", audience="a"), ReceiptSigner(keys))
     assert await room.admit("d", 1, ticket_id, "x" * 43) == Refused(AdmitOutcome.TICKET_INVALID)
     assert isinstance(await room.admit("d", 1, ticket_id, secret), Admitted)
+
+
+@pytest.mark.parametrize(
+    "known", [(), (None,), (Draw(b"another draw of the same entries".ljust(32), 1),)], ids=["nothing", "no draw yet", "another draw"]
+)
+async def test_an_entry_number_is_no_queue_number(world: World, known: Draws) -> None:
+    """Of a worker that has not seen the draw yet, or has seen one that does not count."""
+    secret, keys = "s" * 43, make_signing_keys(t(0))
+    ticket_id, hash_ = ticket_id_of("d", secret_hash_of(secret)), b64decode(secret_hash_of(secret))
+    await world.open(order="draw")
+    world.at(-5_000)
+    _, _, [joined] = await world.act("join", msgpack.packb([(ticket_id, hash_)], use_bin_type=False))
+    await w.serve(world)
+    await w.draw(world)
+    world.at(2 * w.BEAT_MS)
+    assert await world.beat() == "advanced"
+    room = WaitingRoom(world.scripts, TokenSigner(keys, issuer="i", audience="a"), ReceiptSigner(keys))
+    assert joined[:2] == ["joined", 0]
+    answer = await room.admit("d", 1, ticket_id, secret, known)
+    assert isinstance(answer, Refused)
+    assert answer.outcome is AdmitOutcome.NOT_YET
+    assert await room.leave("d", ticket_id, secret, known) is LeaveOutcome.PLACE
+    the_draw = (Draw(bytes.fromhex(w.digits("key")[0]), 1),)
+    assert isinstance(await room.admit("d", 1, ticket_id, secret, the_draw), Admitted)
 
 
 async def test_drop_ids_are_found_by_every_process(world: World) -> None:

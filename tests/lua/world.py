@@ -230,14 +230,20 @@ def joining(name: str, **options: Any) -> list[Any]:
     return [name, secret_of(name), *([options] if options else [])]
 
 
-def admission(name: str, token: str = "token", place: int = -1, queue: int = -1) -> list[Any]:
-    """A request of admit; with the place the caller takes the ticket to have, and that place in the draw's order."""
-    return [name, f"{name}-{token}", *([place, queue] if place >= 0 else [])]
+def admission(name: str, token: str = "token", place: int = -1, queue: int = -1, mark: str | None = None) -> list[Any]:
+    """A request of admit; with the place the caller takes the ticket to have, and that place in the order of the line's draw."""
+    return [name, f"{name}-{token}", *([place, queue, _mark(place) if mark is None else mark] if place >= 0 else [])]
 
 
-def leaving(name: str, word: str = "left", why: str = "", place: int = -1, queue: int = -1) -> list[Any]:
+def leaving(name: str, word: str = "left", why: str = "", place: int = -1, queue: int = -1, mark: str | None = None) -> list[Any]:
     """A request of leave."""
-    return [name, word, why, place, queue]
+    return [name, word, why, place, queue, *([_mark(place) if mark is None else mark] if place >= 0 else [])]
+
+
+def _mark(place: int) -> str:
+    """Of the draw that `drawn` reveals for the line of a place."""
+    at = place // LINE_STRIDE
+    return digits("key", at + 1)[at][:16]
 
 
 def reserving(name: str, reservation: str, token: str = "token", **items: int) -> list[Any]:
