@@ -20,7 +20,7 @@ class Kept(Struct, frozen=True):
     """The shopper's own."""
 
     secret: str = ""
-    """whose hash joined; the ticket's id follows from it. Empty: no place yet"""
+    """whose hash joins; the ticket's id follows from it. Kept before the joining, so that a join repeated is the same place"""
     key: str = ""
     """Idempotency-Key of the reservation that is being made, or was made last"""
     receipt: str = ""

@@ -40,6 +40,8 @@ class Scene:
     refresh_ms: int = 0
     """when to look again; 0 while the shopper is to do something"""
     status: int = 200
+    takes_joins: bool = False
+    """whether it has the form to join, for which the browser has to keep the secret that joins"""
 
     def beginning(self, sentence: str) -> Scene:
         """The scene with what the shopper has to know first."""
@@ -88,7 +90,7 @@ def outside(setting: Setting) -> Scene:
     if drop.identity == "required":
         content = (_says("This drop is joined from the shop, by people who are signed in there."), *_to_shop(setting))
         return Scene("Join from the shop", content)
-    return Scene("Join the line", (*_when(setting), *_notice(setting), _join_form(setting)))
+    return Scene("Join the line", (*_when(setting), *_notice(setting), _join_form(setting)), takes_joins=True)
 
 
 def _when(setting: Setting) -> tuple[Markup, ...]:

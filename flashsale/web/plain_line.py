@@ -52,9 +52,7 @@ FORM_FIELDS_MAX = 100
 REFRESH_MIN_MS = 3_000
 """A page that is made anew more often cannot be read."""
 _UNITS = re.compile(r"[0-9]{1,4}")
-_PLACING = frozenset({"join", "adopt"})
-"""Steps after which the browser has to have kept something."""
-
+_NOT_KEPT = "Your browser has kept nothing for this page. Try again; if this comes again, please allow cookies, which keep your place."
 
 Form = Mapping[str, str]
 
@@ -141,8 +139,8 @@ class PlainLine:
 
     async def _shown(self, visit: Visit) -> web.Response:
         scene, kept = await self._scene(visit)
-        if not kept.secret and "kept" in visit.request.query:
-            scene = scene.beginning("Your browser keeps no cookies for this page, so it cannot keep your place. Please allow them.")
+        if not visit.kept.secret and "kept" in visit.request.query:
+            scene = scene.beginning(_NOT_KEPT)
         return self._page(visit._replace(kept=kept), scene)
 
     async def _acted(self, visit: Visit) -> web.Response:
@@ -160,7 +158,7 @@ class PlainLine:
             scene, kept = await self._scene(visit)
             return self._page(visit._replace(kept=kept), scene.refusing(detail_of(found), found.status))
         # The page is another request, so that looking again never repeats a step.
-        mark = ("&" if "?" in visit.line else "?") + "kept=1" if form["step"] in _PLACING else ""
+        mark = ("&" if "?" in visit.line else "?") + "kept=1" if form["step"] == "adopt" else ""
         answer = web.Response(status=303, headers={"Location": visit.line + mark, "Cache-Control": "no-store"})
         return self._keep(visit._replace(kept=kept), answer)
 
@@ -202,7 +200,8 @@ class PlainLine:
         if visit.live.recovering:
             return scenes.recovering(visit.setting(), self._poll_ms(0)), visit.kept
         if not visit.kept.secret:
-            return scenes.outside(visit.setting()), visit.kept
+            scene = scenes.outside(visit.setting())
+            return scene, make_kept() if scene.takes_joins else visit.kept
         visit = visit._replace(kept=await self._kept_after_loss(visit))
         found = await self._find(visit)
         setting, held = visit.setting(found.snapshot), found.reservation
@@ -293,7 +292,10 @@ class PlainLine:
     # ---- the steps; each answers with what the browser is to keep
 
     async def _join(self, visit: Visit, form: Form) -> Kept:
-        kept = visit.kept if visit.kept.secret else make_kept()
+        kept = visit.kept
+        if not kept.secret:
+            # A place that nothing is kept of would be lost with this answer, and an invite code with it.
+            raise BadInput(what=_NOT_KEPT)
         code = form.get("code", "").strip()
         if len(code) > CODE_LENGTH_MAX:
             raise ProblemError(problem(Code.CODE_INVALID))

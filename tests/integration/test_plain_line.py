@@ -16,12 +16,13 @@ from redis.asyncio import Redis
 
 from admission.inlet import LiveDrop
 from admission.invites import InviteCodes
+from admission.waiting_room import WaitingRoom
 from flashsale.cli.compose import read_signing_keys
 from flashsale.cli.recover import recovery_of
 from flashsale.cli.target import opened
 from flashsale.connections.database import Database
 from flashsale.drops import DropStore
-from flashsale.errors import Busy, StoreUnavailable
+from flashsale.errors import Busy, StoreUnavailable, StoreUnknown
 from flashsale.model import Sku, secret_hash_of, ticket_id_of
 from flashsale.settings import Settings
 from flashsale.web.line_cookies import COOKIE
@@ -125,7 +126,7 @@ async def test_from_joining_to_a_reservation_and_back_to_the_shop(service: Servi
     await service.open_drop(make_drop(return_urls=(BACK,)))
     reader = Reader(service, f"{LINE}?return={BACK}/a")
     await reader.look()
-    assert (reader.headline, reader.cookies) == ("Join the line", {})
+    assert reader.headline == "Join the line"
     await reader.send("join")
     assert set(reader.cookies) == {COOKIE}
     await reader.until("It is your turn")
@@ -315,15 +316,76 @@ async def test_a_place_that_is_adopted_again_keeps_its_reservation(service: Serv
     assert (await service.services.drop_store.inspect(DROP)).skus["black-42"].reserved == 0
 
 
-async def test_a_browser_that_keeps_nothing_is_told(service: Service) -> None:
-    await service.open_drop(make_drop())
+async def test_a_join_sent_twice_is_one_place(service: Service, settings_in_use: Settings) -> None:
+    await service.open_drop(make_drop(invites="required", opens_in_ms=600_000))
+    code = InviteCodes(read_signing_keys(settings_in_use.tokens.signing_keys_file)).make_codes(DROP, 1)[0]
     reader = Reader(service)
     await reader.look()
+    shown, before = reader.page, dict(reader.cookies)
+    await reader.send("join", {"code": code})
+    reader.page, reader.cookies = shown, before
+    await reader.send("join", {"code": code})
+    assert reader.headline == "You are in"
+    assert (await service.services.drop_store.inspect(DROP)).snapshot.joined == 1
+
+
+async def test_a_join_whose_outcome_is_unknown_is_found_again(service: Service, settings_in_use: Settings) -> None:
+    await service.open_drop(make_drop(invites="required", opens_in_ms=600_000))
+    code = InviteCodes(read_signing_keys(settings_in_use.tokens.signing_keys_file)).make_codes(DROP, 1)[0]
+    reader = Reader(service)
+    await reader.look()
+    join = WaitingRoom.join
+
+    async def lost(*given: Any, **options: Any) -> Any:
+        await join(*given, **options)
+        raise StoreUnknown(what="No answer came.")
+
+    with patch.object(WaitingRoom, "join", lost):
+        await reader.send("join", {"code": code})
+    assert (reader.page and reader.page.status, reader.headline) == (503, "A moment, please")
+    await reader.look()
+    assert reader.headline == "You are in"
+
+
+async def test_whoever_leaves_before_the_answer_comes_back_to_the_same_place(service: Service) -> None:
+    await service.open_drop(make_drop(opens_in_ms=600_000))
+    reader = Reader(service)
+    await reader.look()
+    before = dict(reader.cookies)
     await reader.send("join")
+    back = Reader(service, cookies=before)
+    await back.look()
+    assert back.headline == "You are in"
+
+
+async def test_a_browser_that_keeps_nothing_is_told_before_it_joins(service: Service) -> None:
+    await service.open_drop(make_drop())
+    forgetful = Reader(service)
+    for _ in range(2):
+        await forgetful.look()
+        forgetful.cookies.clear()
+        await forgetful.send("join")
+        assert (forgetful.page and forgetful.page.status, forgetful.headline) == (400, "Join the line")
+        assert "please allow cookies" in forgetful.text
+    assert (await service.services.drop_store.inspect(DROP)).snapshot.joined == 0
+    await forgetful.send("join")
+    await forgetful.until("It is your turn")
+
+
+async def test_a_browser_that_keeps_nothing_is_told_when_it_comes_from_the_waiting_page(service: Service) -> None:
+    await service.open_drop(make_drop())
+    reader = Reader(service)
+    await reader.post(LINE, {"step": "adopt", "secret": "s" * 36})
     forgetful = Reader(service)
     await forgetful.look(reader.address)
-    assert "kept=1" in reader.address
-    assert "keeps no cookies" in forgetful.text
+    assert "please allow cookies" in forgetful.text
+
+
+async def test_looking_where_nobody_can_join_keeps_nothing(service: Service) -> None:
+    await service.open_drop(make_drop(opens_in_ms=900_000, joins_at_ms=service.services.clock.now_ms() + 600_000))
+    reader = Reader(service)
+    await reader.look()
+    assert reader.cookies == {}
 
 
 # ------------------------------------------------------------------------------------------------------- states of a drop
