@@ -22,8 +22,9 @@ LAST_MINUTE_MS = 10_000
 """the same in its last minute"""
 
 
+LEFT = "Your place was given up."
 _GONE = {
-    "left": ("You have left the line", "Your place was given up."),
+    "left": ("You have left the line", LEFT),
     "removed": ("This place was taken away", "The merchant has removed it. If that surprises you, ask the shop."),
     "moved": ("Your place has moved", "It was handed to another device, and goes on there."),
 }

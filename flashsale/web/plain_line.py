@@ -209,6 +209,8 @@ class PlainLine:
             return scenes.paid(setting, held), visit.kept
         if held is not None and held.state is ReservationState.RESERVED:
             return scenes.reserved(setting, held, await self._token(visit)), visit.kept
+        if found.place is not None and found.place.state == "left":
+            return scenes.outside(setting).beginning(scenes.LEFT), make_kept()
         scene = await self._of_place(visit, setting, found.place)
         if held is None:
             return scene, visit.kept

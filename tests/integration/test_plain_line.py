@@ -290,6 +290,20 @@ async def test_leaving_gives_the_place_up_and_the_next_one_is_new(service: Servi
     assert reader.secret != first
 
 
+async def test_whoever_left_and_did_not_get_the_answer_may_join_again(service: Service) -> None:
+    await service.open_drop(make_drop(opens_in_ms=600_000))
+    reader = Reader(service)
+    await reader.look()
+    await reader.send("join")
+    before = dict(reader.cookies)
+    await reader.send("leave")
+    reader.cookies = before
+    await reader.look()
+    assert "Your place was given up." in reader.text
+    await reader.send("join")
+    assert reader.headline == "You are in"
+
+
 async def test_the_places_of_the_waiting_pages_script_go_on_here(service: Service) -> None:
     await service.open_drop(make_drop())
     buyer = Buyer(service, DROP)
