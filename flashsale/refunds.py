@@ -29,6 +29,16 @@ class RefundProgress(StrEnum):
     DONE = "done"
 
 
+class Release(StrEnum):
+    """What became of a person's decision that a payment goes back."""
+
+    SENT = "sent"
+    PAYS = "pays"
+    """it pays for an order that is paid, so it stays until that order is taken back"""
+    NOTHING = "nothing"
+    """no such refund, or it has gone back"""
+
+
 class HoldReason(StrEnum):
     """Why a payment is kept for a person."""
 
@@ -98,9 +108,12 @@ class Refunds:
         """Notes that the money went back; False when there is no such refund, or it is done already."""
         return await self._database.fetchval("refund_settle", refund_id, provider_refund_id) is not None
 
-    async def release(self, refund_id: str) -> bool:
-        """Sends a held or failed refund on its way, and tries a waiting one now; False when there is none to send."""
-        return await self._database.fetchval("refund_release", refund_id) is not None
+    async def release(self, refund_id: str) -> Release:
+        """Sends a held or failed refund on its way, and tries a waiting one now."""
+        pays = await self._database.fetchval("refund_release", refund_id)
+        if pays is None:
+            return Release.NOTHING
+        return Release.PAYS if pays else Release.SENT
 
     async def get(self, refund_id: str) -> Refund | None:
         """The refund, or None."""

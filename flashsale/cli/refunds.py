@@ -14,7 +14,7 @@ from flashsale.cli.output import moment, print_json, print_table, say
 from flashsale.money import money
 
 if TYPE_CHECKING:
-    from flashsale.refunds import Refund
+    from flashsale.refunds import Refund, Release
 
 refunds = group("Payments that go back to shoppers.")
 
@@ -78,7 +78,7 @@ def done(refund_id: RefundId, config: options.Config = None, data: options.Data 
     Nobody is asked to give it back any more; the reconciler marks its order as refunded in a moment. For a held payment
     that is to be kept this is the way, too.
     """
-    if not run(_steer(refund_id, config, data, settle=True)):
+    if not run(_settle(refund_id, config, data)):
         raise _nothing(refund_id)
     say(f"Noted: {refund_id} has gone back.")
 
@@ -89,18 +89,35 @@ def send(refund_id: RefundId, config: options.Config = None, data: options.Data 
     The reconciler asks the provider in a moment, with the same key as before: it goes back once. After a definite refusal
     it is asked anew, with another key, once it is certain that no earlier request lives.
     """
-    if not run(_steer(refund_id, config, data, settle=False)):
-        raise _nothing(refund_id)
-    say(f"{refund_id} is on its way; 'flashsale refunds list' shows how far it is.")
+    from flashsale.refunds import Release
+
+    match run(_release(refund_id, config, data)):
+        case Release.SENT:
+            say(f"{refund_id} is on its way; 'flashsale refunds list' shows how far it is.")
+        case Release.PAYS:
+            raise Refused(
+                what=f"The payment of {refund_id} pays for an order that is paid: nothing was sent.",
+                todo="To give it back, take the order back with 'flashsale order cancel'. To keep it, or if it has gone back by hand, "
+                f"'flashsale refunds done {refund_id}'.",
+            )
+        case Release.NOTHING:
+            raise _nothing(refund_id)
 
 
-async def _steer(refund_id: str, config: Path | None, data: Path | None, *, settle: bool) -> bool:
+async def _settle(refund_id: str, config: Path | None, data: Path | None) -> bool:
     from flashsale.cli.target import find_target, opened
     from flashsale.refunds import Refunds
 
     async with opened(find_target(config, data).settings) as parts:
-        known = Refunds(parts.database)
-        return await known.settle(refund_id) if settle else await known.release(refund_id)
+        return await Refunds(parts.database).settle(refund_id)
+
+
+async def _release(refund_id: str, config: Path | None, data: Path | None) -> Release:
+    from flashsale.cli.target import find_target, opened
+    from flashsale.refunds import Refunds
+
+    async with opened(find_target(config, data).settings) as parts:
+        return await Refunds(parts.database).release(refund_id)
 
 
 def _nothing(refund_id: str) -> Refused:

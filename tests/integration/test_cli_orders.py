@@ -145,6 +145,19 @@ async def test_refunds_are_listed_settled_and_sent(database: Database) -> None:
         assert (await flashsale("refunds", *words)).code == 4
 
 
+async def test_a_payment_that_pays_for_its_order_is_not_sent_and_the_way_out_is_told(database: Database) -> None:
+    await stage.make_drop(database)
+    told = stage.typed(stage.transition("surplus", 1, reason="amount_mismatch"), stage.transition("confirmed", 1))
+    await OrderRecorder(database).record(Batch(stage.DROP, told))
+    [listed] = (await flashsale("refunds", "list", "--json")).json
+    refused = await flashsale("refunds", "send", listed["refund_id"])
+    assert refused.code == 4
+    assert "pays for an order that is paid" in refused.err
+    assert (await flashsale("refunds", "done", listed["refund_id"])).code == 0
+    await driver(database).drive()
+    assert (await flashsale("refunds", "list", "--json")).json == []
+
+
 async def test_a_reconciler_killed_after_it_asked_is_followed_by_another(settings: Settings, database: Database, tmp_path: Path) -> None:
     """The shop gave the money back and its answer met nobody: the next process asks again, with the same key."""
     await stage.make_drop(database)

@@ -19,7 +19,7 @@ from flashsale.payments.registry import RefundProviders
 from flashsale.payments.standard import StandardRefunds, StandardWebhooks
 from flashsale.payments.stripe import StripeRefunds
 from flashsale.payments.test import TestRefunds, reference_of
-from flashsale.refunds import HoldReason, Refund, RefundProgress, Refunds
+from flashsale.refunds import HoldReason, Refund, RefundProgress, Refunds, Release
 from flashsale.settings import load_settings
 from reconciler.metrics import ReconcilerMetrics
 from reconciler.orders import Batch, OrderRecorder
@@ -167,7 +167,7 @@ async def test_a_definite_refusal_is_left_for_a_person(due: Database) -> None:
     assert (refund.state, refund.last_error) == (RefundProgress.FAILED, "expired_card")
     await make_due_now(due)
     assert await driver(due, Provider()).drive() == 0
-    assert await Refunds(due).release(refund.refund_id)
+    assert await Refunds(due).release(refund.refund_id) is Release.SENT
     assert await driver(due, Provider()).drive() == 1
     assert await states(due) == {"refunded": 1}
 
@@ -232,6 +232,54 @@ async def test_a_payment_that_pays_for_its_order_is_never_sent_back_by_itself(du
     assert [refund.payment_reference for refund in await Refunds(due).unfinished()] == ["pay-2"]
 
 
+@pytest.fixture
+async def kept(database: Database) -> Database:
+    """A payment that was held for a person, and then the shop confirmed its order with it."""
+    await make_drop(database)
+    await Refunds(database).hold("stripe", PaymentEvent("e", reservation_id(1), "pay-1", 1500, "USD"), HoldReason.CURRENCY_MISMATCH)
+    await OrderRecorder(database).record(Batch(DROP, typed(transition("confirmed", 1))))
+    return database
+
+
+async def test_a_payment_that_pays_for_its_order_is_not_sent_back_by_a_person_either(kept: Database) -> None:
+    refunds, provider = Refunds(kept), Provider()
+    assert await refunds.release((await only(kept)).refund_id) is Release.PAYS
+    assert (await only(kept)).state is RefundProgress.HELD
+    await driver(kept, provider).drive()
+    assert (provider.asked, await states(kept)) == ([], {"paid": 1})
+
+
+async def test_a_person_closes_a_payment_that_pays_for_its_order(kept: Database) -> None:
+    refunds = Refunds(kept)
+    assert await refunds.settle((await only(kept)).refund_id)
+    assert await driver(kept, Provider()).drive() == 1
+    assert await refunds.unfinished() == []
+    assert await states(kept) == {"paid": 1}
+
+
+async def test_an_order_taken_back_after_its_payment_was_closed_by_hand_waits_for_a_person(kept: Database) -> None:
+    refunds, provider = Refunds(kept), Provider()
+    await refunds.settle((await only(kept)).refund_id)
+    await driver(kept, provider).drive()
+    await OrderRecorder(kept).record(Batch(DROP, typed(transition("cancelled", 1, payment="pay-1"))))
+    assert await states(kept) == {"refund_due": 1}
+    assert await driver(kept, provider).drive() == 0
+    assert [one.state for one in await refunds.unfinished()] == [RefundProgress.FAILED]
+    assert await refunds.release((await only(kept)).refund_id) is Release.SENT
+    await driver(kept, provider).drive()
+    assert [order.payment_reference for order in provider.asked] == ["pay-1"]
+    assert await states(kept) == {"refunded": 1}
+
+
+async def test_an_order_taken_back_after_its_payment_had_gone_back_is_refunded(kept: Database) -> None:
+    refunds, provider = Refunds(kept), Provider()
+    await refunds.hear(RefundEvent("e", "pay-1", 1500, (await only(kept)).refund_id, "re_5"))
+    await driver(kept, provider).drive()
+    await OrderRecorder(kept).record(Batch(DROP, typed(transition("cancelled", 1, payment="pay-1"))))
+    await driver(kept, provider).drive()
+    assert (provider.asked, await states(kept)) == ([], {"refunded": 1})
+
+
 async def test_nothing_to_give_back_is_given_back_at_once(due: Database) -> None:
     await query(due, "UPDATE refunds SET amount_minor = 0")
     provider = Provider()
@@ -293,7 +341,7 @@ async def test_a_held_payment_goes_nowhere_until_a_person_says_so(database: Data
     await driver(database, provider).drive()
     (held,) = await refunds.unfinished()
     assert (held.state, held.reason, held.provider, held.drop_id) == (RefundProgress.HELD, "unmatched", "stripe", "")
-    assert await refunds.release(held.refund_id)
+    assert await refunds.release(held.refund_id) is Release.SENT
     await driver(database, provider).drive()
     assert [order.payment_reference for order in provider.asked] == ["pay-9"]
     found = await refunds.get(held.refund_id)
@@ -461,7 +509,7 @@ async def due_at_stripe(database: Database) -> Database:
 
 async def send_again(database: Database) -> None:
     assert (await only(database)).state is RefundProgress.FAILED
-    assert await Refunds(database).release((await only(database)).refund_id)
+    assert await Refunds(database).release((await only(database)).refund_id) is Release.SENT
 
 
 async def drive_now(database: Database, api: Elsewhere) -> None:
@@ -539,7 +587,7 @@ async def test_to_send_a_waiting_refund_keeps_its_key(due_at_stripe: Database, l
     ledger.unseen = 1
     await drive_now(due_at_stripe, api)
     ledger.by_key.clear()
-    assert await Refunds(due_at_stripe).release((await only(due_at_stripe)).refund_id)
+    assert await Refunds(due_at_stripe).release((await only(due_at_stripe)).refund_id) is Release.SENT
     await drive_now(due_at_stripe, api)
     assert list(ledger.by_key) == [(await only(due_at_stripe)).refund_id]
 

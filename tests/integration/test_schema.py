@@ -407,7 +407,7 @@ async def test_the_roles_drive_and_steer_refunds(with_drop: Database) -> None:
         await session.connection.execute("SET LOCAL ROLE flashsale_service")
         await session.execute("refund_hold", "unknown", "", 1, "", "pay-3", "unmatched", "standard")
         assert len(await session.fetch("refunds_open", None, 10)) == 3
-        assert await session.fetchval("refund_release", refund_id) == refund_id
+        assert await session.fetchval("refund_release", refund_id) is False
         assert await session.fetchval("refund_settle", refund_id, "re_1") == refund_id
         await session.connection.execute("SET LOCAL ROLE flashsale_reconciler")
         assert await session.fetchval("refund_done", refund_id, "") == reservation_id(1)

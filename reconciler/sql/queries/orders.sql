@@ -14,7 +14,8 @@
 -- An order returned as paid was of lower rank before, so its units were not counted yet: the rank rule alone makes the
 -- counting exact, whoever else records the same order at the same time. xmax = 0 marks a row inserted by this statement.
 -- An order that becomes refund_due gives back the units it had counted; units_returned says so within the row, so that
--- too is exact. A pending order's expiry only moves forward. A payment that was held for a person is due from now on.
+-- too is exact. A pending order's expiry only moves forward. A payment that was held for a person is due from now on. One that
+-- was closed while it paid for the order has gone back if a provider was asked or said so; else only a person knows.
 -- An unknown drop gets the currency code for none, so that the check of references names the fault.
 WITH held AS MATERIALIZED (
     SELECT epoch, currency FROM drops WHERE drop_id = $1 FOR KEY SHARE
@@ -85,8 +86,15 @@ owed AS (
     INSERT INTO refunds (reservation_id, drop_id, amount_minor, currency, payment_reference, reason)
     SELECT reservation_id, $1, amount_minor, currency, payment_reference, reason FROM written WHERE state = 'refund_due'
     ON CONFLICT (reservation_id, payment_reference) DO UPDATE SET
-        state = 'due', amount_minor = excluded.amount_minor, currency = excluded.currency, reason = excluded.reason
-    WHERE refunds.state = 'held'
+        state = CASE
+            WHEN refunds.state = 'held' THEN 'due'
+            WHEN refunds.attempts > 0 OR refunds.provider_refund_id <> '' OR refunds.amount_minor = 0 THEN 'settled'
+            ELSE 'failed'
+        END,
+        last_error = CASE WHEN refunds.state = 'done' THEN 'closed by hand before the order was taken back' ELSE '' END,
+        finished_at = NULL, next_attempt_at = now(),
+        amount_minor = excluded.amount_minor, currency = excluded.currency, reason = excluded.reason
+    WHERE refunds.state IN ('held', 'done')
 ),
 marked AS (
     INSERT INTO journal_marks AS m (drop_id, lane, sequence)

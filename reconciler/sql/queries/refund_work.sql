@@ -39,16 +39,17 @@ RETURNING refund_id
 
 -- name: refunds_claim
 -- Takes refunds whose time has come, the longest waiting first; nobody else is given them for $2 seconds.
--- Left alone: a payment that pays for its order, which somebody reported with two amounts. A person decides.
+-- Left alone: a payment that pays for its order, which somebody reported with two amounts. A person decides; what is settled
+-- needs no more than to be noted.
 -- $1 rows at most; $2 seconds.
 UPDATE refunds SET next_attempt_at = now() + make_interval(secs => $2::float8)
 WHERE refund_id = ANY(ARRAY(
     SELECT r.refund_id FROM refunds r
     WHERE r.state IN ('due', 'requested', 'settled') AND r.next_attempt_at <= now()
-        AND NOT EXISTS (
+        AND (r.state = 'settled' OR NOT EXISTS (
             SELECT FROM orders o
             WHERE o.reservation_id = r.reservation_id AND o.state = 'paid' AND o.payment_reference = r.payment_reference
-        )
+        ))
     ORDER BY r.next_attempt_at
     LIMIT $1
     FOR UPDATE OF r SKIP LOCKED
@@ -111,11 +112,23 @@ WHERE refund_id = $1 AND state <> 'done'
 RETURNING refund_id
 
 -- name: refund_release
--- A person has decided that a held or failed payment goes back, or that a due one is tried now. $1 refund id. Returns the
--- refund id, else no row.
-UPDATE refunds SET state = CASE WHEN state = 'requested' THEN state ELSE 'due' END, next_attempt_at = now()
-WHERE refund_id = $1 AND state IN ('held', 'failed', 'due', 'requested')
-RETURNING refund_id
+-- A person has decided that a held or failed payment goes back, or that a due one is tried now. $1 refund id. Returns whether
+-- the payment pays for a paid order, and then nothing is changed: refunds_claim would leave it alone. No row when there is
+-- nothing to send.
+WITH known AS (
+    SELECT r.refund_id, EXISTS (
+        SELECT FROM orders o
+        WHERE o.reservation_id = r.reservation_id AND o.state = 'paid' AND o.payment_reference = r.payment_reference
+    ) AS pays
+    FROM refunds r
+    WHERE r.refund_id = $1 AND r.state IN ('held', 'failed', 'due', 'requested')
+),
+sent AS (
+    UPDATE refunds r SET state = CASE WHEN r.state = 'requested' THEN r.state ELSE 'due' END, next_attempt_at = now()
+    FROM known k
+    WHERE r.refund_id = k.refund_id AND NOT k.pays AND r.state IN ('held', 'failed', 'due', 'requested')
+)
+SELECT pays FROM known
 
 -- name: refunds_of_payment
 -- Refunds of a payment that are not done, at most 100. $1 payment reference.
