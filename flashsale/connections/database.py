@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import asyncpg
 
 from flashsale.connections.queries import Query, load_queries
-from flashsale.connections.wording import reason_of, redacted
+from flashsale.connections.wording import reason_of, reason_unquoted, redacted
 from flashsale.errors import ConfigurationError, DatabaseUnavailable
 from flashsale.resources import resource_dir
 from flashsale.settings import PostgresSettings
@@ -78,7 +78,8 @@ def _bad_database_url(url: str, why: str) -> ConfigurationError:
     return ConfigurationError(
         what=f"The database's URL {redacted(url)} is not valid:",
         why=f"{why}.",
-        todo="It looks like postgresql://user@host:5432/name or postgresql://user@/name?host=/socket/folder.",
+        todo="It looks like postgresql://user@host:5432/name or postgresql://user@/name?host=/socket/folder;"
+        " a password in it is percent-encoded.",
     )
 
 
@@ -176,7 +177,7 @@ class Database:
             with database_unavailable(self._where):
                 connection = await self._pool.acquire(timeout=CONNECT_TIMEOUT_S)
         except ValueError as error:  # asyncpg reads the URL only now
-            raise _bad_database_url(self._where, reason_of(error)) from error
+            raise _bad_database_url(self._where, reason_unquoted(error)) from error
         try:
             yield Session(connection, self._queries, self._where)
         finally:

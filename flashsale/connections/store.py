@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from flashsale.connections.cluster import Address, ClusterStore
 from flashsale.connections.pools import SentinelPool, Sentinels, StorePool
-from flashsale.connections.wording import reason_of, redacted
+from flashsale.connections.wording import reason_of, reason_unquoted, redacted
 from flashsale.errors import ConfigurationError, StoreUnavailable
 from flashsale.settings import StoreSettings
 
@@ -63,8 +63,9 @@ def open_store(settings: StoreSettings, *, blocks_ms: int = 0) -> Redis:
     except ValueError as error:
         raise ConfigurationError(
             what=f"The store's URL {redacted(settings.url)} is not valid:",
-            why=f"{error}.",
-            todo="It looks like redis://host:6379/0, unix:///path, redis+sentinel://host:26379/master or redis+cluster://host:6379.",
+            why=f"{reason_unquoted(error)}.",
+            todo="It looks like redis://host:6379/0, unix:///path, redis+sentinel://host:26379/master or redis+cluster://host:6379;"
+            " a password in it is percent-encoded.",
         ) from error
 
 
