@@ -209,16 +209,14 @@ class PlainLine:
             return scenes.paid(setting, held), visit.kept
         if held is not None and held.state is ReservationState.RESERVED:
             return scenes.reserved(setting, held, await self._token(visit)), visit.kept
-        if found.place is not None and found.place.state == "left":
-            return scenes.outside(setting).beginning(scenes.LEFT), make_kept()
         scene = await self._of_place(visit, setting, found.place)
-        if held is None:
-            return scene, visit.kept
-        return scene.beginning(scenes.ended(held.state)), replace(visit.kept, key=make_key())
+        return scene if held is None else scene.beginning(scenes.ended(held.state)), _kept_after(visit.kept, found)
 
     async def _of_place(self, visit: Visit, setting: Setting, place: PlaceView | None) -> Scene:
         if place is None:
             return scenes.outside(setting)
+        if place.state == "left":
+            return scenes.outside(setting).beginning(scenes.LEFT)
         if place.state in scenes.GONE:
             return scenes.gone(setting, place.state)
         if setting.snapshot.state is DropState.CLOSED:
@@ -354,6 +352,13 @@ def _require_none(refusal: Problem | None) -> None:
     """Raises ProblemError with a step's refusal."""
     if refusal is not None:
         raise ProblemError(refusal)
+
+
+def _kept_after(kept: Kept, found: Found) -> Kept:
+    """What is kept from now on, when no reservation of the shopper's holds: for the next place, or for the next reservation."""
+    if found.place is not None and found.place.state == "left":
+        return make_kept()
+    return kept if found.reservation is None else replace(kept, key=make_key())
 
 
 def poll_ms(room: WaitingRoomSettings, wait_ms: int) -> int:
