@@ -251,7 +251,7 @@ async def test_a_store_url_that_means_nothing_is_refused(url: str) -> None:
 @pytest.mark.parametrize("password", ["hunter2/x", "x/hunter2", "hunter2?x"])
 async def test_the_password_of_a_malformed_url_is_not_shown(password: str) -> None:
     with pytest.raises(ConfigurationError) as store_refused:
-        open_store(store_at(f"redis://:{password}@127.0.0.1:x/0"))
+        _ = open_store(store_at(f"redis://:{password}@127.0.0.1:x/0"))
     opened = await open_database(database_at(f"postgresql://u:{password}@127.0.0.1:x/name"), queries=QUERIES)
     with pytest.raises((ConfigurationError, DatabaseUnavailable)) as database_refused:
         await opened.fetchval("numbers", 1)
