@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from msgspec import UNSET
 
-from flashsale.model import Drop, DropState, Reservation, ReservationState, Sku, Snapshot
+from flashsale.model import Drop, DropState, Reservation, ReservationState, Sku, SkuStock, Snapshot
 from flashsale.money import money
 from flashsale.storefront_urls import Address
 from flashsale.web.html import Markup, element
@@ -20,9 +20,15 @@ COUNTDOWN_MS = 30_000
 """how often a page with a countdown is made anew"""
 LAST_MINUTE_MS = 10_000
 """the same in its last minute"""
+STANDBY_MS = 5_000
+"""how often a page is made anew for whoever waits for what comes back: twice in the turn that `lua/include/standby.lua` gives them"""
+REFUSAL_MS_MIN = 5_000
+"""how long a page with a refusal stays at least, so that it can be read; not longer than the turn above allows"""
 
 
 LEFT = "Your place was given up."
+UNITS = "units-"
+"""begins the name of a field that says how many of a SKU"""
 _GONE = {
     "left": ("You have left the line", LEFT),
     "removed": ("This place was taken away", "The merchant has removed it. If that surprises you, ask the shop."),
@@ -40,6 +46,8 @@ class Scene:
     content: tuple[Markup, ...] = ()
     refresh_ms: int = 0
     """when to look again; 0 while the shopper is to do something"""
+    again: str = ""
+    """address of the next look; empty: that of this page"""
     status: int = 200
     takes_joins: bool = False
     """whether it has the form to join, for which the browser has to keep the secret that joins"""
@@ -49,8 +57,9 @@ class Scene:
         return replace(self, content=(element("p", sentence, class_="trouble", role="alert"), *self.content))
 
     def refusing(self, sentence: str, status: int) -> Scene:
-        """The scene with why a step was refused; it stands still, so that this can be read."""
-        return replace(self.beginning(sentence), status=status, refresh_ms=0)
+        """The scene with why a step was refused, for long enough that it can be read."""
+        refresh_ms = max(REFUSAL_MS_MIN, self.refresh_ms) if self.refresh_ms else 0
+        return replace(self.beginning(sentence), status=status, refresh_ms=refresh_ms)
 
 
 class Setting(NamedTuple):
@@ -62,6 +71,8 @@ class Setting(NamedTuple):
     """address of this page, for forms and links"""
     shop: Address | None
     """where the shopper goes on"""
+    asked: Mapping[str, int] = {}
+    """units by SKU that the shopper waits for: they were reserved when asked for, and may come back"""
 
     @property
     def now_ms(self) -> int:
@@ -151,28 +162,61 @@ def _numbers(setting: Setting, place: PlaceView) -> Markup:
 
 
 def choosing(setting: Setting, token: str) -> Scene:
-    """Admitted: what may be reserved, here or in the shop."""
-    skus = [sku for sku in setting.drop.skus if setting.snapshot.skus[sku.sku].available > 0]
-    if not skus:
-        said = _says("Everything is reserved just now. Units may come back when somebody does not pay; this page looks again by itself.")
-        return Scene("It is your turn", (said, *_notice(setting), _look_again(setting)), LAST_MINUTE_MS)
-    said = _says("Choose and reserve; the units are then yours for ", length_of(setting.drop.reservation_ttl_ms), ".")
-    form = _form(setting, "reserve", *_choices(setting, skus), element("button", "Reserve"))
-    return Scene("It is your turn", (said, *_notice(setting), form, *_to_shop(setting, "button plain", flashsale_token=token)))
+    """Admitted: what may be reserved, here or in the shop, or asked for until it comes back."""
+    stock = setting.snapshot.skus
+    offered = [sku for sku in setting.drop.skus if stock[sku.sku].available > 0 or _may_return(stock[sku.sku])]
+    to_shop = _to_shop(setting, "button plain", flashsale_token=token)
+    if not offered:
+        return Scene(
+            "It is your turn", (_says("Everything is reserved just now."), *_notice(setting), _look_again(setting)), LAST_MINUTE_MS
+        )
+    if any(stock[sku].available < units for sku, units in setting.asked.items()):
+        return _standing_by(setting, to_shop)
+    if any(stock[sku.sku].available for sku in offered):
+        held_for = _says("Choose and reserve; the units are then yours for ", length_of(setting.drop.reservation_ttl_ms), ".")
+        said = [_says(element("strong", "What you asked for has come back. Reserve it now.")), held_for] if setting.asked else [held_for]
+        words, refresh_ms = "Reserve", 0
+    else:
+        said = [_says("Everything is reserved just now. What is not paid for comes back, for those who have asked for it first.")]
+        words, refresh_ms = "Ask for what comes back", COUNTDOWN_MS
+    form = _form(setting, "reserve", *_choices(setting, offered), element("button", words))
+    return Scene("It is your turn", (*said, *_notice(setting), form, *to_shop), refresh_ms)
+
+
+def _standing_by(setting: Setting, to_shop: tuple[Markup, ...]) -> Scene:
+    names = {sku.sku: sku.name for sku in setting.drop.skus}
+    asked = [element("li", _units_of(names[sku], units)) for sku, units in setting.asked.items()]
+    again = with_fields(setting.line, {f"{UNITS}{sku}": str(units) for sku, units in setting.asked.items()})
+    content = (
+        _says("You wait for what is reserved just now:"),
+        element("ul", *asked, class_="stock"),
+        _says("When it comes back, it is offered to you for a few seconds. This page looks again by itself; then reserve at once."),
+        *_notice(setting),
+        element("p", element("a", "Look now", href=again), " · ", element("a", "Choose something else", href=setting.line)),
+    )
+    return Scene("It is your turn", (*content, *to_shop), STANDBY_MS, again)
+
+
+def _may_return(stock: SkuStock) -> int:
+    """Units that are on sale again unless they are paid for."""
+    return max(0, stock.reserved - stock.draining)
 
 
 def _choices(setting: Setting, skus: list[Sku]) -> list[Markup]:
     drop = setting.drop
     one_only = drop.limit_per_shopper == 1
+    first = next((sku.sku for sku in skus if setting.snapshot.skus[sku.sku].available), skus[0].sku)
+    chosen = setting.asked or {first: 1}
     fields = []
-    for at, sku in enumerate(skus):
-        left = setting.snapshot.skus[sku.sku].available
-        words = element("span", sku.name, element("small", f"{money(sku.price_minor, drop.currency)} · {left:,} left"))
+    for sku in skus:
+        stock, units = setting.snapshot.skus[sku.sku], chosen.get(sku.sku, 0)
+        left = f"{stock.available:,} left" if stock.available else "all reserved, may come back"
+        words = element("span", sku.name, element("small", f"{money(sku.price_minor, drop.currency)} · {left}"))
         if one_only:
-            choice = element("input", type="radio", name="sku", value=sku.sku, checked=at == 0, required=True)
+            choice = element("input", type="radio", name="sku", value=sku.sku, checked=units > 0, required=True)
         else:
-            most = min(sku.limit_per_shopper, left)
-            choice = element("input", type="number", name=f"units-{sku.sku}", min="0", max=str(most), value="0" if at else "1")
+            most = min(sku.limit_per_shopper, stock.available or _may_return(stock))
+            choice = element("input", type="number", name=f"{UNITS}{sku.sku}", min="0", max=str(most), value=str(units))
         fields.append(element("label", words, _void(choice)))
     return [element("fieldset", element("legend", _limit_words(drop)), *fields)]
 
@@ -214,7 +258,7 @@ def paid(setting: Setting, reservation: Reservation) -> Scene:
 
 def _bought(setting: Setting, reservation: Reservation) -> Markup:
     names: Mapping[str, str] = {sku.sku: sku.name for sku in setting.drop.skus}
-    items = [element("li", f"{counted(quantity, 'unit')} of {names.get(sku, sku)}") for sku, quantity in reservation.items]
+    items = [element("li", _units_of(names.get(sku, sku), units)) for sku, units in reservation.items]
     return element("ul", *items, element("li", element("strong", money(reservation.amount_minor, setting.drop.currency))), class_="stock")
 
 
@@ -263,6 +307,15 @@ def ended(state: ReservationState) -> str:
 
 def _says(*words: str) -> Markup:
     return element("p", *words)
+
+
+def _units_of(name: str, units: int) -> str:
+    return f"{counted(units, 'unit')} of {name}"
+
+
+def with_fields(line: str, fields: Mapping[str, str]) -> str:
+    """The address of the page with `fields` in it."""
+    return f"{line}{'&' if '?' in line else '?'}{urlencode(fields)}"
 
 
 def _void(tag: Markup) -> Markup:

@@ -41,7 +41,7 @@ from flashsale.web.line_cookies import KEPT_AFTER_CLOSE_S, Kept, keep, kept_by, 
 from flashsale.web.line_scenes import Scene, Setting
 from flashsale.web.observer import REQUEST_ID
 from flashsale.web.places import PlaceView, place_view
-from flashsale.web.plain_page import PlainPages, detail_of
+from flashsale.web.plain_page import PlainPages, detail_of, document_of
 from flashsale.web.problems import Code, Problem, ProblemError, of_extend, of_leave, of_refusal, of_release, problem
 from flashsale.web.requests import SECRET_RE, JoinBody, read_body
 from flashsale.web.services import Services
@@ -64,6 +64,8 @@ class Visit(NamedTuple):
     live: LiveDrop
     kept: Kept
     shop: Address | None
+    asked: Mapping[str, int] = {}
+    """units by SKU that the shopper waits for"""
 
     @property
     def drop_id(self) -> str:
@@ -82,7 +84,9 @@ class Visit(NamedTuple):
 
     def setting(self, snapshot: Snapshot | None = None) -> Setting:
         """What a scene is made from; with a newer picture of the drop when there is one."""
-        return Setting(self.live.definition, snapshot or self.live.snapshot, self.line, self.shop)
+        definition = self.live.definition
+        asked = {sku.sku: self.asked[sku.sku] for sku in definition.skus if sku.sku in self.asked}
+        return Setting(definition, snapshot or self.live.snapshot, self.line, self.shop, asked)
 
 
 class Found(NamedTuple):
@@ -138,6 +142,7 @@ class PlainLine:
         return Visit(request, live, kept_by(request), shop_address(live.definition, request))
 
     async def _shown(self, visit: Visit) -> web.Response:
+        visit = visit._replace(asked=_asked(visit.request.query))
         scene, kept = await self._scene(visit)
         if not visit.kept.secret and "kept" in visit.request.query:
             scene = scene.beginning(_NOT_KEPT)
@@ -155,11 +160,13 @@ class PlainLine:
             found = error.problem if isinstance(error, ProblemError) else problems.of_error(error)
             if found.status >= 500:
                 raise
+            if document_of(found).get("place_kept"):
+                visit = visit._replace(asked=_asked(form))
             scene, kept = await self._scene(visit)
             return self._page(visit._replace(kept=kept), scene.refusing(detail_of(found), found.status))
         # The page is another request, so that looking again never repeats a step.
-        mark = ("&" if "?" in visit.line else "?") + "kept=1" if form["step"] == "adopt" else ""
-        answer = web.Response(status=303, headers={"Location": visit.line + mark, "Cache-Control": "no-store"})
+        address = scenes.with_fields(visit.line, {"kept": "1"}) if form["step"] == "adopt" else visit.line
+        answer = web.Response(status=303, headers={"Location": address, "Cache-Control": "no-store"})
         return self._keep(visit._replace(kept=kept), answer)
 
     async def _form(self, request: web.Request) -> Form:
@@ -183,7 +190,8 @@ class PlainLine:
 
     def _page(self, visit: Visit, scene: Scene) -> web.Response:
         name = visit.live.definition.name
-        page = self._plain.page(scene.headline, *scene.content, over=name, refresh_ms=scene.refresh_ms, to=visit.line, status=scene.status)
+        again = scene.again or visit.line
+        page = self._plain.page(scene.headline, *scene.content, over=name, refresh_ms=scene.refresh_ms, to=again, status=scene.status)
         return self._keep(visit, page)
 
     def _keep(self, visit: Visit, answer: web.Response) -> web.Response:
@@ -382,12 +390,20 @@ def _items(form: Form) -> tuple[tuple[str, int], ...]:
     """(SKU, units) of the choosing form, in ascending order. Raises BadInput when nothing is chosen."""
     wanted = {form["sku"]: 1} if SKU_RE.fullmatch(form.get("sku", "")) else {}
     for name, units in form.items():
-        if name.startswith("units-") and units.strip("0 "):
+        if name.startswith(scenes.UNITS) and units.strip("0 "):
             if _UNITS.fullmatch(units) is None or int(units) > QUANTITY_MAX:
                 raise BadInput(what="How many do you want? Write a number.")
-            wanted[name.removeprefix("units-")] = int(units)
+            wanted[name.removeprefix(scenes.UNITS)] = int(units)
     if not wanted or not all(map(SKU_RE.fullmatch, wanted)):
         raise BadInput(what="Choose what you want.")
     if len(wanted) > ITEMS_PER_RESERVATION_MAX:
         raise BadInput(what=f"Choose at most {ITEMS_PER_RESERVATION_MAX} different things.")
     return tuple(sorted(wanted.items()))
+
+
+def _asked(fields: Form) -> dict[str, int]:
+    """What is chosen in `fields`, by SKU; nothing where that cannot be read."""
+    try:
+        return dict(_items(fields))
+    except BadInput:
+        return {}

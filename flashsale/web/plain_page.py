@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -69,6 +70,11 @@ class PlainPages:
 
 def detail_of(found: Problem) -> str:
     """The sentence that a problem says."""
+    return str(document_of(found)["detail"])
+
+
+def document_of(found: Problem) -> dict[str, Any]:
+    """What a problem says as a document (RFC 9457)."""
     assert isinstance(found.body, bytes)
-    document: dict[str, str] = msgspec.json.decode(found.body)
-    return document["detail"]
+    document: dict[str, Any] = msgspec.json.decode(found.body)
+    return document

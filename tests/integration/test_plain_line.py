@@ -98,15 +98,19 @@ class Reader:
         if self.page.status == 303:
             await self.look(self.page.headers["Location"])
 
+    @property
+    def again(self) -> tuple[int, str]:
+        """Seconds until the browser looks again, and where."""
+        assert self.page is not None
+        seconds, _, address = self.page.headers["Refresh"].partition("; url=")
+        return int(seconds), address
+
     async def until(self, headline: str) -> None:
         """Looks again, as the page's Refresh header says to, until it says something else."""
         for _ in range(200):
             if self.headline == headline:
                 return
-            assert self.page is not None
-            assert "url=/drops/" in self.page.headers["Refresh"], self.text
-            self.address = self.page.headers["Refresh"].partition("url=")[2]
-            await self.look()
+            await self.look(self.again[1])
         raise AssertionError(self.text)
 
 
@@ -213,6 +217,82 @@ async def test_a_reservation_that_ran_out_is_told_and_another_may_be_made(servic
     assert "Your reservation has ended" not in reader.text
 
 
+# ------------------------------------------------------------------------------------------------------ what comes back
+
+
+async def test_what_is_reserved_is_asked_for_and_taken_when_it_comes_back(service: Service) -> None:
+    first = await admitted(service, skus=(Sku("a", "A", 1, 100, 1), Sku("b", "B", 1, 100, 1)), limit_per_shopper=1)
+    second, other = Reader(service), Reader(service)
+    for reader in (second, other):
+        await reader.look()
+        await reader.send("join")
+        await reader.until("It is your turn")
+    await first.send("reserve", {"sku": "a"})
+    await other.send("reserve", {"sku": "b"})
+
+    await second.look()
+    assert "Everything is reserved just now" in second.text
+    assert second.again[1] == LINE
+    await second.send("reserve", {"sku": "b"})
+    assert (second.page and second.page.status, second.headline) == (409, "It is your turn")
+    assert "You wait for" in second.text
+    assert "1 unit of B" in second.text
+    assert second.again == (5, f"{LINE}?units-b=1")
+    assert (await service.services.drop_store.inspect(DROP)).snapshot.flow.standby == 1
+
+    await first.send("release")
+    await second.look(second.again[1])
+    assert "You wait for" in second.text, "something else has come back"
+    await other.send("release")
+    await second.look(second.again[1])
+    assert "What you asked for has come back" in second.text
+    assert re.search(r'value="b" checked', second.text)
+    await second.send("reserve", {"sku": "b"})
+    assert second.headline == "Reserved for you"
+
+
+async def test_a_sku_that_may_come_back_can_be_asked_for_beside_one_that_is_left(service: Service) -> None:
+    reader, other = await admitted(service), Reader(service)
+    await other.look()
+    await other.send("join")
+    await other.until("It is your turn")
+    for buyer in (reader, other):
+        assert 'name="units-white-42"' in buyer.text
+    await reader.send("reserve", {"units-white-42": "2"})
+    await other.look()
+    await other.send("reserve", {"units-white-42": "2"})
+    assert "2 units of White 42" in other.text
+    assert other.again == (5, f"{LINE}?units-white-42=2")
+    await other.look(LINE)
+    assert 'name="units-white-42" min="0" max="1"' in other.text
+
+
+async def test_what_a_link_says_is_asked_for_is_only_shown(service: Service) -> None:
+    reader = await admitted(service)
+    for query in ("units-none=1", "units-black-42=x", "units-black-42=9999", "sku=../x", "units-<b>=1", "units-black-42=1"):
+        await reader.look(f"{LINE}?{query}")
+        assert reader.headline == "It is your turn", query
+        assert reader.page is not None
+        assert "<b>" not in reader.page.body.decode()
+    assert (await service.services.drop_store.inspect(DROP)).reservations_live == 0
+
+
+async def test_after_a_refusal_the_page_looks_again_as_it_says(service: Service) -> None:
+    await service.open_drop(make_drop(rate_per_min=1, capacity=1))
+    for _ in range(3):
+        await Buyer(service, DROP).join()
+    reader = Reader(service)
+    await reader.look()
+    await reader.send("join")
+    await reader.post(LINE, {"step": "reserve", "units-black-42": "1"})
+    assert reader.page is not None
+    assert reader.page.status == 409
+    assert "looks again by itself" in reader.text
+    seconds, address = reader.again
+    assert address == LINE
+    assert seconds >= 5
+
+
 # --------------------------------------------------------------------------------------------------------- in the line
 
 
@@ -226,10 +306,9 @@ async def test_waiting_says_position_wait_and_chance_and_looks_again(service: Se
     assert re.fullmatch(r"\d (person is|people are) ahead of you", reader.headline), reader.headline
     assert "Your place is kept" in reader.text
     assert re.search(r"The stock will|The chance", reader.text)
-    assert reader.page is not None
-    seconds, _, address = reader.page.headers["Refresh"].partition("; url=")
+    seconds, address = reader.again
     assert address == LINE
-    assert 1 <= int(seconds) <= 15
+    assert 1 <= seconds <= 15
 
 
 async def test_before_the_opening(service: Service) -> None:
