@@ -29,6 +29,7 @@ REFUSAL_MS_MIN = 5_000
 LEFT = "Your place was given up."
 UNITS = "units-"
 """begins the name of a field that says how many of a SKU"""
+_PAY_IN_SHOP = "To pay, go back to the shop that led you here and give it the number of your reservation."
 _GONE = {
     "left": ("You have left the line", LEFT),
     "removed": ("This place was taken away", "The merchant has removed it. If that surprises you, ask the shop."),
@@ -234,7 +235,7 @@ def reserved(setting: Setting, reservation: Reservation, token: str) -> Scene:
         "Yours until ", time_of(reservation.expires_at_ms, setting.now_ms), ": ", element("strong", length_of(left_ms)), " from now."
     )
     tokens = {"flashsale_token": token} if token else {}
-    way = _to_shop(setting, **tokens, flashsale_reservation=reservation.reservation_id)
+    way = _to_shop(setting, **tokens, flashsale_reservation=reservation.reservation_id) or (_says(_PAY_IN_SHOP),)
     number = _says("Reservation ", element("code", reservation.reservation_id))
     back = _form(setting, "release", element("button", "Give it back", class_="plain"))
     content = (_bought(setting, reservation), until, *way, number, *_extend_form(setting, reservation), back)

@@ -147,6 +147,7 @@ async def test_from_joining_to_a_reservation_and_back_to_the_shop(service: Servi
     assert re.search(r"(1 minute and 5\d seconds|2 minutes)", reader.text)
     reservation = re.search(rf'href="{BACK}/a#flashsale_token={re.escape(token[1])}&flashsale_reservation=([^"]+)"', reader.text)
     assert reservation, reader.text
+    assert "To pay, go back" not in reader.text
     held = (await service.get(f"/v1/reservations/{reservation[1]}")).json
     assert (held["state"], held["amount_minor"]) == ("reserved", 39_000)
 
@@ -157,6 +158,13 @@ async def test_from_joining_to_a_reservation_and_back_to_the_shop(service: Servi
     assert reader.headline == "Reserved for you"
     stock = (await service.services.drop_store.inspect(DROP)).skus
     assert (stock["black-42"].reserved, stock["white-42"].reserved) == (1, 0)
+
+
+async def test_a_reservation_says_where_to_pay_where_no_shop_is_known(service: Service) -> None:
+    reader = await admitted(service)
+    await reader.send("reserve", {"units-black-42": "1"})
+    assert "To pay, go back to the shop" in reader.text
+    assert re.search(r"Reservation <code>sneaker-x\.r", reader.text)
 
 
 async def test_a_form_sent_twice_reserves_once(service: Service) -> None:
