@@ -53,9 +53,14 @@ class Metrics:
         self.store_circuit_open.inc(1 if is_open else -1)
 
     def render(self) -> bytes:
-        """Everything in the text format of Prometheus; of all processes that share the folder, when one is set."""
-        if os.environ.get(MULTIPROC_VARIABLE):
-            together = CollectorRegistry()
-            MultiProcessCollector(together)  # type: ignore[no-untyped-call]
-            return generate_latest(together)
-        return generate_latest(self.registry)
+        """As the function."""
+        return render(self.registry)
+
+
+def render(registry: CollectorRegistry) -> bytes:
+    """Everything in the text format of Prometheus; of all processes that share the folder, when one is set."""
+    if os.environ.get(MULTIPROC_VARIABLE):
+        together = CollectorRegistry()
+        MultiProcessCollector(together)  # type: ignore[no-untyped-call]
+        return generate_latest(together)
+    return generate_latest(registry)

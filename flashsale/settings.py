@@ -132,6 +132,8 @@ class ReconcilerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     keep_finished_ms: Natural
     audit_interval_ms: Positive
     refresh_ms: Positive
+    metrics_host: str
+    metrics_port: Annotated[int, Meta(ge=0, le=65535)]
 
 
 class ConfirmSettings(Struct, frozen=True, forbid_unknown_fields=True):

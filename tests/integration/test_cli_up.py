@@ -80,6 +80,12 @@ def answers(url: str) -> bool:
         return False
 
 
+def page(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        text: str = answer.read().decode()
+        return text
+
+
 async def until(holds: object, within_s: float = HEAL_S) -> None:
     """Returns when `holds()`; nothing signals what happens in another process."""
     deadline = time.monotonic() + within_s
@@ -203,6 +209,10 @@ async def test_serve_and_reconcile_run_on_stores_named_by_url(settings: Settings
         url = serving.errors.partition("Serving on ")[2].split()[0]
         assert answers(f"{url}/readyz")
         assert serving.end() == 0, serving.errors
-    with Running("reconcile", environment=environment, folder=folder / "serve") as reconciling:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    words = ("reconcile", "--metrics-port", str(port))
+    with Running(*words, environment=environment, folder=folder / "serve") as reconciling:
         await until(lambda: "reconciler_started" in reconciling.errors)
+        assert "flashsale_refunds_for_people 0.0" in page(f"http://127.0.0.1:{port}/metrics")
         assert reconciling.end() == 0, reconciling.errors
