@@ -344,6 +344,16 @@ function decodedPath(path) {
   }
 }
 
+/**
+ * The path and the query of a request's target, the way frameworks read them: without the scheme and host of the absolute form, cut at the
+ * first "#", with a backslash for a slash.
+ */
+function targetOf(target) {
+  const [path, ...query] = target.split("#", 1)[0].split("?");
+  const local = path.replaceAll("\\", "/").replace(/^[^/]*:\/\/[^/]*/, "");
+  return { path: local || "/", search: query.length ? `?${query.join("?")}` : "" };
+}
+
 function page(body, type) {
   const headers = {
     "Content-Type": `${type}; charset=utf-8`,
@@ -400,12 +410,10 @@ export class Door {
   express() {
     return async (request, response, next) => {
       try {
-        const [path, ...query] = (request.originalUrl ?? request.url).split("?");
         const scheme = request.protocol ?? (request.socket.encrypted ? "https" : "http");
         const { admission, answer } = await this.#judge({
           method: request.method,
-          path,
-          search: query.length ? `?${query.join("?")}` : "",
+          ...targetOf(request.originalUrl ?? request.url),
           origin: `${scheme}://${request.headers.host ?? "localhost"}`,
           header: (name) => request.headers[name] ?? "",
         });
@@ -432,10 +440,14 @@ export class Door {
     return { admission, answer: refusal && this.#refuse(asked, refusal, reading) };
   }
 
-  /** In any spelling that a framework may take for a path that is kept; to Express, small and capital letters are the same. */
+  /**
+   * In any spelling that a framework may take for a path that is kept: to Express, small and capital letters are the same; to whoever makes
+   * a URL of the target, what follows two slashes is a host.
+   */
   #covers(path) {
-    const inside = (spelt) => this.#paths.some((prefix) => spelt === prefix || spelt.startsWith(`${prefix}/`));
-    return inside(path.toLowerCase()) || inside(resolved(path.toLowerCase()));
+    const written = path.toLowerCase();
+    const spellings = [written, resolved(written), resolved(written.replace(/^\/\/+[^/]*/, ""))];
+    return spellings.some((spelt) => this.#paths.some((prefix) => spelt === prefix || spelt.startsWith(`${prefix}/`)));
   }
 
   #token({ header }) {

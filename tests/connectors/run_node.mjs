@@ -2,6 +2,11 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import http from "node:http";
+import net from "node:net";
+import { fileURLToPath } from "node:url";
+import { EdgeVM } from "@edge-runtime/vm";
+import { build } from "esbuild";
+import express from "express";
 import { AdmissionVerifier, Door } from "../../connectors/node/index.js";
 
 const document = JSON.parse(await readFile(process.argv[2], "utf8"));
@@ -44,25 +49,55 @@ const codeOf = ({ admission, refusal }) => {
 
 const core = verifierOf();
 const door = new Door({ verifier: core, waitingPage, origin: "https://shop.example" });
-const shop = await serve((request, response) =>
-  door.express()(request, response, (error) => {
-    response.statusCode = error ? 500 : 200;
-    response.end(error ? String(error) : JSON.stringify(request.flashsale));
-  }),
-);
-const byExpress = (path, headers = {}, method = "GET") =>
-  fetch(shop.url + path, { method, headers, redirect: "manual" });
+const app = express();
+app.use(door.express());
+app.use((request, response) => response.json(request.flashsale));
+const shops = {
+  express: await serve(app),
+  node: await serve((request, response) =>
+    door.express()(request, response, (error) => {
+      response.statusCode = error ? 500 : 200;
+      response.end(error ? String(error) : JSON.stringify(request.flashsale));
+    }),
+  ),
+};
+const byServer = (way) => (path, headers = {}, method = "GET") =>
+  fetch(shops[way].url + path, { method, headers, redirect: "manual" });
 const byFetch = async (path, headers = {}, method = "GET") => {
   const { admission, response } = await door.verify(new Request(`https://shop.example${path}`, { method, headers }));
   return response ?? new Response(JSON.stringify(admission));
 };
+
+/** The module inside a worker's runtime, which has what the web has and nothing of Node's. */
+async function byWorker() {
+  const worker = `
+    import { AdmissionVerifier, Door } from "flashsale-verify";
+    const { drop, jwks, min_epoch: minEpoch, now_s: nowS } = ${JSON.stringify({ ...document, vectors: [] })};
+    const verifier = new AdmissionVerifier({ drop, minEpoch, jwks, now: () => nowS * 1000 });
+    const door = new Door({ verifier, waitingPage: ${JSON.stringify(waitingPage)}, origin: "https://shop.example" });
+    addEventListener("fetch", (event) => event.respondWith(answer(event)));
+    async function answer(event) {
+      const { admission, response } = await door.verify(event.request, { waitUntil: (promise) => event.waitUntil(promise) });
+      return response ?? new Response(JSON.stringify(admission));
+    }
+  `;
+  const { outputFiles } = await build({
+    stdin: { contents: worker, resolveDir: fileURLToPath(new URL("../../connectors/node", import.meta.url)) },
+    ...{ bundle: true, write: false, format: "iife", platform: "browser", target: "es2022", logLevel: "silent" },
+  });
+  const runtime = new EdgeVM({ initialCode: outputFiles[0].text });
+  assert.equal(runtime.evaluate("typeof process + typeof require + typeof Buffer"), "undefined".repeat(3));
+  return (path, headers = {}, method = "GET") => runtime.dispatchFetch(`https://shop.example${path}`, { method, headers });
+}
+
+const ways = Object.entries({ express: byServer("express"), node: byServer("node"), fetch: byFetch, worker: await byWorker() });
 
 for (const { name, token, code } of vectors) {
   await check(`core: ${name}`, async () => {
     assert.equal(codeOf(await core.verify(token)), code);
     assert.equal(codeOf(await core.verify(token)), code);
   });
-  for (const [way, ask] of [["express", byExpress], ["fetch", byFetch]]) {
+  for (const [way, ask] of ways) {
     await check(`${way}: ${name}`, async () => {
       for (const headers of [{ authorization: `Bearer ${token}` }, { cookie: `a=b; flashsale_admission=${token}; c=d` }]) {
         const answer = await ask("/", headers);
@@ -216,7 +251,7 @@ await check("an epoch is learned from the serving document", async () => {
 
 // ------------------------------------------------------------------------------------------------------------------- door
 
-for (const [way, ask] of [["express", byExpress], ["fetch", byFetch]]) {
+for (const [way, ask] of ways) {
   await check(`${way}: who opens a page is led to the waiting page`, async () => {
     // Browsers' own fetch may not send this header; undici's may.
     const answer = await byHand(way, "/launch/42?size=44&colour=a%26b", { "sec-fetch-mode": "navigate" });
@@ -246,14 +281,16 @@ for (const [way, ask] of [["express", byExpress], ["fetch", byFetch]]) {
   });
 }
 
-/** Without fetch, which has its own mind about some headers. */
+/** To a server without fetch, which has its own mind about some headers. */
 async function byHand(way, path, headers, method = "GET") {
-  if (way === "fetch") {
-    const { response } = await door.verify({ url: `https://shop.example${path}`, method, headers: new Headers(headers) });
-    return { status: response.status, headers: Object.fromEntries(response.headers), body: await response.text() };
-  }
+  if (way in shops) return requested(shops[way].url + path, headers, method);
+  const answer = await Object.fromEntries(ways)[way](path, headers, method);
+  return { status: answer.status, headers: Object.fromEntries(answer.headers), body: await answer.text() };
+}
+
+function requested(url, headers, method) {
   return new Promise((resolve, reject) => {
-    const request = http.request(shop.url + path, { method, headers }, (answer) => {
+    const request = http.request(url, { method, headers }, (answer) => {
       let body = "";
       answer.on("data", (part) => (body += part)).on("end", () => resolve({ status: answer.statusCode, headers: answer.headers, body }));
     });
@@ -274,6 +311,55 @@ await check("only what is behind the door is kept", async () => {
   }
 });
 
+/** What a server says to a request's target just as it is written. */
+function answerTo(shop, target) {
+  return new Promise((resolve, reject) => {
+    const socket = net.connect(new URL(shop.url).port, "127.0.0.1");
+    let answer = "";
+    socket.setEncoding("latin1").on("data", (part) => (answer += part)).on("error", reject);
+    socket.on("close", () => resolve({ status: Number(answer.slice(9, 12)), body: answer.split("\r\n\r\n")[1] }));
+    socket.write(`GET ${target} HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n`);
+  });
+}
+
+/** Shops that show what is behind the door at /launch, each in its own way of reading a request's target. */
+function shopsBehind(door) {
+  const behind = express().use("/launch", (_, response) => response.end("behind"));
+  const byPath = (request, response) => response.end(/^\/launch(\/|$)/.test(pathOf(request.url)) ? "behind" : "public");
+  const guarded = (handle) => (request, response) => (door ? door.express()(request, response, () => handle(request, response)) : handle(request, response));
+  return Promise.all([guarded(behind.use((_, response) => response.end("public"))), guarded(byPath)].map(serve));
+}
+
+function pathOf(target) {
+  try {
+    return new URL(target, "http://shop.example").pathname;
+  } catch {
+    return "";
+  }
+}
+
+await check("no spelling of a request's target leads around the door", async () => {
+  const [open, kept] = await Promise.all([shopsBehind(null), shopsBehind(new Door({ verifier: core, paths: ["/launch"] }))]);
+  const printable = Array.from({ length: 94 }, (_, index) => String.fromCharCode(0x21 + index));
+  const around = (sign) => [`/launch${sign}`, `/launch${sign}x`, `/${sign}launch`, `/x${sign}/launch`, `//x${sign}/launch`, `http://x${sign}/launch`, `http://x/${sign}launch`];
+  const targets = new Set(printable.flatMap(around).flatMap((target) => [target, `${target}#x`, `${target}?x`]));
+  for (const target of ["/launch#x", "/launch/42#x", "http://x/launch", "HTTP://x/Launch", "http://x\\launch", "/launch\\42#x", "///x/launch"]) targets.add(target);
+  const reached = [0, 0];
+  const walkedAround = [];
+  for (const target of targets) {
+    for (const [index, shop] of open.entries()) {
+      if ((await answerTo(shop, target)).body !== "behind") continue;
+      reached[index] += 1;
+      if ((await answerTo(kept[index], target)).status !== 403) walkedAround.push(target);
+    }
+  }
+  await Promise.all([...open, ...kept].map((shop) => shop.close()));
+  assert.deepEqual(walkedAround, []);
+  assert.ok(reached.every((targets) => targets > 200), `no test of anything: ${reached}`);
+  assert.ok(targets.size > reached[0], "some of it is not behind the door");
+});
+
+
 await check("a token is looked for where it may be", async () => {
   for (const [headers, status] of [
     [{ authorization: `bearer  ${good} ` }, 200],
@@ -283,9 +369,9 @@ await check("a token is looked for where it may be", async () => {
     [{ authorization: `Bearer ${good}`, cookie: "flashsale_admission=" }, 200],
     [{ cookie: `other_flashsale_admission=${good}` }, 403],
   ]) {
-    assert.equal((await byExpress("/", headers)).status, status, JSON.stringify(headers));
+    assert.equal((await byServer("express")("/", headers)).status, status, JSON.stringify(headers));
   }
 });
 
-await shop.close();
+await Promise.all(Object.values(shops).map((shop) => shop.close()));
 console.log(JSON.stringify(results));

@@ -1,4 +1,4 @@
-"""The npm module, run by Node: every vector through the core, Express's middleware and the Fetch API, its types, and its files."""
+"""The npm module, run by Node: every vector in Express, on node:http, with fetch and in a worker's runtime, its types, and its files."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ from tests.vectors.make_admission_tokens import FILE, RECEIPTS, STRANGER, Maker
 
 ROOT = Path(__file__).parents[2]
 MODULE = ROOT / "connectors" / "node"
-needs_modules = pytest.mark.skipif(not (ROOT / "node_modules" / "jose").is_dir(), reason="node_modules is not set up: make setup")
-WAYS = ("core", "express", "fetch")
+needs_modules = pytest.mark.skipif(
+    not all((ROOT / "node_modules" / name).is_dir() for name in ("jose", "express", "@edge-runtime")),
+    reason="node_modules is not set up: make setup",
+)
+WAYS = ("core", "express", "node", "fetch", "worker")
 
 
 @pytest.fixture(scope="module")
