@@ -18,6 +18,8 @@ from flashsale.settings import PostgresSettings
 CONNECT_TIMEOUT_S = 5.0
 # A server that stopped answering is left this long after its own statement timeout should have fired.
 STATEMENT_GRACE_S = 2.0
+SNAPSHOT_IDLE_MAX_MS = 600_000
+"""Whoever reads in one view may work on what was read for so long; a line of a million places takes minutes."""
 
 Row: TypeAlias = asyncpg.Record
 _Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[Row]"
@@ -136,12 +138,15 @@ class Session:
         """Everything inside takes effect together, or not at all. Nested: a savepoint.
 
         Args:
-            snapshot: only reads, all of them of the same instant.
+            snapshot: only reads, all of them of the same instant, up to `SNAPSHOT_IDLE_MAX_MS` apart.
         """
         with database_unavailable(self._where):
             transaction = self._connection.transaction(isolation="repeatable_read" if snapshot else None, readonly=snapshot)
             await transaction.start()
         try:
+            if snapshot:
+                with database_unavailable(self._where):
+                    await self._connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = {SNAPSHOT_IDLE_MAX_MS}")
             yield
         except BaseException:
             # A lost connection has rolled back already; what happened first is what the caller must hear.

@@ -375,6 +375,17 @@ async def test_the_time_limits_are_the_servers(database_url: str) -> None:
     await opened.close()
 
 
+async def test_a_snapshot_may_be_idle_for_longer_than_a_statement_may_take(database_url: str) -> None:
+    opened = await open_database(database_at(database_url, statement_timeout_ms=100), queries=QUERIES)
+    async with opened.acquire() as session:
+        async with session.transaction(snapshot=True):
+            await session.fetch("numbers", 1)
+            await asyncio.sleep(0.3)  # as a recovery does that reads a long line from the store
+            assert await session.fetchval("numbers", 1) == 1
+        assert await session.fetchval("settings", "idle_in_transaction_session_timeout") == "100ms"
+    await opened.close()
+
+
 @pytest.mark.parametrize("state", ["40001", "40P01", "53100", "53200", "55P03", "57014", "58030", "25P03"])
 async def test_what_could_work_another_time_is_unavailable(things: Database, state: str) -> None:
     await things.execute("make_failing")
