@@ -79,12 +79,11 @@ def rates(snapshot: Snapshot, pace: Pace) -> PaceRange:
     length, more by those who do not come.
     """
     full = float(pace.rate_per_min)
-    available = _available(snapshot)
     weights = still_coming(snapshot.flow)
     coming = expected(snapshot.flow, weights) + snapshot.returning
     new = pace.weights_permille[0] / 1000
     room = (snapshot.capacity + pace.door - snapshot.active - coming) / new
-    demand = (available * 1000 / pace.units_per_claim_permille - _choosing(snapshot) - snapshot.flow.standby - coming) / new
+    demand = (_unspoken(snapshot) * 1000 / pace.units_per_claim_permille - _choosing(snapshot) - coming) / new
     turnover, spread = _turnover_per_min(snapshot, weights[0])
     show_spread = math.sqrt(_show_variance(snapshot.flow, weights[0]))
     spread = math.hypot(spread, show_spread)
@@ -127,7 +126,6 @@ def reach(snapshot: Snapshot) -> Reach:
     claimed = units_per_claim(flow)
     paid = still_paid(flow)
     kept = max(KEPT_MIN, paid[0])
-    available = _available(snapshot)
     reserved = sum(stock.reserved for stock in snapshot.skus.values())
     mean = claimed * kept * show
     per_buyer = units_per_buyer(flow)
@@ -136,7 +134,7 @@ def reach(snapshot: Snapshot) -> Reach:
     back_variance = back * (1 - back) * (reserved + reserved**2 / (flow.reservations + KEPT_EVIDENCE))
     coming = expected(flow, weights) + snapshot.returning + inside
     return Reach(
-        units=_short(max(0.0, available + reserved * back - flow.standby)),
+        units=_short(_unspoken(snapshot, back)),
         units_spread=_short(math.sqrt(back_variance)),
         mean=_short(mean),
         spread=_short(math.sqrt(max(0.0, square - mean * mean))),
@@ -199,8 +197,15 @@ def _guessed(low: float, high: float) -> float:
     return (high - low) / max(KEPT_MIN, high + low) / TENTH
 
 
-def _available(snapshot: Snapshot) -> int:
-    return sum(stock.available for stock in snapshot.skus.values())
+def _unspoken(snapshot: Snapshot, back: float = 0.0) -> float:
+    """Units that are there, or come back, beyond those for whoever stands by for them: who wants one SKU leaves the others alone.
+
+    Args:
+        back: the part of what is reserved that comes back.
+    """
+    units = [stock.available + max(0.0, stock.reserved * back - stock.draining) for stock in snapshot.skus.values()]
+    wanted = snapshot.flow.wanted or (0,) * len(units)
+    return sum(max(0.0, there - spoken) for there, spoken in zip(units, wanted, strict=True))
 
 
 def _show_variance(flow: Flow, show: float) -> float:

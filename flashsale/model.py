@@ -470,6 +470,8 @@ class Flow:
     """ever"""
     standby: int = 0
     """admitted shoppers who wait for units to come back"""
+    wanted: tuple[int, ...] = ()
+    """units of each SKU that they wait for, in the order of the drop's SKUs; empty when nobody ever waited"""
     units_reserved: int = 0
     """ever"""
     units_confirmed: int = 0
@@ -591,7 +593,7 @@ class Snapshot:
 
 
 def _flow(wire: list[Any], skus: dict[str, SkuStock]) -> Flow:
-    by_age, by_delay, called, ended, entered, reservations, standby, reserved, expired, progress, journal_age_ms, parts = wire
+    by_age, by_delay, called, ended, entered, reservations, standby, reserved, expired, progress, journal_age_ms, parts, wanted = wire
     undecided, live, chose, left, paid, freed = map(tuple, parts)
     sold, held = sum(stock.sold for stock in skus.values()), sum(stock.reserved for stock in skus.values())
     return Flow(
@@ -602,6 +604,7 @@ def _flow(wire: list[Any], skus: dict[str, SkuStock]) -> Flow:
         entered=entered,
         reservations=reservations,
         standby=standby,
+        wanted=tuple(wanted),
         units_reserved=reserved,
         units_confirmed=sold,
         units_expired=expired,

@@ -57,7 +57,7 @@ redis.call("HLEN", KEYS[9])
 redis.call("XLEN", KEYS[11])
 redis.call("XLEN", KEYS[12])
 local returning, standing = redis.call("ZCARD", KEYS[5]), redis.call("ZCARD", KEYS[8])
-local flow = redis.call("HMGET", KEYS[13], "called", "progress", "cut_at_ms", "sampled_at_ms")
+local flow = redis.call("HMGET", KEYS[13], "called", "progress", "cut_at_ms", "sampled_at_ms", "wanted")
 
 local beat = math.floor(drop.now / beat_ms)
 -- After a failover to a server whose clock is behind, the line would stand still until the old time came again.
@@ -94,7 +94,9 @@ local function expected()
   return total
 end
 
-local waiting = open and standby_waiting(keys, standing, ledger.stock) or {}
+local standers = open and standby_all(keys, standing) or {}
+local hopeless, wanted_units = standby_prospects(standers, drop.skus, ledger.stock)
+local waiting = standby_fitting(standers, ledger.stock)
 local fitting, left = standby_share(waiting, ledger.stock)
 
 -- How many more people there are units for: those who are in and have not chosen, or wait for what is there, come first. Who
@@ -177,7 +179,12 @@ if #lapsed > 0 then
 end
 -- Whoever comes later than the claim window is still let in, from the head of the line; nobody waits for them any more.
 if open then redis.call("ZREMRANGEBYSCORE", KEYS[3], "-inf", string.format("%d", drop.now - drop.claim_window_ms)) end
-if turns then standby_write(keys, turns) end
+if turns then
+  standby_write(keys, turns)
+  standby_leave(keys, hopeless)
+  local wanted = cmsgpack.pack(wanted_units)
+  if (standing > 0 or flow[5]) and wanted ~= flow[5] then redis.call("HSET", KEYS[13], "wanted", wanted) end
+end
 if #back > 0 then
   local slots, places = {}, {}
   for i = 1, #back do
@@ -198,12 +205,14 @@ for at = 0, #lines do
   end
 end
 flow_add(KEYS[13], "called", called_now)
--- Once, when nothing is left that could come back: who is not served by then never will be.
+-- Once, when nothing is left that could come back: who is not served by then never will be, unless units are added.
 if open and sold and not flow[3] then
   local places = {}
   for at = 0, #lines do places[at + 1] = at * LINE_STRIDE + lines[at].serving end
   redis.call("HSET", KEYS[13], "cut_at_ms", string.format("%d", drop.now))
   log("k", "cut", "p", cmsgpack.pack(places), "why", "sold_out")
+elseif open and not sold and flow[3] then
+  redis.call("HDEL", KEYS[13], "cut_at_ms")
 end
 if sampled then
   redis.call("XADD", KEYS[12], "MAXLEN", SAMPLES_MAX, "*", "d", sample)

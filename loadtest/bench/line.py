@@ -112,6 +112,7 @@ class Line:
             entered=len(self.entered_at),
             reservations=totals["reservations"],
             standby=len(self.standby),
+            wanted=(len(self.standby),),
             units_reserved=totals["reserved"],
             units_confirmed=totals["confirmed"],
             units_expired=totals["expired"],

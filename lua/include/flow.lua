@@ -93,7 +93,8 @@ local function flow_journal_age(journal)
 end
 
 -- As everybody's picture has it: {called by age, claims by delay, the totals, standby, units ever reserved, units ever expired,
--- progress, age of the journal, {undecided, live reservations, then those of BY_PART, by part}}.
+-- progress, age of the journal, {undecided, live reservations, then those of BY_PART, by part}, units of each SKU that those in
+-- standby wait for}.
 local function flow_picture(keys, drop)
   local names, calls, parts = {}, #CALL_AGES_MS + 1, #PART_AGES + 1
   for i = 1, #FLOW_TOTALS do names[i] = FLOW_TOTALS[i] end
@@ -102,6 +103,7 @@ local function flow_picture(keys, drop)
   for i = 1, #BY_PART do
     for bucket = 1, parts do names[#names + 1] = BY_PART[i] .. ":" .. bucket end
   end
+  names[#names + 1] = "wanted"
   local values, from = redis.call("HMGET", keys.flow, unpack(names)), #FLOW_TOTALS + 1
   local picture = {flow_called_by_age(keys.called, drop.now, drop.claim_window_ms), flow_numbers(values, from, calls)}
   for i = 1, #FLOW_TOTALS do picture[#picture + 1] = tonumber(values[i] or "") or 0 end
@@ -116,6 +118,7 @@ local function flow_picture(keys, drop)
   }
   for i = 1, #BY_PART do by_part[#by_part + 1] = flow_numbers(values, from + calls + (i - 1) * parts, parts) end
   picture[#picture + 1] = by_part
+  picture[#picture + 1] = values[#names] and cmsgpack.unpack(values[#names]) or {}
   return picture
 end
 

@@ -22,19 +22,53 @@ local function standby_left(stock_of)
   return left, some
 end
 
--- Those who wait for no more than what is available, in line order: {place, items, when they last asked for it}. Units only
--- become fewer while a script hands them out, so nobody else can come into question in it.
-local function standby_waiting(keys, standing, stock_of)
-  local left, some = standby_left(stock_of)
-  local waiting = {}
-  if standing == 0 or not some then return waiting end
+-- All in standby, in line order: {place, items, when they last asked for what was there}.
+local function standby_all(keys, standing)
+  local all = {}
+  if standing == 0 then return all end
   local places = redis.call("ZRANGE", keys.standby, 0, STANDBY_MAX - 1)
   local wants = redis.call("HMGET", keys.wants, unpack(places))
   for i = 1, #places do
     local want = wants[i] and cmsgpack.unpack(wants[i])
-    if want and standby_fits(want[2], left) then waiting[#waiting + 1] = {tonumber(places[i]), want[2], want[1]} end
+    if want then all[#all + 1] = {tonumber(places[i]), want[2], want[1]} end
+  end
+  return all
+end
+
+-- Those of `all` who wait for no more than what is available. Units only become fewer while a script hands them out, so nobody
+-- else can come into question in it.
+local function standby_fitting(all, stock_of)
+  local left, some = standby_left(stock_of)
+  local waiting = {}
+  for i = 1, some and #all or 0 do
+    if standby_fits(all[i][2], left) then waiting[#waiting + 1] = all[i] end
   end
   return waiting
+end
+
+-- As `standby_fitting` of everybody; reads nobody while nothing is available.
+local function standby_waiting(keys, standing, stock_of)
+  local _, some = standby_left(stock_of)
+  return some and standby_fitting(standby_all(keys, standing), stock_of) or {}
+end
+
+-- Who of `all` waits for more than there will ever be again, and how many units the others want of each of `skus`.
+local function standby_prospects(all, skus, stock_of)
+  local to_come, wanted, units, hopeless = {}, {}, {}, {}
+  for i = 1, #skus do
+    local stock = stock_of[skus[i]]
+    to_come[skus[i]], units[skus[i]] = stock.available + stock.reserved - stock.draining, 0
+  end
+  for i = 1, #all do
+    local items = all[i][2]
+    if not standby_fits(items, to_come) then
+      hopeless[#hopeless + 1] = all[i][1]
+    else
+      for j = 1, #items do units[items[j][1]] = units[items[j][1]] + items[j][2] end
+    end
+  end
+  for i = 1, #skus do wanted[i] = units[skus[i]] end
+  return hopeless, wanted
 end
 
 -- Hands what is available to those of `waiting`, in line order. Answers whose turn it is, and what is left after them.

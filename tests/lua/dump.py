@@ -75,7 +75,9 @@ def decode(drop_id: str, replies: list[Any]) -> State:
         "stats": {name.decode(): int(value) for name, value in raw["stats"].items()},
         "wants": {int(place): msgpack.unpackb(value)[1] for place, value in raw["wants"].items()},
         "asked": {int(place): msgpack.unpackb(value)[0] for place, value in raw["wants"].items()},
-        "flow": {name.decode(): msgpack.unpackb(value) if name == b"progress" else int(value) for name, value in raw["flow"].items()},
+        "flow": {
+            name.decode(): msgpack.unpackb(value) if name in (b"progress", b"wanted") else int(value) for name, value in raw["flow"].items()
+        },
         "expiries": {member.decode(): int(score) for member, score in raw["expiries"]},
         **{name: {int(member): int(score) for member, score in raw[name]} for name in SORTED_SETS if name != "expiries"},
         "entries": [_run(fields) for _, fields in raw["entries"]],

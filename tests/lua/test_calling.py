@@ -309,6 +309,21 @@ async def test_the_end_of_the_line_is_written_down_once(world: World) -> None:
     assert cuts == [{"at_ms": t(1_100), "k": "cut", "p": [2], "why": "sold_out"}]
 
 
+async def test_units_that_are_added_put_the_end_off(world: World) -> None:
+    await w.all_sold(world)
+    world.at(1_100)
+    await world.beat()
+    assert (await world.adjust("a1", "s1", 1))[0] == "adjusted"
+    world.at(1_200)
+    await world.beat()
+    assert (await world.reserve(reserving("bob", "r9", s1=1)))[0][0] == "reserved"
+    assert (await world.confirm("r9", amount_minor=1_000))[0] == "confirmed"
+    world.at(1_300)
+    await world.beat()
+    cuts = [entry["at_ms"] for entry in (await world.state())["served"] if entry.get("k") == "cut"]
+    assert cuts == [t(1_100), t(1_300)]
+
+
 async def test_samples_keep_their_distance(world: World) -> None:
     await line_of(world, 0)
     for beat in range(1, 62):

@@ -84,6 +84,22 @@ async def test_a_turn_begins_with_the_units_and_ends_by_itself(world: World) -> 
     assert (state["standby"], state["wants"], state["offers"]) == ({}, {}, {})
 
 
+async def test_who_waits_for_what_is_sold_for_good_waits_no_more(world: World) -> None:
+    """Bob wants the one unit that ann reserved, carl both SKUs; when ann has paid, there is nothing either could get."""
+    await shop_of(world, "ann", "bob", "carl", "dora")
+    await world.reserve(reserving("ann", "r1", s1=1), reserving("dora", "r2", s2=1))
+    assert words(await world.reserve(reserving("bob", "r3", s1=1), reserving("carl", "r4", s1=1, s2=1))) == ["sold_out"] * 2
+    world.at(1_200)
+    await world.beat()
+    assert list((await world.drops.inspect(w.DROP_ID)).snapshot.flow.wanted) == [2, 1]
+    await world.confirm("r1", amount_minor=1_000)
+    world.at(1_400)
+    await world.beat()
+    state = await world.state()
+    assert (state["standby"], state["wants"], state["asked"]) == ({}, {}, {})
+    assert list((await world.drops.inspect(w.DROP_ID)).snapshot.flow.wanted) == [0, 0]
+
+
 async def test_with_a_turn_that_nobody_used_everybody_is_passed_over_who_did_not_ask_meanwhile(world: World) -> None:
     """Bob and carl have gone home. Dora is there: she asked while it was bob's turn, and waits for nobody else's."""
     await shop_of(world, "ann", "bob", "carl", "dora", skus=w.SINGLE, limit_per_shopper=1)

@@ -283,8 +283,12 @@ class Oracle:
         running = {number for number, until in self.turns.items() if until > self.now}
         for number in list(self.standby):
             unheard = over and self.asked[number] < absent_since and self._is_available(self.standby[number])
-            if number not in running and (unheard or number in self.turns):
+            if (number not in running and (unheard or number in self.turns)) or not self._may_return(self.standby[number]):
                 self._stand_no_more(number)
+
+    def _may_return(self, items: Items) -> bool:
+        sold = self.units((CONFIRMED,))
+        return all(quantity <= min(self.wanted[sku], self.allotment[sku]) - sold[sku] for sku, quantity in items)
 
     def _is_available(self, items: Items) -> bool:
         available = self.available()
@@ -332,8 +336,7 @@ class Oracle:
         _, left = self._first_of(person.number)
         if all(left[sku] >= quantity for sku, quantity in items):
             return True
-        sold = self.units((CONFIRMED,))
-        if all(quantity <= min(self.wanted[sku], self.allotment[sku]) - sold[sku] for sku, quantity in items):
+        if self._may_return(items):
             if self._is_available(items) or self.standby.get(person.number) != items:
                 self.asked[person.number] = self.now
             self.standby[person.number] = items

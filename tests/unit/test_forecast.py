@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from admission.forecast import reach
+from admission.forecast import rates, reach
+from admission.pace import Signals, plan
 from flashsale.model import Flow, SkuStock, Snapshot
 from loadtest.bench.line import OPENS_AT_MS, Line, Rules
 
@@ -61,3 +62,23 @@ def test_what_is_reserved_comes_back_where_it_has_been_for_long() -> None:
     stock = SkuStock(11_000, 0, 2_000, 9_000)
     assert reach(after_a_minute(young, stock)).units == pytest.approx(1_000, rel=0.01)
     assert reach(after_a_minute(old, stock)).units == pytest.approx(2_000, rel=0.01)
+
+
+def test_what_drains_does_not_come_back() -> None:
+    flow = Flow(entered=100, chose_by_age=by_age(p2=100), units_reserved=100, reservations=100, live_by_age=by_age(p1=100))
+    told = [reach(after_a_minute(flow, SkuStock(100, 0, 100, 0, draining))).units for draining in (0, 100)]
+    assert told[0] > 1
+    assert told[1] == 0
+
+
+def test_who_waits_for_one_sku_takes_nothing_of_another() -> None:
+    """All of one are sold or reserved and 256 wait for it; 200 of the other are there, and the line is for them."""
+    flow = replace(half_buy(), standby=256, wanted=(256, 0))
+    shop = replace(
+        after_a_minute(flow, SkuStock(1, 0, 0, 1)),
+        skus={"gone": SkuStock(20_005, 0, 5, 20_000), "there": SkuStock(200, 200, 0, 0)},
+        joined=300,
+        serving_number=100,
+    )
+    assert reach(shop).units == 200
+    assert rates(shop, plan(shop, Signals())).held_after > 100

@@ -39,6 +39,7 @@ FLOWS = st.builds(
     reservations=COUNTS,
     units_reserved=COUNTS,
     standby=COUNTS,
+    wanted=st.tuples(COUNTS, COUNTS),
     undecided_by_age=BY_PART,
     chose_by_age=BY_PART,
     left_by_age=BY_PART,
