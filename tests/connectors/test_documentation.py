@@ -50,6 +50,12 @@ def test_the_shop_s_own_page_keeps_the_token_of_a_shopper_whose_clock_is_fast(te
     assert f"Max-Age={LIFE_MAX_S};" in done.stdout
 
 
+def test_caddy_takes_away_what_a_caller_says_before_it_fetches_what_the_service_says() -> None:
+    # Outside of route { } Caddy puts request_header after forward_auth.
+    steps = [TEXT.index(step) for step in (" route {", " request_header -X-Flashsale-*", " forward_auth 127", " reverse_proxy 127")]
+    assert steps == sorted(steps)
+
+
 def test_every_code_is_explained() -> None:
     assert all(f"`{code.value}`" in TEXT for code in Code)
 
