@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from flashsale.cli.rehearsal import PRICE_MINOR
 from flashsale.model import Drop, Sku
-from tests.browser.looks import axe_of, layout_faults
+from tests.browser.looks import announced, announcements, axe_of, layout_faults
 from tests.browser.stage import Complaints, Room, Stage, Tabs, a_drop
 
 REFUSED = r"status of 4\d\d"
@@ -31,6 +33,16 @@ async def kept_by(page: Page, drop: Drop) -> dict[str, Any]:
     return dict(json.loads(text))
 
 
+RESERVATION = re.compile(r"/v1/reservations/[^/]+$")
+RESTORE = re.compile(r"/v1/reservations/[^/]+/restore$")
+SLEPT_MS = 120_000
+FALLS_ASLEEP = f"() => {{ const now = performance.now.bind(performance); performance.now = () => now() - {SLEPT_MS}; }}"
+"""The one clock that nobody sets stands still while a machine sleeps. Headless, none does, so it is put back by what it would lack."""
+WAKING = {
+    "visible": "() => document.dispatchEvent(new Event('visibilitychange'))",
+    "shown again": "() => dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))",
+    "its other clock has jumped": f"() => {{ const now = Date.now; Date.now = () => now() + {SLEPT_MS}; }}",
+}
 SPARES_DATA = "Object.defineProperty(navigator, 'connection', { value: { saveData: true } })"
 
 
@@ -59,6 +71,16 @@ async def at_the_checkout(stage: Stage, tabs: Tabs, drop: Drop, **options: Any) 
     await page.get_by_role("button", name="Reserve for").click()
     await expect(page.get_by_role("button", name="Pay €149")).to_be_enabled()
     return page
+
+
+def answering(status: int, code: str, detail: str) -> Callable[[Route], Awaitable[None]]:
+    """A handler for `page.route` that refuses in the service's words."""
+
+    async def answer(route: Route) -> None:
+        body = json.dumps({"status": status, "code": code, "detail": detail})
+        await route.fulfill(status=status, content_type="application/problem+json", body=body)
+
+    return answer
 
 
 async def is_recorded(page: Page) -> None:
@@ -140,6 +162,113 @@ async def test_a_reservation_that_runs_out_says_so(stage: Stage, tabs: Tabs) -> 
     await page.get_by_role("button", name="Reserve for").click()
     await expect(page.get_by_role("heading", name="The time is up")).to_be_visible()
     assert (await kept_by(page, drop))["reservation"] is None
+
+
+@pytest.mark.parametrize("waking", WAKING)
+async def test_after_sleep_the_checkout_shows_no_time_that_is_not_there(stage: Stage, tabs: Tabs, waking: str) -> None:
+    drop = await stage.open_drop(a_lamp())
+    page = await at_the_checkout(stage, tabs, drop)
+    await page.evaluate(FALLS_ASLEEP)
+    await page.wait_for_function("() => document.querySelector('#countdown').textContent > '5:01'")
+    await page.evaluate(WAKING[waking])
+    await page.wait_for_function("() => document.querySelector('#countdown').textContent <= '5:01'")
+
+
+async def test_a_reservation_nobody_knows_any_more_says_why_and_its_receipt_is_kept(
+    stage: Stage, tabs: Tabs, complaints: Complaints
+) -> None:
+    complaints.allow(REFUSED)
+    drop = await stage.open_drop(a_lamp())
+    page = await at_the_checkout(stage, tabs, drop)
+    receipt = (await kept_by(page, drop))["reservation"]["receipt"]
+    await page.route(RESERVATION, answering(404, "reservation_not_found", "There is no such reservation."))
+    await page.route(RESTORE, answering(409, "sold_out", "Not enough units are available."))
+    for path, words in (("checkout", "There is no reservation here"), ("order", "There is no order here")):
+        await page.goto(f"{stage.url}/shop/{drop.drop_id}/{path}")
+        await expect(page.get_by_role("heading", name=words)).to_be_visible()
+        await expect(page.get_by_text("Not enough units are available.")).to_be_visible()
+        assert (await kept_by(page, drop))["reservation"]["receipt"] == receipt
+    await page.unroute(RESTORE)
+    await page.goto(f"{stage.url}/shop/{drop.drop_id}/checkout")
+    await expect(page.get_by_role("button", name="Pay €149")).to_be_enabled()
+
+
+@pytest.mark.parametrize("status", [408, 500])
+async def test_a_failure_is_not_taken_for_the_end_of_a_reservation(stage: Stage, tabs: Tabs, complaints: Complaints, status: int) -> None:
+    complaints.allow(f"status of {status}")
+    drop = await stage.open_drop(a_lamp())
+    page = await at_the_checkout(stage, tabs, drop)
+    for path, ready in (("checkout", page.get_by_role("button", name="Pay €149")), ("order", page.get_by_text("Not paid yet"))):
+        await page.route(RESERVATION, answering(status, "internal", "Something failed here."))
+        await page.goto(f"{stage.url}/shop/{drop.drop_id}/{path}")
+        await expect(page.get_by_text("There is no answer from the shop just now")).to_be_visible()
+        await page.unroute(RESERVATION)
+        await expect(ready).to_be_visible()
+
+
+async def test_an_order_that_was_lost_comes_back_by_its_receipt(stage: Stage, tabs: Tabs, complaints: Complaints) -> None:
+    complaints.allow(REFUSED)
+    drop = await stage.open_drop(a_lamp())
+    page = await at_the_checkout(stage, tabs, drop)
+    await page.get_by_role("button", name="Pay €149").click()
+    await is_recorded(page)
+    await page.route(RESERVATION, answering(404, "reservation_not_found", "There is no such reservation."))
+    await page.reload()
+    await expect(page.get_by_role("heading", name="Paid", exact=True)).to_be_visible()  # what the service answers to the receipt
+    await page.unroute(RESERVATION)
+    await is_recorded(page)
+
+
+async def test_a_turn_that_has_run_out_is_said_until_the_next_one(stage: Stage, tabs: Tabs, complaints: Complaints) -> None:
+    complaints.allow(REFUSED)
+    drop = await stage.open_drop(a_lamp())
+    page = await admitted(stage, tabs, drop)
+    await page.route(f"**/v1/drops/{drop.drop_id}/reservations", answering(401, "token_expired", "The admission token has expired."))
+    await page.get_by_role("button", name="Reserve for").click()
+    said = page.get_by_role("alert").filter(has_text="Your turn has run out")
+    await expect(said).to_be_visible()
+    await expect(page.get_by_role("heading", name="Choose and reserve")).to_be_hidden()
+    await page.evaluate(
+        """() => {
+          const room = document.querySelector("flash-sale-room");
+          room.dispatchEvent(new CustomEvent("flash-sale-admitted", { detail: { token: room.token } }));
+        }"""
+    )
+    await expect(page.get_by_role("heading", name="Choose and reserve")).to_be_visible()
+    await expect(said).to_be_hidden()
+
+
+async def test_the_end_of_a_reservation_is_told_at_thresholds_and_louder_at_last(stage: Stage, tabs: Tabs) -> None:
+    drop = await stage.open_drop(a_lamp())
+    page = await at_the_checkout(stage, tabs, drop)
+    await page.clock.install()
+    await page.reload()
+    until = page.locator("#until")
+    await expect(until).to_have_text("more than 4 minutes")
+    regions = await announcements(page)
+    assert [role for role, _ in regions].count("alert") == 2  # the last seconds, and what went wrong
+    await comes_to(page, 60)
+    await expect(until).to_have_text("less than a minute")
+    await comes_to(page, 30)
+    await comes_to(page, 10)
+    await page.clock.run_for(3_000)
+    assert [(one["role"], re.sub(r"^\d+ (second|minute)s? ", "", one["text"])) for one in await announced(page)] == [
+        ("status", "left to pay."),
+        ("status", "left to pay."),
+        ("alert", "left to pay."),
+    ]
+    await page.get_by_role("button", name="I need more time").click()
+    await expect(until).to_have_text("more than 1 minute")
+    await comes_to(page, 10)
+    assert [one["role"] for one in await announced(page)].count("alert") == 2  # of this end, too
+
+
+async def comes_to(page: Page, left_s: int) -> None:
+    """Passes the time until so much of the reservation is left, and waits until that is said."""
+    minutes, _, seconds = (await page.locator("#countdown").inner_text()).partition(":")
+    said = len(await announced(page))
+    await page.clock.fast_forward(1000 * (int(minutes) * 60 + int(seconds) - left_s))
+    await page.wait_for_function("(said) => announced.length > said", arg=said)
 
 
 async def test_the_stock_is_live_and_who_comes_too_late_gets_what_comes_back(stage: Stage, tabs: Tabs, complaints: Complaints) -> None:

@@ -1,7 +1,7 @@
 // The checkout: how long the reservation holds, more time, giving it back, and the test bank.
 import { drop, go, keep, kept, reservationId } from "./shop-kept.js";
 import { NoAnswer, ask, dropClock, readDrop, readReservation } from "./shop-service.js";
-import { clock, itemRows, money, setText, spoken } from "./shop-words.js";
+import { clock, itemRows, money, roughly, setText, spoken } from "./shop-words.js";
 
 const element = (id) => document.getElementById(id);
 const BANKS = { paid: {}, slow: { delay_ms: 4_000 }, failed: { outcome: "failed" } };
@@ -9,6 +9,8 @@ const BANK_MS_MAX = 15_000;
 const TOLD_AT_S = [60, 30];
 const ALARM_AT_S = 10;
 const LOOK_MS = 1_500;
+const SHOW_MS = 250;
+const SLEPT_MS = 5_000;
 const NO_ANSWER = "There is no answer from the shop just now. We keep trying; your reservation is not touched.";
 
 let reservation = null;
@@ -17,6 +19,9 @@ let now = null; // its clock
 let wholeMs = 0; // of the reservation, for the bar
 let busy = "";
 let said = Infinity; // the last threshold that was spoken, in seconds
+let shownAt = Date.now(); // by our own clock, which goes on in sleep
+let slept = false; // what is shown may be old: the machine, or the page, was elsewhere
+let nextLook = null; // the timer
 
 // ------------------------------------------------------------------------------------------------------------- showing
 
@@ -28,12 +33,12 @@ const OVER = {
   missing: ["There is no reservation here", "It may have ended, or it was made in another browser."],
 };
 
-function showOver(state) {
+function showOver(state, said) {
   const [headline, words] = OVER[state] ?? OVER.missing;
   element("loading").hidden = element("open").hidden = true;
   element("over").hidden = false;
   setText(element("over-headline"), headline);
-  setText(element("over-words"), words);
+  setText(element("over-words"), said ?? words);
   setText(element("headline"), "Checkout");
   document.title = headline;
 }
@@ -51,6 +56,7 @@ function showTime() {
   const leftMs = reservation.expires_at_ms - now();
   const left = clock(leftMs);
   setText(element("countdown"), left);
+  setText(element("until"), roughly(leftMs));
   document.title = `${left} · Checkout`;
   element("track").style.setProperty("--left", Math.max(0, Math.min(1, leftMs / wholeMs)));
   element("open").classList.toggle("hurry", leftMs <= ALARM_AT_S * 1000);
@@ -77,8 +83,8 @@ function say(words, trouble = "") {
 
 // The reservation as it is now, and the page that fits it.
 async function look(options) {
-  const found = await readReservation(reservationId(), kept().reservation?.receipt, options);
-  if (found === null) return settle("missing");
+  const { found, said: why } = await readReservation(reservationId(), kept().reservation?.receipt, options);
+  if (found === null) return missing(why);
   if (found.state === "confirmed") {
     keep({ reservation: { ...kept().reservation, ...found }, paying: null });
     go("order", { replace: true });
@@ -98,18 +104,52 @@ function settle(state) {
   showOver(state);
 }
 
-// Looks again while the end, or a bank's answer, is to be waited for; after that nothing happens by itself.
+// Its receipt is kept: what brings nothing back now may do so later.
+function missing(why) {
+  reservation = null;
+  showOver("missing", why);
+}
+
+// Looks again while the end, or a bank's answer, is to be waited for, and after sleep; otherwise nothing happens by itself.
 async function watch() {
+  nextLook = null;
   const over = reservation && reservation.expires_at_ms <= now();
   const asked = kept().paying ?? 0;
-  if (!busy && reservation && (over || asked)) {
+  if (!busy && reservation && (over || asked || slept)) {
     if (asked && asked < now()) {
       keep({ paying: null });
       say("", "The bank has not answered. Nothing was paid as far as we know; you may try again, and you pay once.");
     } else if (asked) say("Waiting for the bank …");
-    await look({ onWait: () => say("", NO_ANSWER) }).catch(() => say("", NO_ANSWER));
+    await lookNow({ onWait: () => say("", NO_ANSWER) }).catch(() => say("", NO_ANSWER));
   }
-  setTimeout(watch, LOOK_MS * (0.8 + 0.4 * Math.random()));
+  nextLook = setTimeout(watch, LOOK_MS * (0.8 + 0.4 * Math.random()));
+}
+
+async function lookNow(options) {
+  const wasAway = slept;
+  slept = false;
+  try {
+    if (wasAway) await now.catchUp(options);
+    await look(options);
+  } catch (error) {
+    slept ||= wasAway;
+    throw error;
+  }
+  if (element("trouble").textContent === NO_ANSWER) say("");
+}
+
+function wake() {
+  slept = true;
+  if (nextLook === null) return; // it looks already, and will look again
+  clearTimeout(nextLook);
+  watch();
+}
+
+function tick() {
+  const awayMs = Date.now() - shownAt;
+  shownAt = Date.now();
+  if (awayMs > SLEPT_MS) wake();
+  showTime();
 }
 
 // ------------------------------------------------------------------------------------------------------------- doing
@@ -153,6 +193,7 @@ async function extend() {
   if (status >= 300 && document.code !== "already_extended") return say("", document.detail);
   keep({ extended: id });
   said = Infinity;
+  setText(element("alarm"), "");
   wholeMs = 0;
   await look();
   setText(element("said"), status < 300 ? "You have more time." : document.detail);
@@ -180,6 +221,9 @@ element("give-back").addEventListener("click", () => askWhetherSure(true));
 element("keep").addEventListener("click", () => askWhetherSure(false));
 element("give-back-now").addEventListener("click", () => doing("give back", giveBack));
 
+document.addEventListener("visibilitychange", () => document.hidden || wake());
+addEventListener("pageshow", ({ persisted }) => persisted && wake());
+
 // Begins, and begins again after a pause while nothing answers.
 async function begin() {
   if (!reservationId()) return showOver("missing");
@@ -192,7 +236,7 @@ async function begin() {
     setTimeout(begin, 5_000 * (0.7 + 0.6 * Math.random()));
     return;
   }
-  setInterval(showTime, 250);
+  setInterval(tick, SHOW_MS);
   watch();
 }
 

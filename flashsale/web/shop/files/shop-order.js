@@ -1,6 +1,6 @@
 // The order page: stays until the order is in the order book.
 import { drop, keep, kept, reservationId } from "./shop-kept.js";
-import { NoAnswer, ask, readDrop } from "./shop-service.js";
+import { NoAnswer, readDrop, readReservation } from "./shop-service.js";
 import { itemRows, money, setText } from "./shop-words.js";
 
 const element = (id) => document.getElementById(id);
@@ -26,11 +26,11 @@ function stateOf(found) {
   return found.order?.recorded && found.order.state !== "pending" ? found.order.state : found.state;
 }
 
-function show(found, sale) {
+function show({ found, said }, sale) {
   const state = stateOf(found);
   const [headline, words] = SAID[state] ?? SAID.missing;
   setText(element("headline"), headline);
-  setText(element("words"), words);
+  setText(element("words"), said ?? words);
   document.title = headline;
   element("certificate").hidden = found === null;
   if (found === null) return state;
@@ -51,12 +51,13 @@ async function follow() {
   for (let waitMs = LOOK_MS; ; waitMs = Math.min(LOOK_MS_MAX, waitMs * 1.4)) {
     try {
       sale ??= await readDrop(drop, options);
-      const { status, document: found } = id ? await ask("GET", `/v1/reservations/${id}`, options) : { status: 404 };
-      const state = show(status === 200 ? found : null, sale);
-      if (status === 200) keep({ reservation: { ...kept().reservation, ...found } });
+      const read = id ? await readReservation(id, kept().reservation?.receipt, options) : { found: null };
+      const state = show(read, sale);
+      if (read.found) keep({ reservation: { ...kept().reservation, ...read.found } });
       if (SETTLED.has(state)) return;
     } catch (error) {
       if (!(error instanceof NoAnswer)) throw error;
+      options.onWait();
     }
     await new Promise((resume) => setTimeout(resume, waitMs * (0.8 + 0.4 * Math.random())));
   }

@@ -133,7 +133,7 @@ const HELD = {
 async function showHeld() {
   const { reservation } = kept();
   if (!reservation) return;
-  const found = await readReservation(reservation.reservation_id, reservation.receipt).catch(() => reservation);
+  const { found } = await readReservation(reservation.reservation_id, reservation.receipt).catch(() => ({ found: reservation }));
   const [headline, words, label, page] = HELD[found?.state] ?? [];
   element("held").hidden = !headline;
   if (!headline) return;
@@ -149,6 +149,7 @@ room.addEventListener("flash-sale-serving", ({ detail: { document } }) => docume
 
 room.addEventListener("flash-sale-admitted", ({ detail }) => {
   admission = { token: detail.token, ofRoom: true };
+  setText(element("take-trouble"), "");
   showTake();
 });
 

@@ -26,6 +26,12 @@ export function spoken(seconds) {
   return new Intl.NumberFormat(undefined, { style: "unit", unit, unitDisplay: "long" }).format(value);
 }
 
+// The same for whoever reads with the ears and comes upon it: no second passes in it.
+export function roughly(ms) {
+  const minutes = Math.floor(ms / 60_000);
+  return minutes > 0 ? `more than ${spoken(minutes * 60)}` : "less than a minute";
+}
+
 export function stock({ available, reserved }) {
   if (available > 0) return `${number(available)} left`;
   return reserved > 0 ? "all reserved just now" : "sold out";
