@@ -309,17 +309,24 @@ class PlainLine:
             raise ProblemError(problem(Code.CODE_INVALID))
         taken = code and visit.live.definition.invites != "none"
         body = JoinBody(secret_hash_of(kept.secret), code=code if taken else UNSET, receipt=kept.receipt or UNSET)
+        return await self._placed(visit, kept, body)
+
+    async def _placed(self, visit: Visit, kept: Kept, body: JoinBody) -> Kept:
         place = await self._steps.join(visit.live, body)
         if isinstance(place, Refused):
             raise ProblemError(of_refusal(place))
         return replace(kept, receipt=place.receipt)
 
     async def _adopt(self, visit: Visit, form: Form) -> Kept:
-        """Goes on with the place that the waiting page's script has; adopted again, with what was reserved for it meanwhile."""
-        secret = form.get("secret", "")
+        """Goes on with the place that the waiting page's script has; adopted again, with what was reserved for it meanwhile.
+
+        Where the script can keep nothing, it hands the place over to a new secret, as to another device.
+        """
+        secret, handoff = form.get("secret", ""), form.get("handoff", "")
         if SECRET_RE.fullmatch(secret) is None:
             raise ProblemError(problem(Code.TICKET_INVALID))
-        return visit.kept if visit.kept.secret == secret else make_kept(secret)
+        kept = visit.kept if visit.kept.secret == secret else make_kept(secret)
+        return await self._placed(visit, kept, JoinBody(secret_hash_of(secret), handoff=handoff)) if handoff else kept
 
     async def _reserve(self, visit: Visit, form: Form) -> Kept:
         kept = visit.kept

@@ -27,15 +27,51 @@ class Words(NamedTuple):
     back: str
     choose: str
     drops: str
+    cookieless: str
+    """to a browser that takes no cookies, where choosing is on pages of ours"""
 
 
 WORDS: Mapping[str, Words] = {
-    "en": Words("Continue to the shop", "Choose and reserve", "All drops"),
-    "de": Words("Weiter zum Shop", "Auswählen und reservieren", "Alle Drops"),
-    "es": Words("Continuar a la tienda", "Elegir y reservar", "Todos los drops"),
-    "fr": Words("Continuer vers la boutique", "Choisir et réserver", "Tous les drops"),
-    "ja": Words("ショップへ進む", "選んで予約する", "ドロップ一覧"),
-    "ar": Words("المتابعة إلى المتجر", "الاختيار والحجز", "كل العروض"),
+    "en": Words(
+        "Continue to the shop",
+        "Choose and reserve",
+        "All drops",
+        "Your browser takes no cookies from this site, so you could not choose here. Allow them, load this page again, and join then.",
+    ),
+    "de": Words(
+        "Weiter zum Shop",
+        "Auswählen und reservieren",
+        "Alle Drops",
+        "Ihr Browser nimmt keine Cookies dieser Website an, darum könnten Sie hier nichts auswählen. Erlauben Sie Cookies, laden Sie "
+        "die Seite neu und stellen Sie sich dann an.",
+    ),
+    "es": Words(
+        "Continuar a la tienda",
+        "Elegir y reservar",
+        "Todos los drops",
+        "Su navegador no acepta cookies de este sitio, así que aquí no podría elegir. Permítalas, recargue la página y póngase "
+        "entonces en la fila.",
+    ),
+    "fr": Words(
+        "Continuer vers la boutique",
+        "Choisir et réserver",
+        "Tous les drops",
+        "Votre navigateur refuse les cookies de ce site, vous ne pourriez donc pas choisir ici. Autorisez-les, rechargez la page, "
+        "puis rejoignez la file.",
+    ),
+    "ja": Words(
+        "ショップへ進む",
+        "選んで予約する",
+        "ドロップ一覧",
+        "このブラウザーはこのサイトの Cookie を受け付けないため、ここでは商品を選べません。"
+        "Cookie を許可し、ページを再読み込みしてから並んでください。",
+    ),
+    "ar": Words(
+        "المتابعة إلى المتجر",
+        "الاختيار والحجز",
+        "كل العروض",
+        "لا يقبل متصفحك ملفات تعريف الارتباط من هذا الموقع، فلن تتمكن من الاختيار هنا. اسمح بها وأعد تحميل الصفحة، ثم انضم.",
+    ),
 }
 """by language of the waiting room; English first, for everybody else"""
 _LANGUAGE = re.compile(r"\s*([A-Za-z]{2})(?:-[A-Za-z0-9-]+)?\s*(?:;\s*q=([01](?:\.\d{0,3})?))?\s*")
@@ -80,6 +116,7 @@ class WaitingPage:
             language=language,
             line=line,
             onward=_onward(shop, line, words),
+            cookieless=_cookieless(shop, words),
             links=Markup(" · ".join(links)),
             css=self._assets.path("page.css"),
             waiting=self._assets.path("waiting.js"),
@@ -91,9 +128,18 @@ class WaitingPage:
 def _onward(shop: Address | None, line: str, words: Words) -> Markup:
     if shop is not None:
         return element("a", words.back, id="back", class_="button", href=str(shop), data_to=str(shop))
-    secret = Markup('<input type="hidden" id="secret" name="secret">')
     step = Markup('<input type="hidden" name="step" value="adopt">')
-    return element("form", step, secret, element("button", words.choose), method="post", action=line)
+    place = Markup('<input type="hidden" name="secret"><input type="hidden" name="handoff">')
+    return element("form", step, place, element("button", words.choose), id="choose", method="post", action=line)
+
+
+def _cookieless(shop: Address | None, words: Words) -> Markup:
+    """For browsers that would take a shopper nowhere; the script shows it."""
+    return (
+        Markup("")
+        if shop is not None
+        else element("p", words.cookieless, id="cookieless", class_="card trouble", role="alert", hidden=True)
+    )
 
 
 def shop_address(drop: Drop, request: web.Request) -> Address | None:

@@ -39,6 +39,38 @@ async def test_after_admission_a_link_leads_back_with_the_token_in_the_fragment(
     assert await page.evaluate("document.referrer") in {"", f"{stage.url}/"}
 
 
+async def test_without_storage_the_place_goes_along_to_choosing(stage: Stage, tabs: Tabs) -> None:
+    drop = await stage.open_drop(a_drop())
+    page = await (await tabs.person()).new_page()
+    await page.add_init_script(
+        "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('no', 'SecurityError'); } })"
+    )
+    await page.goto(f"{stage.url}/drops/{drop.drop_id}")
+    room = Room(page)
+    await room.join()
+    await room.comes_to("admitted")
+    await page.get_by_role("button", name="Choose and reserve").click()
+    await page.get_by_role("button", name="Reserve").click()
+    await expect(page.get_by_role("heading", name="Reserved for you")).to_be_visible()
+    snapshot = await stage.lab.inspect(drop)
+    assert (snapshot.snapshot.joined, snapshot.skus["poster"].reserved) == (1, 1)
+
+
+async def test_without_cookies_it_says_so_before_anybody_joins(stage: Stage, tabs: Tabs) -> None:
+    drop = await stage.open_drop(a_drop())
+    page = await (await tabs.person()).new_page()
+    await page.add_init_script("Object.defineProperty(Navigator.prototype, 'cookieEnabled', { get: () => false })")
+    await page.goto(f"{stage.url}/drops/{drop.drop_id}")
+    await expect(page.get_by_role("alert").filter(has_text="takes no cookies")).to_be_visible()
+    room = Room(page)
+    await room.join()
+    await room.comes_to("admitted")
+    await expect(page.get_by_role("button", name="Choose and reserve")).to_be_hidden()
+    await page.goto(f"{stage.url}/drops/{(await stage.open_drop(returning(stage))).drop_id}")
+    await Room(page).comes_to("ready")
+    assert await page.locator("#cookieless").count() == 0
+
+
 @pytest.mark.parametrize("wanted", ["https://evil.example/", "javascript:alert(1)", "{origin}/elsewhere", "{origin}@evil.example/bought"])
 async def test_an_address_that_is_not_allowed_is_a_page_that_says_so(stage: Stage, tabs: Tabs, complaints: Complaints, wanted: str) -> None:
     complaints.allow("status of 400")

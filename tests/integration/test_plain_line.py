@@ -403,6 +403,26 @@ async def test_the_places_of_the_waiting_pages_script_go_on_here(service: Servic
     assert reader.headline == "Reserved for you"
 
 
+async def test_a_place_that_the_script_cannot_keep_is_handed_over(service: Service) -> None:
+    await service.open_drop(make_drop())
+    buyer = Buyer(service, DROP)
+    await buyer.enter()
+    proof = {"Authorization": f"Ticket {buyer.ticket_id}.{buyer.secret}"}
+    handoff = (await service.post(f"/v1/tickets/{buyer.ticket_id}/handoff", headers=proof)).json["handoff"]
+    reader = Reader(service)
+    for _ in range(2):
+        await reader.post(LINE, {"step": "adopt", "secret": "n" * 36, "handoff": handoff})
+        await reader.until("It is your turn")
+    await reader.send("reserve", {"units-black-42": "1"})
+    assert reader.headline == "Reserved for you"
+    for shown in ("x", "x" * 1025, handoff):
+        stranger = Reader(service)
+        await stranger.post(LINE, {"step": "adopt", "secret": "m" * 36, "handoff": shown})
+        assert stranger.page is not None
+        assert stranger.page.status in {403, 409}
+        assert stranger.headline == "Join the line"
+
+
 async def test_a_place_that_is_adopted_again_keeps_its_reservation(service: Service) -> None:
     await service.open_drop(make_drop())
     buyer = Buyer(service, DROP)
