@@ -288,7 +288,9 @@ def _committed(steps: _Steps, document: FairnessDocument, remembered: str | None
     steps.check(
         "commitment",
         commitment_of(secret) == document.commitment,
-        "The secret is the one committed to before the drop: its SHA-256 is the commitment" + (" you remember." if remembered else "."),
+        "The secret is the one committed to before the drop: its SHA-256 is the commitment you remember."
+        if remembered
+        else "The secret's SHA-256 is the commitment shown; that both were not exchanged, only one written down before the drop proves.",
         "The secret is not the one committed to before the drop: its SHA-256 is not the commitment.",
     )
     return secret

@@ -166,6 +166,8 @@ class Left:
 
     at_ms: int
     places: tuple[int, ...]
+    undrawn: bool = False
+    """before the draw: the places are entries, whose turns it made later"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,8 @@ class Removed:
     at_ms: int
     places: tuple[int, ...]
     why: str
+    undrawn: bool = False
+    """as of `Left`"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,13 +230,17 @@ def _event(kind: str, fields: Mapping[bytes, bytes]) -> Event:
         case "returned":
             return Returned(at_ms, places)
         case "left":
-            return Left(at_ms, places)
+            return Left(at_ms, places, _undrawn(fields))
         case "removed":
-            return Removed(at_ms, places, _text(fields.get(b"why", b"")))
+            return Removed(at_ms, places, _text(fields.get(b"why", b"")), _undrawn(fields))
         case "cut":
             return Cut(at_ms, places, _text(fields.get(b"why", b"")))
         case _:
             return Unknown(kind)
+
+
+def _undrawn(fields: Mapping[bytes, bytes]) -> bool:
+    return fields.get(b"entry") == b"1"
 
 
 def _at_ms(fields: Mapping[bytes, bytes]) -> int:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import accumulate, pairwise
 
 from admission.calibration import LineEnd, Oracle, score_chance, score_eta, take_looks
-from admission.log import Event
+from admission.log import Event, Left, Removed
+from admission.places import Draws, queue_place
 from admission.ranking import Ranking, histogram, quantiles, ranking
 from admission.report_shapes import CutPlaces, DropReport, LineReport, LogSummary, Moment, Ranked, RateBin, Section, Stock, Totals
 from admission.serving import ServingDocument
@@ -27,6 +29,7 @@ def report(
     totals: Totals,
     oracle: Oracle | None = None,
     sections: tuple[Section, ...] = (),
+    draws: Draws = (),
 ) -> DropReport:
     """The report on a drop.
 
@@ -37,8 +40,9 @@ def report(
         totals: where it stands now.
         oracle: what a document says to a place, for scoring it.
         sections: what else is to be told.
+        draws: of its lines.
     """
-    total = tally(events)
+    total = tally(_in_the_queue(events, draws))
     ends = _line_ends(total, samples, totals)
     waits = [_waits(end, totals.opens_at_ms) for end in ends]
     admitted = totals.admitted if not any(end.tally.claims for end in ends) else None
@@ -65,6 +69,18 @@ def report(
         log=LogSummary(total.entries, admitted is None, len(samples), dict(total.unknown)),
         sections=sections,
     )
+
+
+def _in_the_queue(events: Iterable[Event], draws: Draws) -> Iterator[Event]:
+    """The events with every place as it is in the queue: who gave up before the draw is written down as an entry."""
+    for event in events:
+        if isinstance(event, Left | Removed) and event.undrawn:
+            for draw in draws:
+                if draw is not None and not draw.prepared:
+                    deque(draw.prepare(), maxlen=0)
+            yield replace(event, places=tuple(queue_place(place, draws) for place in event.places))
+        else:
+            yield event
 
 
 # ------------------------------------------------------------------------------------------------------------------- lines

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from msgspec.structs import replace
 
+from admission.drawing import draws_of
 from admission.outlook import outlook
 from admission.report import report as report_on
 from admission.report_shapes import Totals
@@ -31,6 +32,6 @@ async def make_report(inspection: Inspection, calls: StoreCalls, copy: BinaryIO 
     drop_id = inspection.definition.drop_id
     events, head = await read_log(calls, drop_id, copy)
     samples = await read_samples(calls, drop_id)
-    totals = Totals.of(inspection.snapshot)
-    made = await asyncio.to_thread(report_on, events, samples, inspection.definition, totals, outlook)
+    totals, draws = Totals.of(inspection.snapshot), draws_of(inspection.snapshot)
+    made = await asyncio.to_thread(report_on, events, samples, inspection.definition, totals, outlook, draws=draws)
     return replace(made, log=replace(made.log, head=head.head.hex(), complete=head.entries < LOG_ENTRIES_MAX))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from admission.drawing import draws_of
 from admission.outlook import outlook
 from admission.ranking import Quantiles
 from admission.report import report as report_on
@@ -53,7 +54,7 @@ async def rehearse(
     events, _ = await read_log(calls, drop.drop_id)
     samples = await read_samples(calls, drop.drop_id)
     sections = (findings_section(findings), loads_section(findings.loads, advice), advice_section(advice, findings))
-    made = report_on(events, samples, drop, Totals.of(engine.snapshot), outlook, sections)
+    made = report_on(events, samples, drop, Totals.of(engine.snapshot), outlook, sections, draws_of(engine.snapshot))
     return Rehearsal(drop=drop.drop_id, seed=seed, behaviour=behaviour, findings=findings, advice=advice, report=made)
 
 

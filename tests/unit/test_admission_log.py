@@ -141,7 +141,9 @@ def test_a_head_of_another_drop_or_key_is_noticed() -> None:
         (entry(at_ms=1, k="claimed", p=packed(7), w=packed(-1)), Claimed(1, (7,), (-1,))),
         (entry(at_ms=1, k="returned", p=packed(7)), Returned(1, (7,))),
         (entry(at_ms=1, k="left", p=packed(7)), Left(1, (7,))),
+        (entry(at_ms=1, k="left", p=packed(7), why="", entry="1"), Left(1, (7,), undrawn=True)),
         (entry(at_ms=1, k="removed", p=packed(7), why="a bot"), Removed(1, (7,), "a bot")),
+        (entry(at_ms=1, k="removed", p=packed(7), why="a bot", entry="1"), Removed(1, (7,), "a bot", undrawn=True)),
         (entry(at_ms=1, k="cut", p=packed(7, 1_000_000_003), why="sold_out"), Cut(1, (7, 1_000_000_003), "sold_out")),
     ],
 )

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from admission.calibration import Look, score_chance, score_eta
+from admission.draw import Draw
 from admission.log import Called, Claimed, Cut, Event, Left, Removed, Unknown
 from admission.ranking import Quantiles
 from admission.report import report
@@ -51,6 +52,16 @@ def test_whoever_left_before_the_call_was_not_called() -> None:
     whole = report([Left(OPENS_AT_MS, (1,)), called(10, 0, 4), claimed(20, 0), Left(OPENS_AT_MS + 30, (2,))], [], DROP, totals(9, 9)).whole
     assert (whole.called, whole.claimed, whole.left, whole.never_came) == (3, 1, 2, 1)
     assert whole.wait_to_call == Quantiles(3, 10, 10, 10, 10, 10)
+
+
+def test_whoever_left_before_the_draw_was_not_called() -> None:
+    """Entries 0 to 9 leave, wherever the draw put them afterwards; the first half of the line is called, and comes."""
+    draw = Draw(b"k" * 32, 40)
+    gone = {draw.queue_number(entry) for entry in range(10)}
+    called_now = set(range(20)) - gone
+    events: list[Event] = [Left(OPENS_AT_MS, tuple(range(10)), undrawn=True), called(10, 0, 20), claimed(20, *called_now)]
+    whole = report(events, [], DROP, totals(40, 40), draws=(draw,)).whole
+    assert (whole.called, whole.claimed, whole.left, whole.never_came) == (len(called_now), len(called_now), 10, 0)
 
 
 def test_an_overtake_is_found() -> None:
