@@ -2,7 +2,8 @@
 
 A unit is *certainly* held from the answer that gave it to a shopper until somebody can have taken it back, and *possibly*
 held from the first call that asked for it until it is known to be back. More units certainly held than there are is
-oversold; a refusal during all of which units were free, even with everything possibly held taken away, is false.
+oversold; a refusal during all of which units were free, even with everything possibly held taken away, is false. So is one for
+a limit that the shopper did not reach with everything possibly held.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ def check_bounds(history: History, state: FinalState, rules: Rules) -> Iterator[
     yield from _oversold_in_the_end(history, state)
     yield from _limits(history, state, certain)
     yield from _false_refusals(history, state, rules)
+    yield from _false_limits(history, state, rules)
 
 
 # -------------------------------------------------------------------------------------------------------- who holds what
@@ -195,12 +197,8 @@ def _oversold_in_the_end(history: History, state: FinalState) -> Iterator[Violat
 
 
 def _limits(history: History, state: FinalState, certain: dict[str, list[Span]]) -> Iterator[Violation]:
-    by_ticket: defaultdict[str, list[Claim]] = defaultdict(list)
-    for claim in history.claims.values():
-        if claim.ticket_id:
-            by_ticket[claim.ticket_id].append(claim)
     limits = [(sku.sku, sku.limit_per_shopper) for sku in state.skus]
-    for ticket_id, claims in by_ticket.items():
+    for ticket_id, claims in _by_ticket(history).items():
         if len(claims) == 1 and not _beyond(claims[0], limits, state.limit_per_shopper):
             continue
         for sku, limit in (*limits, ("", state.limit_per_shopper)):
@@ -211,6 +209,14 @@ def _limits(history: History, state: FinalState, certain: dict[str, list[Span]])
                     f"The ticket {ticket_id} held {held} units of {sku or 'all SKUs'} at once and bought {bought}; the limit is {limit}.",
                     (name for claim in claims for name in claim.names),
                 )
+
+
+def _by_ticket(history: History) -> dict[str, list[Claim]]:
+    by_ticket: defaultdict[str, list[Claim]] = defaultdict(list)
+    for claim in history.claims.values():
+        if claim.ticket_id:
+            by_ticket[claim.ticket_id].append(claim)
+    return by_ticket
 
 
 def _beyond(claim: Claim, limits: Sequence[tuple[str, int]], limit: int) -> bool:
@@ -237,6 +243,41 @@ def _most_at_once(claims: Iterable[Claim], sku: str, certain: dict[str, list[Spa
         held += by
         most = max(most, held)
     return most
+
+
+def _false_limits(history: History, state: FinalState, rules: Rules) -> Iterator[Violation]:
+    refused = [operation for operation in history.reserves if operation.outcome == "limit_reached" and not operation.possible]
+    by_ticket = _by_ticket(history) if refused else {}
+    limits = [*((sku.sku, sku.limit_per_shopper) for sku in state.skus), ("", state.limit_per_shopper)]
+    complete = rules.records_complete(state)
+    for operation in refused:
+        if not operation.ticket_id:
+            continue
+        held = []
+        for claim in by_ticket.get(operation.ticket_id, ()):
+            span = possible_span(claim, history.timeline, records_complete=complete)
+            if span and span[0] <= operation.ended_ns:
+                held.append((claim, span[1]))
+        if len(held) >= state.reservations_per_shopper_max:
+            continue
+        live = [claim for claim, back_ns in held if back_ns >= operation.invoked_ns]
+        most = {sku: sum(_units(claim, sku) for claim in live) for sku, _ in limits}
+        if all(most[sku] + _asked(operation, sku) <= limit for sku, limit in limits if _asked(operation, sku)):
+            yield Violation.of(
+                Name.FALSE_LIMIT,
+                f"{_wish(operation)} were refused for a limit; the ticket {operation.ticket_id} had at most {most['']} units, and "
+                f"{state.limit_per_shopper} are allowed.",
+                [operation.name, *(name for claim in live for name in claim.names)],
+            )
+
+
+def _asked(operation: Operation, sku: str) -> int:
+    """Units of a SKU that a call asks for, or of all when `sku` is empty."""
+    return sum(quantity for name, quantity in operation.items if sku in ("", name))
+
+
+def _wish(operation: Operation) -> str:
+    return ", ".join(f"{units} of {sku}" for sku, units in operation.items)
 
 
 # --------------------------------------------------------------------------------------------------------------- sold out
@@ -290,6 +331,5 @@ def _false_refusals(history: History, state: FinalState, rules: Rules) -> Iterat
 
 
 def _refusal(operation: Operation, spare: dict[str, Spare]) -> str:
-    wanted = ", ".join(f"{units} of {sku}" for sku, units in operation.items)
     free = ", ".join(f"{spare[sku].lowest(operation.invoked_ns, operation.ended_ns)} of {sku}" for sku, _ in operation.items)
-    return f"{wanted} were refused as sold out; at least {free} were free during the whole call."
+    return f"{_wish(operation)} were refused as sold out; at least {free} were free during the whole call."

@@ -88,6 +88,8 @@ class FinalState(Struct, frozen=True):
     """in its order; entries that were finished long ago are gone"""
     places: dict[str, int] = {}
     """ticket to place in line, of those who were admitted"""
+    reservations_per_shopper_max: int = 20
+    """who has made so many, whatever came of them, is refused for the limit"""
 
     def sku(self, name: str) -> SkuState | None:
         """The SKU called `name`."""

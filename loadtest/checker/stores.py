@@ -50,6 +50,7 @@ async def read_final_state(store: Any, database: Database, drops: DropStore, dro
         refunds=tuple(refunds),
         journal=tuple(journal),
         places=places,
+        reservations_per_shopper_max=int(await store.hget(keys.drop, "reservations_per_shopper_max")),
     )
 
 

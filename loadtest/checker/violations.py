@@ -16,6 +16,8 @@ class Name(StrEnum):
     """more units were promised, or sold, than there are"""
     FALSE_SOLD_OUT = "false_sold_out"
     """somebody was refused although units were free during the whole call"""
+    FALSE_LIMIT = "false_limit"
+    """somebody was refused for a limit that was out of reach during the whole call"""
     REPLAY_REFUSED = "replay_refused"
     """a repetition was refused although its reservation exists"""
     LOST_RESERVATION = "lost_reservation"

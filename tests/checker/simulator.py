@@ -49,6 +49,7 @@ class Flaw(StrEnum):
     RELEASES_TWICE = "releases_twice"
     RELEASES_UNASKED = "releases_unasked"
     LIMIT_IGNORED = "limit_ignored"
+    LIMIT_FOR_ALL = "limit_for_all"
     AMOUNT_IGNORED = "amount_ignored"
     REFUND_FORGOTTEN = "refund_forgotten"
     TAKES_ENDED_UNITS = "takes_ended_units"
@@ -193,7 +194,8 @@ class Service:
             return self._told(Step.OK, "replayed", reservation_id)
         self.standby.beat(self._available(), self.now_ms)
         short = self._short(items) or (self.flaw is not Flaw.STOCK_IGNORED and self._kept(ticket_id, items))
-        if self._beyond(ticket_id, items) and (short or not self._wrong(Flaw.LIMIT_IGNORED)):
+        beyond = self._beyond(ticket_id, items)
+        if (beyond and (short or not self._wrong(Flaw.LIMIT_IGNORED))) or (not beyond and self._wrong(Flaw.LIMIT_FOR_ALL)):
             return Ending(Step.FAIL, "limit_reached")
         if (short and not self._wrong(Flaw.STOCK_IGNORED)) or (not short and self._wrong(Flaw.REFUSES_FALSELY, 0.3)):
             return self._sold_out(ticket_id, items)

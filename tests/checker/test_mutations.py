@@ -120,6 +120,20 @@ MUTATIONS = {
         workloads.greedy_shopper,
         Name.LIMIT_BROKEN,
     ),
+    "limit_for_all": Mutation(
+        "reserve.lua",
+        'if limit then return {"limit_reached", limit, held} end',
+        'if true then return {"limit_reached", limit or 0, held or 0} end',
+        workloads.busy_drop,
+        Name.FALSE_LIMIT,
+    ),
+    "limit_never_given_back": Mutation(
+        "include/ledger.lua",
+        "ticket[TICKET_UNITS] + sign * quantity",
+        "ticket[TICKET_UNITS] + math.max(0, sign) * quantity",
+        workloads.limit_comes_back,
+        Name.FALSE_LIMIT,
+    ),
     "units_leak": Mutation(
         "include/ledger.lua",
         '  move_units(ledger, reservation[RESERVATION_ITEMS], "reserved", "available")\n',
@@ -183,6 +197,7 @@ SOUND: tuple[Workload, ...] = (
     workloads.last_unit_whose_answer_is_lost,
     workloads.asked_again,
     workloads.unit_comes_back,
+    workloads.limit_comes_back,
     workloads.paid_when_all_is_gone,
     workloads.two_payments,
     workloads.merchant_changes_stock,

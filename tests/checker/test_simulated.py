@@ -34,6 +34,7 @@ CAUGHT_AS: dict[Flaw, tuple[Name, float]] = {
     Flaw.RELEASES_TWICE: (Name.RELEASED_TWICE, 1.0),
     Flaw.RELEASES_UNASKED: (Name.OVERSOLD, 0.3),
     Flaw.LIMIT_IGNORED: (Name.LIMIT_BROKEN, 0.3),
+    Flaw.LIMIT_FOR_ALL: (Name.FALSE_LIMIT, 1.0),
     Flaw.AMOUNT_IGNORED: (Name.AMOUNT_WRONG, 0.7),
     Flaw.REFUND_FORGOTTEN: (Name.REFUND_MISSING, 1.0),
     Flaw.TAKES_ENDED_UNITS: (Name.OVERSOLD, 0.8),

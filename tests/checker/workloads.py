@@ -21,6 +21,8 @@ ONE = (("s1", 1),)
 BOTH = (("s1", 1), ("s2", 1))
 SINGLE = (Sku("s1", "One", 1, 1_000, 1),)
 EXPIRED_MS = 1_000 + RESERVATION_TTL_MS
+RESERVATIONS_MAX = 3
+"""of one shopper, as the shop's settings have it"""
 
 
 async def busy_drop(shop: Shop) -> None:
@@ -117,6 +119,17 @@ async def greedy_shopper(shop: Shop) -> None:
     await shop.open()
     for attempt in range(3):
         await shop.reserve("shopper0", attempt, s1=2)
+    await shop.come_to_rest()
+
+
+async def limit_comes_back(shop: Shop) -> None:
+    """One shopper gives the only unit they may have back, and takes it again, until so many reservations are too many."""
+    await shop.open(skus=SINGLE, limit_per_shopper=1)
+    for attempt in range(RESERVATIONS_MAX):
+        held = await shop.reserve("shopper0", attempt, s1=1)
+        if held:
+            await shop.release(held)
+    assert await shop.reserve("shopper0", RESERVATIONS_MAX, s1=1) is None
     await shop.come_to_rest()
 
 
