@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import typer
@@ -38,12 +39,13 @@ from flashsale.cli import (
 from flashsale.cli.commands import CONTEXT_SETTINGS, command, help_of
 from flashsale.cli.exits import Exit, exit_code_of
 from flashsale.cli.output import message_console, print_error, say
-from flashsale.errors import FlashsaleError
+from flashsale.errors import ConfigurationError, FlashsaleError
 
 _ANYWHERE = {"--debug": "FLASHSALE_DEBUG", "--no-color": "NO_COLOR"}
 """Flags that may stand anywhere on the line, and the variable each sets."""
 
 _UNDEFINED_TABLE = "42P01"
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 _DOCSTRING = """A waiting room, reservations and orders for drops that never oversell.
 
@@ -118,7 +120,11 @@ def _register_optional(name: str, *examples: str) -> None:
 
 _register_optional("demo", "flashsale demo", "flashsale demo --headless --shoppers 2000 --units 300 --seed 7 --report demo.json")
 _register_optional(
-    "soak", "flashsale soak --seed 7 --minutes 2", "flashsale soak --seed 7 --minutes 2 --round 3", "flashsale soak --seed 7 --plan"
+    "soak",
+    "flashsale soak --seed 7 --minutes 2",
+    "flashsale soak --seed 7 --minutes 2 --round 3",
+    "flashsale soak --seed 7 --plan",
+    "flashsale soak --seeds 201-230 --minutes 2",
 )
 _register_optional(
     "bench", "flashsale bench", "flashsale bench durability", "flashsale bench --only serving --runs 9 --report serving.json"
@@ -164,30 +170,46 @@ def _take_flags(arguments: Sequence[str]) -> list[str]:
 def _failed(error: Exception) -> int:
     if os.environ.get("FLASHSALE_DEBUG"):
         message_console().print_exception()
-    known = _known(error)
-    if known is not None:
-        print_error(known)
-        code = exit_code_of(known)
-        if code is Exit.UNREACHABLE:
-            say("[dim]'flashsale doctor' looks at everything at once.[/]")
-        return int(code)
-    unexpected = FlashsaleError(
-        what="Something failed that should not be able to:",
-        why=f"{type(error).__name__}.",
-        todo="Run it again with --debug and report what it shows.",
-    )
-    print_error(unexpected)
-    return int(Exit.DEFECT)
+    leaves = list(_leaves(error))
+    known = {str(found): found for found in map(_known, leaves) if found is not None}
+    unknown = [leaf for leaf in leaves if _known(leaf) is None]
+    for found in known.values():
+        print_error(found)
+    if unknown:
+        print_error(
+            FlashsaleError(
+                what="Something failed that should not be able to:",
+                why=f"{', '.join(dict.fromkeys(type(leaf).__name__ for leaf in unknown))}.",
+                todo="Run it again with --debug and report what it shows.",
+            )
+        )
+    code = Exit.DEFECT if unknown else exit_code_of(next(iter(known.values())))
+    if code is Exit.UNREACHABLE:
+        say("[dim]'flashsale doctor' looks at everything at once.[/]")
+    return int(code)
+
+
+def _leaves(error: Exception) -> Iterator[Exception]:
+    """What failed together, one by one."""
+    if isinstance(error, ExceptionGroup):
+        for part in error.exceptions:
+            yield from _leaves(part)
+    else:
+        yield error
 
 
 def _known(error: Exception) -> FlashsaleError | None:
     """The error in our own words, if we have any for it."""
     if isinstance(error, FlashsaleError):
         return error
-    if isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        return _known(error.exceptions[0])
     if getattr(error, "sqlstate", None) == _UNDEFINED_TABLE:
         from flashsale.cli.exits import Refused
 
         return Refused(what="The database has not been migrated.", todo="Run 'flashsale migrate'.")
+    if isinstance(error, OSError) and (error.filename is not None or error.errno in _NO_ROOM):
+        return ConfigurationError(
+            what="The file system does not let it:",
+            why=": ".join(str(part) for part in (error.filename, error.strerror) if part) + ".",
+            todo="Choose another place, or make room and give the account you start as the right to it.",
+        )
     return None
