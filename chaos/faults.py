@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 
 from chaos.lab import Lab, until
 from chaos.losses import empty_store, log_size, recovered, set_back, unrecorded
+from chaos.process import ProcessFailed
 from chaos.proxy import Swallow, armed
 from chaos.wire import Side, command, reply_to
 from flashsale.errors import FlashsaleError
@@ -71,7 +72,7 @@ class Fault:
     sentence: str
     strike: Strike
     loses_time: bool = True
-    """while it lasts reservations may end late"""
+    """while it lasts reservations may end late. One of several processes may be gone, and Postgres: neither is a reason"""
     loses_data: bool = False
     """the store forgets what it has acknowledged"""
 
@@ -92,12 +93,12 @@ def _fault(target: str, sentence: str, *, loses_time: bool = True, loses_data: b
 # ------------------------------------------------------------------------------------------------------------- processes
 
 
-@_fault("worker", "kill -9 of a worker")
+@_fault("worker", "kill -9 of a worker", loses_time=False)
 async def _kill_worker(blow: Blow) -> None:
     await _kill(blow, blow.worker)
 
 
-@_fault("reconciler", "kill -9 of a reconciler")
+@_fault("reconciler", "kill -9 of a reconciler", loses_time=False)
 async def _kill_reconciler(blow: Blow) -> None:
     await _kill(blow, blow.reconciler)
 
@@ -108,12 +109,12 @@ async def _kill(blow: Blow, process: LabProcess) -> None:
     await process.start()
 
 
-@_fault("worker", "a worker is frozen")
+@_fault("worker", "a worker is frozen", loses_time=False)
 async def _freeze_worker(blow: Blow) -> None:
     await _freeze(blow, blow.worker)
 
 
-@_fault("reconciler", "a reconciler is frozen")
+@_fault("reconciler", "a reconciler is frozen", loses_time=False)
 async def _freeze_reconciler(blow: Blow) -> None:
     await _freeze(blow, blow.reconciler)
 
@@ -126,11 +127,21 @@ async def _freeze(blow: Blow, process: LabProcess) -> None:
         process.signal(signal.SIGCONT)
 
 
-@_fault("worker", "a worker is deployed anew")
+@_fault("worker", "a worker is deployed anew", loses_time=False)
 async def _deploy_worker(blow: Blow) -> None:
-    worker = blow.worker
-    await worker.stop()
-    await worker.start()
+    await _deploy(blow.worker)
+
+
+@_fault("reconciler", "a reconciler is deployed anew", loses_time=False)
+async def _deploy_reconciler(blow: Blow) -> None:
+    await _deploy(blow.reconciler)
+
+
+async def _deploy(process: LabProcess) -> None:
+    code = await process.stop()
+    await process.start()
+    if code:
+        raise ProcessFailed(what=f"{process.name} ended with exit code {code} after SIGTERM.")
 
 
 # ---------------------------------------------------------------------------------------------------------------- valkey
@@ -209,12 +220,12 @@ async def _admin(lab: Lab, *words: str | int) -> Any:
 # ------------------------------------------------------------------------------------------------------------- the wires
 
 
-@_fault("worker", "answers to reservations get lost")
+@_fault("worker", "answers to reservations get lost", loses_time=False)
 async def _lose_reserve_replies(blow: Blow) -> None:
     await _lose_replies(blow, "reserve")
 
 
-@_fault("worker", "answers to payments get lost")
+@_fault("worker", "answers to payments get lost", loses_time=False)
 async def _lose_confirm_replies(blow: Blow) -> None:
     await _lose_replies(blow, "confirm")
 
@@ -225,24 +236,24 @@ async def _lose_replies(blow: Blow, script: str) -> None:
         await blow.passes()
 
 
-@_fault("reconciler", "acknowledgements of the journal get lost")
+@_fault("reconciler", "acknowledgements of the journal get lost", loses_time=False)
 async def _lose_acknowledgements(blow: Blow) -> None:
     wires = [reconciler.store for reconciler in blow.lab.reconcilers]
     with armed(wires, Swallow(Side.REQUESTS, command("XACK"), times=blow.luck.randint(1, 3))):
         await blow.passes()
 
 
-@_fault("worker", "a worker hears nothing from Valkey")
+@_fault("worker", "a worker hears nothing from Valkey", loses_time=False)
 async def _silence_worker(blow: Blow) -> None:
     await _stall(blow, blow.worker.store, blow.luck.choice(((), (Side.REPLIES,))))
 
 
-@_fault("reconciler", "a reconciler hears nothing from Valkey")
+@_fault("reconciler", "a reconciler hears nothing from Valkey", loses_time=False)
 async def _silence_reconciler(blow: Blow) -> None:
     await _stall(blow, blow.reconciler.store, ())
 
 
-@_fault("reconciler", "a reconciler hears nothing from Postgres")
+@_fault("reconciler", "a reconciler hears nothing from Postgres", loses_time=False)
 async def _silence_postgres(blow: Blow) -> None:
     await _stall(blow, blow.reconciler.database, ())
 
@@ -255,12 +266,12 @@ async def _stall(blow: Blow, wire: Proxy, sides: tuple[Side, ...]) -> None:
         wire.heal()
 
 
-@_fault("worker", "a worker's connections to Valkey are cut again and again")
+@_fault("worker", "a worker's connections to Valkey are cut again and again", loses_time=False)
 async def _cut_worker(blow: Blow) -> None:
     await _cut(blow, blow.worker.store)
 
 
-@_fault("reconciler", "a reconciler's connections to Postgres are cut again and again")
+@_fault("reconciler", "a reconciler's connections to Postgres are cut again and again", loses_time=False)
 async def _cut_postgres(blow: Blow) -> None:
     await _cut(blow, blow.reconciler.database)
 
@@ -271,7 +282,7 @@ async def _cut(blow: Blow, wire: Proxy) -> None:
         await asyncio.sleep(blow.span_s / 4)
 
 
-@_fault("worker", "the way to Valkey is slow")
+@_fault("worker", "the way to Valkey is slow", loses_time=False)
 async def _slow_store(blow: Blow) -> None:
     wires = [worker.store for worker in blow.lab.workers]
     try:
@@ -287,7 +298,7 @@ async def _slow_store(blow: Blow) -> None:
 # -------------------------------------------------------------------------------------------------------------- postgres
 
 
-@_fault("postgres", "Postgres restarts")
+@_fault("postgres", "Postgres restarts", loses_time=False)
 async def _restart_postgres(blow: Blow) -> None:
     await blow.lab.stores.postgres.stop()
     try:
@@ -296,7 +307,7 @@ async def _restart_postgres(blow: Blow) -> None:
         await blow.lab.stores.postgres.start()
 
 
-@_fault("postgres", "Postgres crashes")
+@_fault("postgres", "Postgres crashes", loses_time=False)
 async def _crash_postgres(blow: Blow) -> None:
     await blow.lab.stop_postgres_at_once()
     try:
@@ -305,14 +316,14 @@ async def _crash_postgres(blow: Blow) -> None:
         await blow.lab.stores.postgres.start()
 
 
-@_fault("postgres", "somebody holds a lock on all orders")
+@_fault("postgres", "somebody holds a lock on all orders", loses_time=False)
 async def _lock_orders(blow: Blow) -> None:
     async with blow.lab.parts.database.acquire() as session, session.connection.transaction():
         await session.connection.execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
         await blow.passes()
 
 
-@_fault("postgres", "every connection to Postgres is ended")
+@_fault("postgres", "every connection to Postgres is ended", loses_time=False)
 async def _end_connections(blow: Blow) -> None:
     await blow.lab.sql(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
@@ -364,10 +375,15 @@ async def _pause_drop(blow: Blow) -> None:
 async def strike(fault: Fault, blow: Blow) -> str:
     """Lets a fault happen; what kept it from happening, or nothing.
 
-    A fault that meets another one's damage (a process that is dead already, a store that does not answer) has struck enough.
+    A fault that meets another one's damage (a store that does not answer) has struck enough.
+
+    Raises:
+        ProcessFailed: one of our own processes had ended by itself, did not end when told, or did not start.
     """
     try:
         await fault.strike(blow)
+    except ProcessFailed:
+        raise
     except (FlashsaleError, OSError, RedisError, asyncpg.PostgresError) as error:
         return type(error).__name__
     return ""

@@ -26,6 +26,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
+from redis.exceptions import RedisError
 
 from admission.drawing import draws_of, prepare
 from chaos.process import LabProcess
@@ -40,7 +41,7 @@ from flashsale.cli.summary import Crowd, overtakes, read_raises, read_tickets
 from flashsale.cli.target import Parts, opened
 from flashsale.embedded.stores import EmbeddedStores
 from flashsale.errors import FlashsaleError
-from flashsale.keys import DROPS
+from flashsale.keys import DROPS, drop_keys
 from flashsale.model import Drop, Inspection
 from flashsale.resources import resource_dir
 from flashsale.scripts import Script, read_scripts
@@ -50,11 +51,15 @@ from loadtest.checker.stores import read_final_state
 from loadtest.checker.verdict import Verdict, check
 from loadtest.diary import RETRY_LATER
 from loadtest.history import read_history
+from reconciler.journal import Journal
 
 HOST = "127.0.0.1"
 PATIENCE_S = 30.0
-HEALED_LATE_MS = 3_000
-"""a healed service finds its feet: processes start, connections come back"""
+"""longer, and it is taken for lost"""
+CAUGHT_UP_WITHIN_S = 10.0
+"""after the last fault has healed everything from before is finished: recorded, or ended in time"""
+MOVES_WITHIN_S = 2.0
+"""after the last fault has healed the line moves"""
 NOTICED_LATE_MS = 1_000
 """after a loss, shoppers hear of what is free again at their next poll"""
 _LOOK_S = 0.03
@@ -84,6 +89,27 @@ class Rehearsal:
 
 
 @dataclass(frozen=True, slots=True)
+class Recovery:
+    """How soon a drop had recovered from its last fault, by the store's clock."""
+
+    moved_s: float
+    """until the line had its first beat"""
+    caught_up_s: float
+    """until everything from before was finished"""
+
+    @property
+    def late(self) -> tuple[str, ...]:
+        """What took longer than is promised, in words."""
+        moved = f"the line stood still for {self.moved_s:.1f} s after healing, {MOVES_WITHIN_S:g} s are promised"
+        finished = f"what was unfinished took {self.caught_up_s:.1f} s after healing, {CAUGHT_UP_WITHIN_S:g} s are promised"
+        return tuple(
+            sentence
+            for sentence, too_late in ((moved, self.moved_s > MOVES_WITHIN_S), (finished, self.caught_up_s > CAUGHT_UP_WITHIN_S))
+            if too_late
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Lab:
     """A running service, from the inside and from the outside."""
 
@@ -98,6 +124,8 @@ class Lab:
     processes: Mapping[str, LabProcess]
     storefront_key: str
     _scripts: Mapping[str, Script]
+    recoveries: list[Recovery]
+    """of the drops played and judged since somebody last emptied this"""
 
     # ---- who is who
 
@@ -156,11 +184,19 @@ class Lab:
             NotAtRest: something was still unfinished long after the mending.
             CrowdFailed: the shoppers' process broke.
         """
-        drop = replace(make_drop(new_drop_id(), scenario, int(time.time() * 1000)), **changes)
+        drop = replace(make_drop(new_drop_id(), scenario, now_ms()), **changes)
         await self.open_drop(drop)
-        history, began_ms = self.folder / f"{drop.drop_id}.history.jsonl", int(time.time() * 1000)
+        history, struck_ms, healed_ms = self.folder / f"{drop.drop_id}.history.jsonl", now_ms(), 0
+
+        async def disturbed() -> None:
+            nonlocal healed_ms
+            await disturb(drop)
+            if mend is None:
+                healed_ms = now_ms()
+                await self.recovery(drop)
+
         async with crowd(self.url, drop.drop_id, scenario, self.storefront_key, self.folder, history) as shoppers:
-            disturbing = asyncio.create_task(disturb(drop))
+            disturbing = asyncio.create_task(disturbed())
             try:
                 seen = await shoppers.finished()
                 await disturbing
@@ -168,14 +204,15 @@ class Lab:
                 disturbing.cancel()
         if mend is not None:
             await mend()
+            healed_ms = now_ms()
         played = await self.judge(drop, since_the_losses(seen, losses), losses=losses)
-        verdict = await self.checked(drop, history, (Window(began_ms, int(time.time() * 1000) + HEALED_LATE_MS),), tuple(losses))
+        verdict = await self.checked(drop, history, (Window(struck_ms, healed_ms),), tuple(losses))
         return replace(played, wrong=(*played.wrong, *_rude_answers(shoppers.result_file), *_violations(verdict)))
 
     async def checked(self, drop: Drop, history: Path, faults: tuple[Window, ...], losses: tuple[Window, ...] = ()) -> Verdict:
         """What a crowd's history proves, held against a drop at rest.
 
-        In the windows of `faults` an expiry may come late; in those of `losses` the store forgot what it had acknowledged.
+        The windows of `faults` put off the expiries they strike; in those of `losses` the store forgot what it had acknowledged.
         """
         state = await read_final_state(self.parts.store, self.parts.database, self.parts.drops, drop.drop_id)
         # Each process writes its lines when it has enough of them, so those of several are not in order.
@@ -185,11 +222,36 @@ class Lab:
     async def judge(self, drop: Drop, seen: Crowd | None = None, within_s: float = PATIENCE_S, losses: Sequence[Window] = ()) -> Rehearsal:
         """Waits until a drop is at rest and holds every invariant against it. Raises NotAtRest."""
         seen = seen or Crowd()
+        await self.recovery(drop, within_s)
         await come_to_rest(self.parts, drop.drop_id, within_s)
         report = await report_on(self.parts, drop.drop_id, seen)
         if losses:
             report["overtakes"] = await self._overtakes_outside(losses, drop)
         return Rehearsal(drop, report, seen, tuple(_wrong(report, seen)))
+
+    async def recovery(self, drop: Drop, within_s: float = PATIENCE_S) -> Recovery:
+        """How soon a drop recovers from now on, when its last fault has healed; a drop that does not takes `within_s`.
+
+        Shoppers may go on meanwhile: what comes after now is not waited for.
+        """
+        journal, healed_ms = Journal(self.parts.store, drop.drop_id, "laboratory"), now_ms()
+        moved_s = caught_up_s = 0.0
+
+        async def moved() -> bool:
+            nonlocal moved_s
+            moved_s = (int(await self.parts.store.hget(drop_keys(drop.drop_id).drop, "advanced_at_ms") or 0) - healed_ms) / 1000
+            return moved_s >= 0
+
+        async def caught_up() -> bool:
+            nonlocal caught_up_s
+            age_ms, snapshot = await journal.oldest_unfinished_ms(), (await self.inspect(drop)).snapshot
+            caught_up_s = (snapshot.now_ms - healed_ms) / 1000
+            return not snapshot.overdue and (age_ms is None or age_ms < snapshot.now_ms - healed_ms)
+
+        line, rest = await asyncio.gather(*(_comes_true(question, within_s) for question in (moved, caught_up)))
+        found = Recovery(moved_s if line else within_s, caught_up_s if rest else within_s)
+        self.recoveries.append(found)
+        return found
 
     async def _overtakes_outside(self, losses: Sequence[Window], drop: Drop) -> int:
         """Times somebody went before their turn, but for places given in a loss.
@@ -416,9 +478,22 @@ async def until(question: Callable[[], Awaitable[bool]], within_s: float = PATIE
             try:
                 if await question():
                     return
-            except (FlashsaleError, OSError):
+            except (FlashsaleError, OSError, RedisError):
                 pass
             await asyncio.sleep(_LOOK_S)
+
+
+async def _comes_true(question: Callable[[], Awaitable[bool]], within_s: float) -> bool:
+    try:
+        await until(question, within_s)
+    except TimeoutError:
+        return False
+    return True
+
+
+def now_ms() -> int:
+    """The wall time, ms since the epoch; the store on this machine has the same."""
+    return int(time.time() * 1000)
 
 
 # ------------------------------------------------------------------------------------------------------------ putting up
@@ -457,7 +532,7 @@ async def running_lab(
         _, key = await create_key(parts.database, [Scope.STOREFRONT], label="laboratory")
         held.push_async_callback(_close_all, processes.values())
         await _start_all(processes.values())
-        lab = Lab(folder, stores, settings, parts, front, processes, key, read_scripts(resource_dir("lua")))
+        lab = Lab(folder, stores, settings, parts, front, processes, key, read_scripts(resource_dir("lua")), [])
         await lab.knows_key()
         yield lab
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,16 +22,23 @@ WRITTEN, NEXT_WRITTEN = '"v", "1"', '"v", "2"'
 READ, NEXT_READ = "if version != VERSION:", 'if version not in {VERSION, b"2"}:'
 
 
-def next_release(folder: Path) -> Path:
-    """The next release in `folder`, which is made."""
+def changed_release(folder: Path, changes: Mapping[str, tuple[str, str]]) -> Path:
+    """This release in `folder`, which is made, with these changes: file to the text in it and what stands there instead."""
     checkout = resource_dir("lua").parent
     for name in PACKAGES:
         shutil.copytree(checkout / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
+    for name, (before, after) in changes.items():
+        _change(folder / name, before, after)
+    return folder
+
+
+def next_release(folder: Path) -> Path:
+    """The next release in `folder`, which is made."""
+    changed_release(folder, {"reconciler/entries.py": (READ, NEXT_READ)})
     scripts = [path for path in (folder / "lua").rglob("*.lua") if WRITTEN in path.read_text(encoding="utf-8")]
     assert scripts, f"no script writes {WRITTEN}"
     for path in scripts:
         _change(path, WRITTEN, NEXT_WRITTEN)
-    _change(folder / "reconciler" / "entries.py", READ, NEXT_READ)
     return folder
 
 

@@ -11,8 +11,8 @@ import msgspec
 
 from chaos.rows import ROWS
 
-HELD, BROKEN, KNOWN, NOT_RUN, UNTESTED = "held", "broken", "known gap", "not run", "not tested"
-_WORST_FIRST = (BROKEN, KNOWN, HELD)
+HELD, LATE, BROKEN, KNOWN, NOT_RUN, UNTESTED = "held", "late", "broken", "known gap", "not run", "not tested"
+_WORST_FIRST = (BROKEN, LATE, KNOWN, HELD)
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -24,8 +24,13 @@ class Finding(msgspec.Struct, frozen=True):
     seen: str
     seed: int
     verdict: str
-    """`held`, `broken`, `known gap` (it fails as is known), `not run` this time, or `not tested` at all"""
+    """`held`, `late` (all was right in the end, and took too long), `broken`, `known gap` (it fails as is known), `not run` this
+    time, or `not tested` at all"""
     seconds: float = 0.0
+    moved_s: float | None = None
+    """from the end of the last fault until the line moved; None where that was not measured"""
+    caught_up_s: float | None = None
+    """from the end of the last fault until everything from before was finished"""
 
 
 def one_each(found: Sequence[Finding]) -> list[Finding]:
@@ -45,6 +50,8 @@ def one_each(found: Sequence[Finding]) -> list[Finding]:
                 own[0].seed,
                 min((finding.verdict for finding in own), key=_WORST_FIRST.index),
                 round(sum(finding.seconds for finding in own), 1),
+                max((finding.moved_s for finding in own if finding.moved_s is not None), default=None),
+                max((finding.caught_up_s for finding in own if finding.caught_up_s is not None), default=None),
             )
         )
     return rows
@@ -60,7 +67,7 @@ def write_report(folder: Path, found: Sequence[Finding]) -> None:
 
 def page(rows: Sequence[Finding]) -> str:
     """One page that needs nothing else."""
-    counts = {verdict: sum(1 for row in rows if row.verdict == verdict) for verdict in (HELD, KNOWN, BROKEN, NOT_RUN, UNTESTED)}
+    counts = {verdict: sum(1 for row in rows if row.verdict == verdict) for verdict in (HELD, KNOWN, LATE, BROKEN, NOT_RUN, UNTESTED)}
     badges = "".join(f'<span class="{_css(verdict)}"><b>{count}</b> {verdict}</span>' for verdict, count in counts.items() if count)
     return _PAGE.substitute(badges=badges, rows="\n".join(_line(row) for row in rows))
 
@@ -68,11 +75,12 @@ def page(rows: Sequence[Finding]) -> str:
 def _line(row: Finding) -> str:
     took = f"{row.seconds:.1f} s" if row.seconds else ""
     seed = f"seed {row.seed}" if row.seconds else ""
+    recovered = f"<br>caught up in {row.caught_up_s:.1f} s" if row.caught_up_s is not None else ""
     fault, expected, seen = (html.escape(text) for text in (row.fault, row.expected, row.seen))
     return (
         f'<tr id="row-{row.row}"><th scope="row">{row.row}</th>'
         f"<td><strong>{fault}</strong></td><td>{expected}</td><td>{seen}</td>"
-        f'<td><span class="{_css(row.verdict)}">{row.verdict}</span><small>{took}<br>{seed}</small></td></tr>'
+        f'<td><span class="{_css(row.verdict)}">{row.verdict}</span><small>{took}<br>{seed}{recovered}</small></td></tr>'
     )
 
 
@@ -104,7 +112,7 @@ body { margin: 0 auto; max-width: 82rem; padding: 3rem 1.5rem; background: var(-
 h1 { margin: 0 0 .3rem; font-size: 1.9rem; letter-spacing: -.02em }
 p { margin: 0 0 1.4rem; max-width: 46rem; color: var(--quiet) }
 .badges span, td span { border: 1px solid currentColor; border-radius: 99px; padding: .05rem .6rem; white-space: nowrap }
-.held { color: var(--held) } .known-gap { color: var(--gap) } .broken { color: var(--broken) }
+.held { color: var(--held) } .known-gap { color: var(--gap) } .broken, .late { color: var(--broken) }
 .not-run, .not-tested { color: var(--untested) }
 .badges span { display: inline-block; margin: 0 .5rem 1.6rem 0; padding: .3rem .8rem }
 .scroll { overflow-x: auto }

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from chaos.faults import FAULTS, Blow, resume, strike
-from chaos.lab import HEALED_LATE_MS, Lab, since_the_losses, until
+from chaos.lab import Lab, Recovery, now_ms, since_the_losses
+from chaos.process import ProcessFailed
 from flashsale.cli.rehearsal import NotAtRest, crowd, make_drop
 from loadtest.checker.model import Window
-from reconciler.journal import Journal
 
 if TYPE_CHECKING:
     from chaos.schedule import Round, Schedule
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 REST_WITHIN_S = 60.0
 """longer than that after the last fault has healed, and something is lost for good"""
-
-Tell = Callable[[str], None]
 
 
 class Struck(msgspec.Struct, frozen=True):
@@ -41,6 +39,8 @@ class Struck(msgspec.Struct, frozen=True):
     """when, in ms since the epoch"""
     cut_short_by: str
     """what kept it from its full length: mostly the damage of another fault"""
+    found: str = ""
+    """what a process of ours did that it must not do, whatever is broken: end, hang, or not start"""
 
 
 class Played(msgspec.Struct, frozen=True):
@@ -52,27 +52,80 @@ class Played(msgspec.Struct, frozen=True):
     units: int
     sold: int
     strikes: tuple[Struck, ...]
+    moved_s: float
+    """from the end of the last fault until the line moved"""
     caught_up_s: float
     """from the end of the last fault until all that had happened by then was finished: recorded, or ended in time"""
+    late: tuple[str, ...]
+    """what of that took longer than is promised, in words"""
     wrong: tuple[str, ...]
     """broken promises, in words"""
     violations: dict[str, int]
     """broken promises found by the history checker, by name"""
 
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """Everything that must not be, in words."""
+        return *self.wrong, *(f"{name}: {count}" for name, count in self.violations.items()), *self.late
+
 
 class Outcome(msgspec.Struct, frozen=True):
-    """A whole run."""
+    """All rounds of one seed."""
 
     seed: int
-    minutes: float
     faults: tuple[str, ...]
     rounds: tuple[Played, ...]
     seconds: float
 
     @property
     def violations(self) -> int:
-        """Broken promises of all rounds."""
-        return sum(len(played.wrong) + sum(played.violations.values()) for played in self.rounds)
+        """Broken promises of all rounds, those of time among them."""
+        return sum(len(played.wrong) + sum(played.violations.values()) + len(played.late) for played in self.rounds)
+
+
+class Run(msgspec.Struct, frozen=True):
+    """One seed, or several played one after the other."""
+
+    minutes: float
+    """about how long each took"""
+    seeds: tuple[Outcome, ...]
+    violations: int = 0
+    """broken promises of all seeds"""
+
+    @classmethod
+    def of(cls, minutes: float, seeds: tuple[Outcome, ...]) -> Run:
+        """A run of these seeds."""
+        return cls(minutes, seeds, sum(outcome.violations for outcome in seeds))
+
+
+@dataclass(frozen=True, slots=True)
+class Aftermath:
+    """What all faults of a round came to."""
+
+    struck: tuple[Struck, ...]
+    died: tuple[str, ...]
+    """processes that nothing had struck and that were gone"""
+    healed_ms: int
+    recovery: Recovery
+
+    @property
+    def delays(self) -> tuple[Window, ...]:
+        """When faults kept reservations from ending in time. One that was cut short left its damage until everything was healed."""
+        return tuple(
+            Window(one.from_ms, self.healed_ms if one.cut_short_by or one.found else one.to_ms)
+            for one in self.struck
+            if FAULTS[one.fault].loses_time
+        )
+
+    @property
+    def losses(self) -> tuple[Window, ...]:
+        """When the store forgot what it had acknowledged."""
+        return tuple(Window(one.from_ms, one.to_ms) for one in self.struck if FAULTS[one.fault].loses_data)
+
+    @property
+    def found(self) -> tuple[str, ...]:
+        """What processes of ours did that they must not do."""
+        return *self.died, *(f"{one.fault} @{one.at_s:g}s: {one.found}" for one in self.struck if one.found)
 
 
 @dataclass(slots=True)
@@ -81,7 +134,7 @@ class Soak:
 
     lab: Lab
     schedule: Schedule
-    tell: Tell
+    tell: Callable[[Played], None]
 
     async def run(self, only: int | None = None) -> tuple[Played, ...]:
         """All rounds, or one of them; each is told as it ends."""
@@ -90,36 +143,35 @@ class Soak:
 
     async def _play(self, planned: Round) -> Played:
         lab, name = self.lab, f"soak-{self.schedule.seed % 1_000_000}-{planned.number}"
-        drop = await lab.open_drop(make_drop(name, planned.scenario, int(time.time() * 1000)))
+        drop = await lab.open_drop(make_drop(name, planned.scenario, now_ms()))
         history = lab.folder / f"{name}.history.jsonl"
-        started_ms = int(time.time() * 1000)
         async with crowd(lab.url, name, planned.scenario, lab.storefront_key, lab.folder, history=history) as shoppers:
             striking = asyncio.create_task(self._strike_all(planned, drop))
             try:
                 seen = await shoppers.finished()
-                struck, caught_up_s = await striking
+                aftermath = await striking
             finally:
                 striking.cancel()
                 with suppress(asyncio.CancelledError):
                     await striking
-        await lab.heal()
-        faults = (Window(started_ms, int(time.time() * 1000) + HEALED_LATE_MS),) if struck else ()
-        losses = tuple(Window(one.from_ms, one.to_ms) for one in struck if FAULTS[one.fault].loses_data)
+        losses = aftermath.losses
         wrong, sold = await self._judge(drop, since_the_losses(seen, losses), losses)
-        verdict = await lab.checked(drop, history, faults, losses)
+        verdict = await lab.checked(drop, history, aftermath.delays, losses)
         played = Played(
             number=planned.number,
             drop=drop.drop_id,
             shoppers=planned.scenario.shoppers,
             units=planned.scenario.units,
             sold=sold,
-            strikes=tuple(struck),
-            caught_up_s=round(caught_up_s, 2),
-            wrong=wrong,
+            strikes=aftermath.struck,
+            moved_s=round(aftermath.recovery.moved_s, 2),
+            caught_up_s=round(aftermath.recovery.caught_up_s, 2),
+            late=aftermath.recovery.late,
+            wrong=(*wrong, *aftermath.found),
             violations={str(name): count for name, count in verdict.violations.items()},
         )
-        self.tell(told(played))
-        if played.wrong or played.violations:
+        self.tell(played)
+        if played.findings:
             self._keep_logs(name)
         else:
             history.unlink()
@@ -132,34 +184,29 @@ class Soak:
             lines = b"".join(msgspec.json.encode(line) + b"\n" for line in process.lines)
             (self.lab.folder / f"{name}.{process.name}.log").write_bytes(lines)
 
-    async def _strike_all(self, planned: Round, drop: Drop) -> tuple[list[Struck], float]:
-        """(what struck, how long the service needed after the last fault)."""
+    async def _strike_all(self, planned: Round, drop: Drop) -> Aftermath:
+        """Lets every fault of a round strike, heals what they left, and waits for the drop to recover while the crowd goes on."""
         turns = {fault.target: asyncio.Lock() for fault in FAULTS.values()}
 
         async def one(at_s: float, fault: str, span_s: float, luck: int) -> Struck:
             await asyncio.sleep(max(0.0, drop.opens_at_ms / 1000 + at_s - time.time()))
             async with turns[FAULTS[fault].target]:
-                began, began_ms = time.monotonic(), int(time.time() * 1000)
-                why = await strike(FAULTS[fault], Blow(self.lab, drop, random.Random(luck), span_s))  # noqa: S311 - not for secrets
-                return Struck(fault, at_s, round(time.monotonic() - began, 2), began_ms, int(time.time() * 1000), why)
+                began, began_ms, cut_short_by, found = time.monotonic(), now_ms(), "", ""
+                try:
+                    cut_short_by = await strike(FAULTS[fault], Blow(self.lab, drop, random.Random(luck), span_s))  # noqa: S311 - not for secrets
+                except ProcessFailed as failed:
+                    found = failed.what
+                return Struck(fault, at_s, round(time.monotonic() - began, 2), began_ms, now_ms(), cut_short_by, found)
 
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one(strike.at_s, strike.fault, strike.span_s, strike.luck)) for strike in planned.strikes]
+        struck = tuple(task.result() for task in tasks)
+        hurt = any(one.cut_short_by or one.found for one in struck)
+        died = () if hurt else tuple(f"{name} was gone" for name, process in self.lab.processes.items() if not process.running)
+        await self.lab.heal()
         with suppress(TimeoutError):  # a store that went back may have forgotten that the drop was resumed
             await resume(self.lab, drop)
-        return [task.result() for task in tasks], await self._catch_up(drop)
-
-    async def _catch_up(self, drop: Drop) -> float:
-        """Returns when everything from before now is finished, while the crowd goes on; how long that took, in seconds."""
-        healed, journal = time.monotonic(), Journal(self.lab.parts.store, drop.drop_id, "soak")
-
-        async def caught_up() -> bool:
-            age_ms, overdue = await journal.oldest_unfinished_ms(), (await self.lab.inspect(drop)).snapshot.overdue
-            return not overdue and (age_ms is None or age_ms < (time.monotonic() - healed) * 1000)
-
-        with suppress(TimeoutError):  # then it is not at rest either, and that is told with the reason
-            await until(caught_up, REST_WITHIN_S)
-        return time.monotonic() - healed
+        return Aftermath(struck, died, now_ms(), await self.lab.recovery(drop, REST_WITHIN_S))
 
     async def _judge(self, drop: Drop, seen: Crowd, losses: tuple[Window, ...]) -> tuple[tuple[str, ...], int]:
         """(broken promises in words, units sold)."""
@@ -174,5 +221,4 @@ def told(played: Played) -> str:
     """A round in one line, and a line for each broken promise."""
     struck = ", ".join(f"{struck.fault} @{struck.at_s:g}s" for struck in played.strikes)
     head = f"{played.number:3}  {played.sold}/{played.units} sold to {played.shoppers}  caught up in {played.caught_up_s:.1f} s  {struck}"
-    wrong = [*played.wrong, *(f"{name}: {count}" for name, count in played.violations.items())]
-    return "\n".join([head, *(f"     ! {sentence}" for sentence in wrong)])
+    return "\n".join([head, *(f"     ! {sentence}" for sentence in played.findings)])

@@ -15,8 +15,8 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from chaos.lab import Lab, running_lab
-from chaos.report import BROKEN, HELD, KNOWN, Finding, write_report
+from chaos.lab import Lab, Recovery, running_lab
+from chaos.report import BROKEN, HELD, KNOWN, LATE, Finding, write_report
 from chaos.rows import BY_NUMBER
 from flashsale.model import Drop
 from tests.faults.stage import RowRecord, require_sound
@@ -49,6 +49,7 @@ async def _lab() -> AsyncIterator[Lab]:
 @pytest.fixture
 async def lab(_lab: Lab) -> AsyncIterator[Lab]:
     """The laboratory; afterwards every fault is ended and everything runs again."""
+    _lab.recoveries.clear()
     yield _lab
     await _lab.heal()
 
@@ -68,15 +69,17 @@ def bustle(lab: Lab, row: RowRecord, request: pytest.FixtureRequest) -> Bustle:
         if not request.config.getoption("--every-fault", default=False):
             yield
             return
-        began = asyncio.Event()
+        began, over = asyncio.Event(), asyncio.Event()
 
-        async def begin(_drop: Drop) -> None:
+        async def beside(_drop: Drop) -> None:
             began.set()
+            await over.wait()
 
-        playing = asyncio.create_task(lab.rehearse(row.scenario(shoppers=150, units=40), begin))
+        playing = asyncio.create_task(lab.rehearse(row.scenario(shoppers=150, units=40), beside))
         try:
             await asyncio.wait((playing, asyncio.ensure_future(began.wait())), return_when=asyncio.FIRST_COMPLETED)
             yield
+            over.set()
             played = await playing
         finally:
             playing.cancel()
@@ -105,19 +108,30 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = yield
     record = item.stash.get(_RECORD, None)
     if record is not None and report.when == "call":
-        known = BY_NUMBER[record.number]
+        known, recoveries = BY_NUMBER[record.number], _recoveries(item)
+        late = [sentence for recovery in recoveries for sentence in recovery.late] if report.passed else []
+        if late and item.config.getoption("--every-fault", default=False):  # elsewhere no test fails on a clock
+            report.outcome, report.longrepr = "failed", "\n".join(late)
         item.config.stash.setdefault(_FINDINGS, []).append(
             Finding(
                 row=record.number,
                 fault=known.fault,
                 expected=known.expected,
-                seen=" ".join([*record.seen, record.beside, *_reasons(report)]).strip(),
+                seen=" ".join([*record.seen, record.beside, *(late or _reasons(report))]).strip(),
                 seed=record.seed,
-                verdict=HELD if report.outcome == "passed" else KNOWN if report.outcome == "skipped" else BROKEN,
+                verdict=LATE if late else HELD if report.passed else KNOWN if report.skipped else BROKEN,
                 seconds=call.duration,
+                moved_s=max((recovery.moved_s for recovery in recoveries), default=None),
+                caught_up_s=max((recovery.caught_up_s for recovery in recoveries), default=None),
             )
         )
     return report
+
+
+def _recoveries(item: pytest.Item) -> list[Recovery]:
+    """How soon the row's drops recovered; nothing where a row measures that itself."""
+    lab: Lab | None = getattr(item, "funcargs", {}).get("lab")
+    return lab.recoveries if lab is not None else []
 
 
 def _reasons(report: Any) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.report import BROKEN, HELD, NOT_RUN, Finding, one_each, write_report
+from chaos.report import BROKEN, HELD, LATE, NOT_RUN, Finding, one_each, write_report
 from chaos.rows import BY_NUMBER, ROWS
 
 FOLDER = Path(__file__).parent
@@ -35,13 +35,16 @@ def test_a_row_has_a_test_or_a_reason(number: int) -> None:
 
 
 def test_the_report_has_every_row_once_and_takes_the_worst_of_its_tests(tmp_path: Path) -> None:
-    held = Finding(3, "fault", "expected", "once <b>", 1003, HELD, 1.0)
-    write_report(tmp_path, [held, Finding(3, "fault", "expected", "twice", 1003, BROKEN, 2.0)])
+    held = Finding(3, "fault", "expected", "once <b>", 1003, HELD, 1.0, 0.2, 4.0)
+    late = Finding(4, "fault", "expected", "", 1004, LATE, 1.0, 0.2, 11.0)
+    write_report(tmp_path, [held, late, Finding(3, "fault", "expected", "twice", 1003, BROKEN, 2.0)])
     rows = json.loads((tmp_path / "faults.json").read_bytes())
     assert [row["row"] for row in rows] == list(range(1, 51))
     assert rows[2] | {"fault": "", "expected": ""} == {
         "row": 3, "fault": "", "expected": "", "seen": "once <b> twice", "seed": 1003, "verdict": BROKEN, "seconds": 3.0,
+        "moved_s": 0.2, "caught_up_s": 4.0,
     }  # fmt: skip
+    assert (rows[3]["verdict"], rows[3]["caught_up_s"]) == (LATE, 11.0)
     assert rows[0]["verdict"] == NOT_RUN
     page = (tmp_path / "faults.html").read_text(encoding="utf-8")
     assert "once &lt;b&gt; twice" in page
