@@ -10,8 +10,9 @@ import typer
 
 from flashsale.cli import options
 from flashsale.cli.commands import command, finish, run
-from flashsale.cli.exits import Exit
-from flashsale.cli.output import print_json, print_table, program, say
+from flashsale.cli.exits import Exit, exit_code_of
+from flashsale.cli.output import print_error, print_json, print_table, program, say
+from flashsale.errors import DatabaseUnavailable, FlashsaleError
 
 if TYPE_CHECKING:
     from flashsale.cli.shapes import DropAudited
@@ -38,25 +39,41 @@ def audit(
 
     Every reservation is held against its order, also while the drop is on: orders on their way are left out on both
     sides. Exit code 1 when something does not add up. 'unfinished' means that nothing is known to be wrong, but the
-    journal is too far behind to compare. With --json: an array of drop_id, result, drifts (kind, sku, law, units, the
-    first twenty ids and their total) and why.
+    journal is too far behind to compare; 'failed' that the drop could not be looked at, which keeps no other from being
+    audited. With --json: an array of drop_id, result, drifts (kind, sku, law, units, the first twenty ids and their
+    total) and why.
     """
-    audited = run(_audit(drop_id, config, data))
+    audited, troubles = run(_audit(drop_id, config, data))
+    for trouble in troubles:
+        print_error(trouble)
     if as_json:
         print_json(audited)
     elif audited:
         _print(audited)
     else:
         say("There are no drops to audit.")
-    finish(Exit.FINDING if any(drop.result == "drift" for drop in audited) else Exit.OK)
+    drifts = any(drop.result == "drift" for drop in audited)
+    finish(Exit.FINDING if drifts else exit_code_of(troubles[0]) if troubles else Exit.OK)
 
 
-async def _audit(drop_id: str | None, config: Path | None, data: Path | None) -> list[DropAudited]:
+async def _audit(drop_id: str | None, config: Path | None, data: Path | None) -> tuple[list[DropAudited], list[FlashsaleError]]:
+    """The audits, and what kept drops from being audited. Without Postgres there is none, so that is raised."""
+    from flashsale.cli.shapes import DropAudited
     from flashsale.cli.target import find_target, opened
 
     async with opened(find_target(config, data).settings) as parts:
-        ids = sorted(await parts.drops.ids()) if drop_id is None else [options.checked_drop_id(drop_id)]
-        return [await audit_drop(parts, one) for one in ids]
+        if drop_id is not None:
+            return [await audit_drop(parts, options.checked_drop_id(drop_id))], []
+        audited, troubles = [], []
+        for one in sorted(await parts.drops.ids()):
+            try:
+                audited.append(await audit_drop(parts, one))
+            except DatabaseUnavailable:
+                raise
+            except FlashsaleError as error:  # the other drops want to be audited
+                audited.append(DropAudited(one, "failed", [], f"{error.what} {error.why}".strip()))
+                troubles.append(error)
+        return audited, troubles
 
 
 async def audit_drop(parts: Parts, drop_id: str) -> DropAudited:

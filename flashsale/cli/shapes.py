@@ -179,10 +179,10 @@ class DropAudited(Struct, frozen=True):
 
     drop_id: str
     result: str
-    """clean, drift, or unfinished (the journal is too far behind)"""
+    """clean, drift, unfinished (the journal is too far behind), or failed (the drop could not be looked at)"""
     drifts: list[DriftFound]
     why: str = ""
-    """why it is unfinished"""
+    """why it is unfinished or failed"""
 
 
 class MeasureShown(Struct, frozen=True):

@@ -289,6 +289,20 @@ async def test_an_audit_is_clean_or_says_what_is_not(trial: Path, store: Redis, 
     assert (await flashsale("audit", trial.stem)).code == 1
 
 
+async def test_a_drop_in_trouble_keeps_no_other_from_being_audited(trial: Path, store: Redis, tmp_path: Path) -> None:
+    assert (await flashsale("drop", "create", str(drop_file(tmp_path, "autumn")))).code == 0
+    await store.delete(drop_keys("autumn").drop)
+    done = await flashsale("audit", "--json")
+    assert [(drop["drop_id"], drop["result"]) for drop in done.json] == [("autumn", "failed"), ("trial", "clean")]
+    assert done.code == 4
+    assert "flashsale recover autumn --dry-run" in done.err
+    await store.hincrby(drop_keys(trial.stem).stock, "available:poster", 3)
+    done = await flashsale("audit")
+    assert done.code == 1
+    assert "autumn" in done.out
+    assert (await flashsale("audit", "autumn")).code == 4
+
+
 async def test_the_doctor_looks_at_everything(trial: Path, store: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     await flashsale("signing-key", "create", "keys.json")
     monkeypatch.setenv("FLASHSALE_TOKENS_SIGNING_KEYS_FILE", str(tmp_path / "keys.json"))
