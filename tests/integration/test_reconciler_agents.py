@@ -6,7 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
+from flashsale.connections.store import open_store
 from flashsale.errors import Recovering
 from flashsale.settings import ReaperSettings
 from reconciler.agents import Loop, keep_running
@@ -15,6 +17,7 @@ from reconciler.journal import Journal
 from reconciler.metrics import ReconcilerMetrics
 from reconciler.reaper import Reaper
 from tests.integration.reconciler_stage import DROP, reconciler_settings
+from tests.stores import settings_for
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -32,6 +35,23 @@ async def test_the_janitor_measures_and_trims(store: Redis) -> None:
     await janitor.look()
     assert metrics.journal_oldest_age.labels(DROP)._value.get() == 0
     assert await store.xlen(f"fs:{{{DROP}}}:journal") < 150
+
+
+async def test_a_journal_that_cannot_be_reached_hides_no_other(store: Redis) -> None:
+    """As in a Cluster that has lost one node."""
+    lost = open_store(settings_for("redis://127.0.0.1:1/0", "postgresql://unused/").store)
+    await store.xadd(f"fs:{{{DROP}}}:journal", {"v": "1"}, id="1000-0")
+    metrics = ReconcilerMetrics(CollectorRegistry())
+    journals = {"autumn": Journal(lost, "autumn", "janitor"), DROP: Journal(store, DROP, "janitor")}
+    janitor = Janitor(lambda: journals, metrics, reconciler_settings())
+    with capture_logs() as said:
+        await janitor.look()
+        await janitor.look()
+        assert metrics.journal_oldest_age.labels(DROP)._value.get() > 1000
+        journals["autumn"] = Journal(store, "autumn", "janitor")
+        await janitor.look()
+    assert [(line["event"], line["drop"]) for line in said] == [("janitor_held_up", "autumn"), ("janitor_resumed", "autumn")]
+    await lost.aclose()
 
 
 async def test_the_reaper_goes_on_until_a_batch_is_not_full_and_past_a_drop_in_trouble() -> None:
