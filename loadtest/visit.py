@@ -312,7 +312,7 @@ class Visit:
         else:
             await self._asker.rest(self._plan.paying_s)
         if intent is Intent.RELEASE:
-            await self._give_back(reservation_id)
+            await self._give_back(reservation)
         pay = self._payments.by_webhook if intent is Intent.PAY_BY_WEBHOOK else self._payments.confirm
         while (paid := await pay(reservation)).unknown:
             reservation = await self._restored(reservation)
@@ -321,6 +321,7 @@ class Visit:
             await self._trouble_the_shop(reservation)
             raise Leaves("paid_late" if intent is Intent.PAY_LATE else "paid")
         self._diary.payments_refused[f"{paid.status} {paid.code}"] += 1
+        await self._require_over(reservation, f"its payment was refused: {paid.status} {paid.code}")
         raise Leaves("payment_refused")
 
     async def _ask_for_more_time(self, reservation: dict[str, Any]) -> dict[str, Any]:
@@ -356,15 +357,24 @@ class Visit:
         unsure = self._plan.intent in (Intent.HOLD, Intent.PAY_LATE, Intent.RELEASE)
         return Intent.PAY if self._waited and unsure and self._payments.can_confirm else self._plan.intent
 
-    async def _give_back(self, reservation_id: str) -> NoReturn:
+    async def _give_back(self, reservation: Mapping[str, Any]) -> NoReturn:
+        reservation_id = str(reservation["reservation_id"])
         call = self._call(Kind.RELEASE, reservation_id=reservation_id)
         answer = await self._asker.ask("release", "DELETE", f"/v1/reservations/{reservation_id}", headers=self._bearer, call=call)
         if answer.status == NOT_FOUND:
             raise Leaves("forgotten_and_left")
+        if code_of(answer) == "reservation_expired":
+            await self._require_over(reservation, "it could not be given back")
+            raise Leaves("released_too_late")
         if answer.status != 200:
             self._refused("release", answer)
         self._diary.released.add(reservation_id)
         raise Leaves("released")
+
+    async def _require_over(self, reservation: Mapping[str, Any], what: str) -> None:
+        """Only what has expired may be refused, and the shopper was told when that is."""
+        if _now_ms() < reservation["expires_at_ms"] and not await self._was_recovered():
+            self._diary.promise_broken(f"{reservation['reservation_id']} had time until {reservation['expires_at_ms']}, and {what}")
 
     def _call(self, kind: Kind, *, key: str = "", items: Items = (), reservation_id: str = "") -> Call:
         """What is about to be asked, for the history."""

@@ -1,7 +1,8 @@
 """What a drop came to, computed from Postgres and the store: the report of `flashsale demo`.
 
-What the crowd wrote down is used for three things only, because nobody else can know them: which reservations and payments
-it was told were good (to look for each of them in Postgres), who left with nothing and when, and which answers were 5xx.
+What the crowd wrote down is used for four things only, because nobody else can know them: which reservations and payments
+it was told were good (to look for each of them in Postgres), who left with nothing and when, how each visit ended, and which
+answers were 5xx.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +21,9 @@ import msgspec
 from admission.drawing import draws_of, prepare
 from admission.places import Draws, queue_place
 from flashsale.connections.database import Database
+from flashsale.drops import FIRST_EPOCH
 from flashsale.keys import drop_keys
-from flashsale.model import Inspection, Ticket, line_of, place_of
+from flashsale.model import DropState, Inspection, Ticket, line_of, place_of
 
 PAGE_ROWS = 1000
 NOTICED_WITHIN_MS = 3000
@@ -28,6 +31,15 @@ NOTICED_WITHIN_MS = 3000
 
 ZEROS = ("oversold_units", "undersold_units", "lost_orders", "duplicate_orders", "overtakes", "draw_faults", "http_5xx", "broken_promises")
 """Numbers of the report that must be zero"""
+
+ENDINGS = frozenset(
+    ("paid", "paid_late", "payment_refused", "held_and_left", "released", "released_too_late", "no_show", "sold_out", "deadline")
+)
+"""How a visit may end. Whether it was right to be told that all is sold, or to wait in vain, is judged by `undersold_units`; a shopper
+whose payment is refused before the reservation's time is up calls that a broken promise."""
+_FORGOTTEN = "forgotten"
+_AFTER_LOSS = re.compile(rf"{_FORGOTTEN}|\w+_refused (?:404 |409 limit_reached)")
+"""endings that only a store's loss excuses: what it gave is gone, or somebody has what they never heard of"""
 
 _GIVES_BACK = ("expired", "cancelled")
 _PAID_TOO_LATE = "paid_after_expiry"
@@ -299,6 +311,21 @@ def waits_ms(tickets: Iterable[Ticket], turn: Turns, opens_at_ms: int) -> list[i
     return sorted(int(served - max(ticket.joined_at_ms, opens_at_ms)) for ticket in admitted if not math.isinf(served := turn.of(ticket)))
 
 
+def strange_endings(endings: Mapping[str, int], *, closed: bool, recovered: bool) -> dict[str, int]:
+    """Visits that ended as none may, for example refused for a reason that keeps a willing buyer from free units.
+
+    Args:
+        endings: how often each ending was.
+        closed: the drop has ended.
+        recovered: the drop was made anew after a loss.
+    """
+    return {
+        ending: count
+        for ending, count in endings.items()
+        if ending not in ENDINGS and not (closed and ending == "closed") and not (recovered and _AFTER_LOSS.match(ending))
+    }
+
+
 class Turns:
     """When each ticket was served."""
 
@@ -375,6 +402,9 @@ def summarise(records: Records, crowd: Crowd) -> dict[str, Any]:
         "wait_ms": {"p50": percentile(waits, 0.5), "p95": percentile(waits, 0.95), "p99": percentile(waits, 0.99)},
         "answer_ms": crowd.times_ms,
         "endings": crowd.endings,
+        "strange_endings": strange_endings(
+            crowd.endings, closed=snapshot.state is DropState.CLOSED, recovered=snapshot.epoch > FIRST_EPOCH
+        ),
         "audit": records.audit,
     }
 
@@ -382,6 +412,7 @@ def summarise(records: Records, crowd: Crowd) -> dict[str, Any]:
 def faults(report: Mapping[str, Any]) -> list[str]:
     """What a report must not say and does, in words; empty when all is well."""
     found = [f"{name} is {report[name]}" for name in ZEROS if report[name]]
+    found += [f"{count} visits ended with '{ending}'" for ending, count in report["strange_endings"].items()]
     if report["audit"] != "clean":
         found.append(f"the audit is {report['audit']}")
     if report["orders_in_postgres"]["pending"]:

@@ -10,6 +10,7 @@ import pytest
 
 from admission.draw import Draw
 from flashsale.cli.summary import (
+    ENDINGS,
     Crowd,
     EmptyHanded,
     Order,
@@ -22,6 +23,7 @@ from flashsale.cli.summary import (
     oversold_units,
     overtakes,
     percentile,
+    strange_endings,
     undersold_units,
     waits_ms,
 )
@@ -192,6 +194,35 @@ def test_percentiles_are_nearest_rank() -> None:
     assert percentile([], 0.5) == 0
 
 
+class TestStrangeEndings:
+    USUAL: ClassVar = dict.fromkeys(ENDINGS, 3)
+    REFUSED: ClassVar = {
+        "reserve_refused 409 limit_reached": 1,
+        "reserve_refused 422 invalid_request": 1,
+        "admission_refused 500 internal": 1,
+    }
+    LOST: ClassVar = {"forgotten not_found": 1, "forgotten_and_left": 1, "forgotten_again_and_again": 1, "serving_refused 404 not_found": 1}
+
+    def test_what_people_do_and_being_sold_out_is_usual(self) -> None:
+        assert strange_endings(self.USUAL, closed=False, recovered=False) == {}
+
+    def test_a_refusal_for_anything_else_is_strange(self) -> None:
+        assert strange_endings(self.USUAL | self.REFUSED, closed=True, recovered=False) == self.REFUSED
+
+    def test_an_ending_nobody_has_thought_of_is_strange(self) -> None:
+        assert strange_endings({"done": 1, "paid twice": 1}, closed=True, recovered=True) == {"done": 1, "paid twice": 1}
+
+    def test_to_be_forgotten_takes_a_loss(self) -> None:
+        assert strange_endings(self.LOST, closed=False, recovered=False) == self.LOST
+        assert strange_endings(self.LOST | self.REFUSED, closed=False, recovered=True) == {
+            ending: 1 for ending in self.REFUSED if "limit_reached" not in ending
+        }
+
+    def test_to_find_the_drop_closed_takes_a_closed_drop(self) -> None:
+        assert strange_endings({"closed": 2}, closed=True, recovered=False) == {}
+        assert strange_endings({"closed": 2}, closed=False, recovered=False) == {"closed": 2}
+
+
 class TestFaults:
     CLEAN: ClassVar[dict[str, Any]] = {
         "oversold_units": 0,
@@ -202,6 +233,7 @@ class TestFaults:
         "draw_faults": 0,
         "http_5xx": 0,
         "broken_promises": 0,
+        "strange_endings": {},
         "audit": "clean",
         "orders_in_postgres": {"pending": 0},
     }
@@ -218,6 +250,10 @@ class TestFaults:
 
     def test_an_audit_that_is_not_clean_is_named(self) -> None:
         assert faults({**self.CLEAN, "audit": "drift"}) == ["the audit is drift"]
+
+    def test_endings_that_may_not_be_are_named(self) -> None:
+        endings = {"reserve_refused 409 limit_reached": 40}
+        assert faults({**self.CLEAN, "strange_endings": endings}) == ["40 visits ended with 'reserve_refused 409 limit_reached'"]
 
     def test_pending_orders_are_named(self) -> None:
         assert faults({**self.CLEAN, "orders_in_postgres": {"pending": 3}}) == ["3 orders are still pending"]
