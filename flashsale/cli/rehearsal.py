@@ -146,14 +146,20 @@ class RunningCrowd:
         """What they wrote down, once the last one has left.
 
         Raises:
-            CrowdFailed: the process ended without a result.
+            CrowdFailed: the process ended without a result, or before all had left.
         """
         code = await self.process.wait()
         try:
-            return msgspec.json.decode(self.result_file.read_bytes(), type=Crowd)
+            seen = msgspec.json.decode(self.result_file.read_bytes(), type=Crowd)
         except (OSError, msgspec.DecodeError) as error:
             said = self.log_file.read_text(encoding="utf-8", errors="replace").strip()[-2000:]
             raise CrowdFailed(what=f"The simulated shoppers ended with status {code} and no result:", why=said or str(error)) from error
+        if not seen.complete:
+            raise CrowdFailed(
+                what=f"The simulated shoppers ended with status {code} before all of them had left.",
+                todo="Somebody stopped their process; what it saw is not the whole drop, so play it again.",
+            )
+        return seen
 
 
 @asynccontextmanager

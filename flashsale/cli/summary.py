@@ -50,6 +50,8 @@ _REFUSED = "refused:"
 class Crowd(msgspec.Struct, frozen=True):
     """What the simulated shoppers wrote down (`loadtest.diary`)."""
 
+    complete: bool = True
+    """the last of them has left; False when they were sent home before"""
     http_5xx: int = 0
     retry_later: dict[str, int] = {}
     lost_answers: dict[str, int] = {}
