@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import stat
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -58,7 +59,6 @@ from flashsale.web.request_ids import RequestIds
 from flashsale.web.services import Services
 from flashsale.web.serving import ServingDocuments
 
-KEYS_MODE = 0o600
 FIRST_LOOK_S = 2.0
 """a worker that has not seen the store after this long serves all the same, and says so in /readyz"""
 
@@ -215,12 +215,14 @@ def read_signing_keys(path: str) -> SigningKeySet:
             todo="Make some with 'flashsale signing-key', and name the file in tokens.signing_keys_file.",
         )
     try:
-        mode = stat.S_IMODE(Path(path).stat().st_mode)
         content = Path(path).read_bytes()
+        _require_private(Path(path))
     except OSError as error:
-        raise ConfigurationError(what=f"The signing keys in {path} cannot be read:", why=f"{error.strerror}.") from None
-    if mode & ~KEYS_MODE:
-        raise ConfigurationError(what=f"The signing keys in {path} may be read by others (mode {mode:04o}).", todo=f"Run: chmod 600 {path}")
+        raise ConfigurationError(
+            what=f"The signing keys in {path} cannot be read:",
+            why=f"{error.strerror}.",
+            todo=f"Make them with 'flashsale signing-key create {path}', for the account that reads them.",
+        ) from None
     try:
         keys = msgspec.json.decode(content, type=SigningKeySet)
         keys.active("admission")
@@ -229,9 +231,27 @@ def read_signing_keys(path: str) -> SigningKeySet:
         # What the file holds is secret, so the parser's words are not repeated.
         raise ConfigurationError(
             what=f"{path} does not hold an active signing key for admission tokens and one for receipts.",
-            todo="Make a file with 'flashsale signing-key'.",
+            todo="Restore it from a copy, or make a new file with 'flashsale signing-key create'.",
         ) from None
     return keys
+
+
+def _require_private(path: Path) -> None:
+    """Only the owner may read the keys, or its group too where we could not change that: a file of somebody else's, or on a
+    read-only mount, as Kubernetes gives secrets to a group (`fsGroup`, mode 0440).
+
+    Raises:
+        ConfigurationError: others may read or change them.
+        OSError: there is no such file.
+    """
+    status = path.stat()
+    given = status.st_uid != os.geteuid() or bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & (stat.S_IRWXO | (stat.S_IWGRP | stat.S_IXGRP if given else stat.S_IRWXG)):
+        raise ConfigurationError(
+            what=f"The signing keys in {path} may be read by others (mode {mode:04o}).",
+            todo=f"Run: chmod 600 {path}. Of a Kubernetes secret: fsGroup of the pod, and defaultMode 0440 of the volume.",
+        )
 
 
 def run_worker(settings: Settings) -> None:

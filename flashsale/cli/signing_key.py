@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,8 +12,7 @@ import typer
 from flashsale.cli import options
 from flashsale.cli.commands import command, group
 from flashsale.cli.exits import Refused
-from flashsale.cli.output import moment, print_json, print_table, say, warn
-from flashsale.errors import ConfigurationError
+from flashsale.cli.output import moment, print_json, print_table, say
 
 if TYPE_CHECKING:
     from admission.tokens import SigningKeySet
@@ -49,8 +47,9 @@ def rotate(file: File) -> None:
     token they signed has expired (ten minutes) and the drops whose receipts they signed are over.
     """
     from admission.tokens import rotate_signing_keys
+    from flashsale.cli.compose import read_signing_keys
 
-    keys = rotate_signing_keys(read_signing_keys(file), _now_ms())
+    keys = rotate_signing_keys(read_signing_keys(str(file)), _now_ms())
     _write(file, keys)
     say(f"Rotated {file}: {keys.active('admission').kid} signs admission tokens now. Restart the workers to use it.")
 
@@ -60,7 +59,9 @@ def list_(file: File, as_json: options.Json = False) -> None:
 
     With --json: an array of kid, purpose, active and created_at_ms.
     """
-    keys = read_signing_keys(file)
+    from flashsale.cli.compose import read_signing_keys
+
+    keys = read_signing_keys(str(file))
     if as_json:
         print_json(
             [{"kid": key.kid, "purpose": key.purpose, "active": key.active, "created_at_ms": key.created_at_ms} for key in keys.keys]
@@ -68,35 +69,6 @@ def list_(file: File, as_json: options.Json = False) -> None:
         return
     rows = [(key.kid, key.purpose, "signs" if key.active else "verifies", moment(key.created_at_ms)) for key in keys.keys]
     print_table(("key", "purpose", "does", "made"), rows)
-
-
-def read_signing_keys(file: Path) -> SigningKeySet:
-    """The keys of a file; warns when others may read it.
-
-    Raises:
-        ConfigurationError: it is missing, or not a signing-key file.
-    """
-    import msgspec
-
-    from admission.tokens import SigningKeySet
-
-    try:
-        raw = file.read_bytes()
-        if stat.S_IMODE(file.stat().st_mode) & 0o077:
-            warn(f"Others may read {file}. Run: chmod 600 {file}")
-        return msgspec.json.decode(raw, type=SigningKeySet)
-    except OSError as error:
-        raise ConfigurationError(
-            what=f"The signing-key file {file} cannot be read:",
-            why=f"{error.strerror}.",
-            todo=f"Make it with: flashsale signing-key create {file}",
-        ) from error
-    except (msgspec.MsgspecError, ValueError):
-        # What the decoder says may quote the file, so it is not repeated.
-        raise ConfigurationError(
-            what=f"{file} is not a signing-key file.",
-            todo=f"Restore it from a copy, or make a new one: flashsale signing-key create {file}",
-        ) from None
 
 
 def _write(file: Path, keys: SigningKeySet) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import stat
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -272,6 +274,33 @@ async def test_signing_keys_are_made_rotated_and_never_printed(tmp_path: Path) -
     broken = await flashsale("signing-key", "rotate", str(file))
     assert broken.code == 2
     assert after[0]["d"] not in broken.err
+
+
+@pytest.mark.parametrize(
+    ("mode", "given", "refused"),
+    [
+        (0o600, None, False),
+        (0o400, None, False),
+        (0o640, None, True),
+        (0o602, None, True),
+        (0o440, "by another account", False),
+        (0o440, "read-only", False),
+        (0o460, "by another account", True),
+        (0o444, "read-only", True),
+    ],
+)
+async def test_signing_keys_are_read_from_a_private_file_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, given: str | None, *, refused: bool
+) -> None:
+    file = tmp_path / "keys.json"
+    await flashsale("signing-key", "create", str(file))
+    file.chmod(mode)
+    if given == "by another account":
+        monkeypatch.setattr(os, "geteuid", lambda: file.stat().st_uid + 1)
+    if given == "read-only":
+        monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
+    done = await flashsale("signing-key", "list", str(file))
+    assert (done.code, "may be read by others" in done.err) == ((2, True) if refused else (0, False)), done.err
 
 
 # ----------------------------------------------------------------------------------------------------------------- checks
