@@ -16,6 +16,7 @@ const PATH_LENGTH_MAX = 64;
 const TICKET_DIGEST_BYTES = 16;
 const LOST_ENTRY = "A".repeat(43); // secret hash of an entry that a loss had swallowed before the draw
 const LINES_MAX = 8;
+const ANSWER_MS_MAX = 10_000;
 
 const text = new TextEncoder();
 
@@ -70,12 +71,14 @@ export function proofWanted(receipt, fairness) {
 }
 
 /**
- * `verifyDraw` with everything but the receipt asked for at a service, `origin` being where it is. The receipt is not sent.
- * Throws when the draw has not been made yet, or what it was made from cannot be had or read just now.
+ * `verifyDraw` with everything asked for at a service, `origin` being where it is, but the receipt, which is not sent, and the
+ * `commitment` written down before the draw: only with one is it proven that the secret was not exchanged.
+ * Throws when the draw has not been made yet, or what it was made from cannot be had or read just now; no answer is waited for
+ * longer than ten seconds.
  */
-export async function verifyPlace(origin, drop, receipt) {
+export async function verifyPlace(origin, drop, receipt, commitment = null) {
   const document = async (address) => {
-    const answer = await fetch(origin + address, { credentials: "omit" });
+    const answer = await fetch(origin + address, { credentials: "omit", signal: AbortSignal.timeout(ANSWER_MS_MAX) });
     if (answer.status === 429 || answer.status >= 500) throw new Error(`${address} was answered ${answer.status}.`);
     return answer.ok ? answer.json() : null;
   };
@@ -86,7 +89,7 @@ export async function verifyPlace(origin, drop, receipt) {
   const wanted = proofWanted(receipt, fairness);
   const group = wanted?.group ? `?group=${encodeURIComponent(wanted.group)}` : "";
   const proof = wanted && (await document(`${address}/proofs/${wanted.entry_number}${group}`));
-  return verifyDraw({ receipt, fairness, proof, jwks });
+  return verifyDraw({ receipt, fairness, proof, jwks, commitment });
 }
 
 /** The place in line of entry number `entry` of `entries` in the draw with this key: compute_shuffled_index of the specifications. */
@@ -208,7 +211,9 @@ async function committed(steps, fairness, remembered) {
     steps,
     "commitment",
     toHex(await sha256(secret)) === fairness.commitment,
-    `The secret is the one committed to before the drop: its SHA-256 is the commitment${remembered ? " you remember." : "."}`,
+    remembered
+      ? "The secret is the one committed to before the drop: its SHA-256 is the commitment you remember."
+      : "The secret's SHA-256 is the commitment shown; that both were not exchanged, only one written down before the drop proves.",
     "The secret is not the one committed to before the drop: its SHA-256 is not the commitment.",
   );
   return secret;

@@ -1,4 +1,4 @@
-// Builds dist/: the element's one file, its languages, its types, and the verifier it loads when a draw is to be checked.
+// Builds dist/: the element's one file, its languages, its types, and what it loads later: a place's outlook, a draw's verifier.
 //
 //   npm run build --workspace widget             writes widget/dist
 //   node widget/build.mjs --into /some/folder    writes it there; a test compares it with what is committed
@@ -14,11 +14,12 @@ const asked = process.argv.indexOf("--into");
 const target = asked < 0 ? join(here, "dist") : process.argv[asked + 1];
 
 // Names of properties that only these files use with one another. None of them is a field of the service's documents, of an event,
-// of the browser's, or of a sentence; tests/widget/test_build.py holds the first two.
+// of the browser's, of a sentence, or of what place.js is given, which may be of another version than a page that has long been open;
+// tests/widget/test_build.py holds all but the browser's.
 const INTERNAL = [
   "again", "authorization", "away", "button", "clock", "details", "handOver", "hasPlace", "headline", "isBusy", "kept",
   "lasts", "latest", "locale", "mayJoin", "nowMs", "parts", "place", "problem", "proof", "rest", "retryMs", "said", "say", "serving",
-  "show", "start", "startsAtMs", "stop", "takesCode", "text", "untilMs", "view", "wake",
+  "show", "start", "startsAtMs", "stop", "takesCode", "telling", "untilMs", "view", "wake",
 ];
 
 const minifiedRules = {
@@ -26,7 +27,7 @@ const minifiedRules = {
   setup({ onLoad }) {
     onLoad({ filter: /\.css$/ }, async ({ path }) => {
       const { code } = await transform(await readFile(path, "utf-8"), { loader: "css", minify: true });
-      return { contents: code.trim(), loader: "text" };
+      return { contents: code.trim().replaceAll(/([:,]) /g, "$1"), loader: "text" }; // also inside custom properties
     });
   },
 };
@@ -34,8 +35,8 @@ const minifiedRules = {
 await rm(target, { recursive: true, force: true });
 await mkdir(join(target, "languages"), { recursive: true });
 await build({
-  entryPoints: [join(source, "flash-sale-room.js")],
-  outfile: join(target, "flash-sale-room.js"),
+  entryPoints: [join(source, "flash-sale-room.js"), join(source, "place.js")],
+  outdir: target,
   bundle: true,
   minify: true,
   format: "esm",

@@ -18,7 +18,7 @@ globalThis.fetch = async (address) => {
 };
 const taken = files.map((content, i) => ({ name: `file ${i}`, size: content.length, text: async () => content }));
 await import(process.argv[2]);
-document.getElementById("commitment").value = commitment;
+if (commitment !== null) document.getElementById("commitment").value = commitment;
 await document.getElementById("files").listeners.change({ target: { files: taken } });
 const steps = document.getElementById("steps").children.map((item) => [item.className, item.textContent]);
 process.stdout.write(JSON.stringify({ said: document.getElementById("missing").textContent, steps, asked }));

@@ -17,14 +17,20 @@ const outcome = async (promise) => promise.catch((error) => ({ error: `${error.n
 
 const answer = { verdicts: [], asked: [], numbers: [], recognised: texts.map((text) => recognised(text)) };
 for (const one of cases) answer.verdicts.push(await outcome(verifyDraw(one)));
-for (const { origin, drop, receipt, answers } of places) {
+for (const { origin, drop, receipt, commitment, answers, hangs = [] } of places) {
   const asked = [];
-  globalThis.fetch = async (address, { credentials }) => {
+  AbortSignal.timeout = () => AbortSignal.abort(new DOMException("No answer in time.", "TimeoutError")); // its time is over at once
+  globalThis.fetch = async (address, { credentials, signal }) => {
     asked.push([address, credentials]);
+    if (hangs.includes(address.slice(origin.length))) {
+      const forever = setInterval(() => {}, 60_000); // as an open connection, it keeps Node waiting
+      if (signal?.aborted) clearInterval(forever);
+      return new Promise((_, reject) => signal?.aborted && reject(signal.reason));
+    }
     const [status, document] = answers[address.slice(origin.length)] ?? [404, { code: "not_found" }];
     return new Response(JSON.stringify(document), { status });
   };
-  answer.verdicts.push(await outcome(verifyPlace(origin, drop, receipt)));
+  answer.verdicts.push(await outcome(verifyPlace(origin, drop, receipt, commitment)));
   answer.asked.push(asked);
 }
 for (const [entry, entries, key] of numbers) answer.numbers.push(await outcome(queueNumber(entry, entries, key)));

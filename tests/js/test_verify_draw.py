@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -118,14 +118,18 @@ def served(case: Case) -> dict[str, tuple[int, Any]]:
     return answers
 
 
-def verify_place(case: Case, **changed: tuple[int, Any]) -> tuple[Any, list[list[str]]]:
-    """What the module says to a receipt when it asks a service for the rest, and what it asks for."""
-    place = {"origin": ORIGIN, "drop": "trial", "receipt": case.receipt, "answers": {**served(case), **changed}}
+def verify_place(case: Case, *, hangs: Sequence[str] = (), **changed: tuple[int, Any]) -> tuple[Any, list[list[str]]]:
+    """What the module says to a receipt when it asks a service for the rest, and what it asks for; `hangs` is never answered."""
+    place = {"origin": ORIGIN, "drop": "trial", "receipt": case.receipt, "commitment": case.commitment, "hangs": hangs}
+    place["answers"] = {**served(case), **changed}
     said = run(places=[place])
     return said["verdicts"][0], said["asked"][0]
 
 
-@pytest.mark.parametrize("name", ["fair", "second device in a priority line", "late joiner", "secret", "missing proof"])
+@pytest.mark.parametrize(
+    "name",
+    ["fair", "second device in a priority line", "late joiner", "secret", "missing proof", "secret and commitment, remembered"],
+)
 def test_it_asks_a_service_for_everything_but_the_receipt(name: str) -> None:
     case = next((case for case in cases() if case.name == name), None) or replace(next(cases()), proof=None)
     verdict, asked = verify_place(case)
@@ -147,6 +151,22 @@ def test_it_asks_a_service_for_everything_but_the_receipt(name: str) -> None:
 def test_documents_that_cannot_be_had_are_no_verdict(path: str, answer: tuple[int, Any]) -> None:
     verdict, _ = verify_place(next(cases()), **{path: answer})
     assert "Error: " in verdict["error"]
+
+
+@pytest.mark.parametrize("path", ["/v1/drops/trial/fairness", "/.well-known/jwks.json", "/v1/drops/trial/fairness/proofs/1234"])
+def test_no_answer_is_waited_for_without_end(path: str) -> None:
+    verdict, _ = verify_place(next(cases()), hangs=[path])
+    assert verdict["error"] == "TimeoutError: No answer in time."
+
+
+def test_only_a_remembered_commitment_finds_an_exchanged_pair() -> None:
+    """Whoever exchanges the secret exchanges its hash as well: everything fits, but for who has written down the first."""
+    by_name = {case.name: case for case in cases()}
+    unnoticed, _ = verify_place(by_name["secret and commitment"])
+    assert unnoticed["passed"]
+    assert "only one written down before" in next(step["sentence"] for step in unnoticed["steps"] if step["name"] == "commitment")
+    noticed, _ = verify_place(by_name["secret and commitment, remembered"])
+    assert [noticed["passed"], noticed["steps"][-1]["name"]] == [False, "commitment"]
 
 
 def test_a_draw_that_was_not_made_yet_is_no_verdict() -> None:
@@ -202,6 +222,25 @@ def test_the_page_asks_its_service_for_everything_but_the_receipt(show: Callable
     assert [sentence for _, sentence in seen["steps"]] == [step.sentence for step in case.verdict().steps]
     expected = {"not drawn yet": "The draw has not been made yet.", "secret": "It does not hold."}
     assert seen["said"].startswith(expected.get(name, "Everything was checked and holds."))
+
+
+def test_the_page_takes_the_commitment_that_a_place_was_given(show: Callable[..., Any]) -> None:
+    """As the waiting room's element links to it."""
+    case = next(case for case in cases() if case.name == "secret and commitment, remembered")
+    parts = case.as_json()
+    answers = {
+        "/v1/drops/trial/fairness": json.dumps(parts["fairness"]),
+        "/.well-known/jwks.json": json.dumps(parts["jwks"]),
+        "/v1/drops/trial/fairness/proofs/1234": json.dumps(parts["proof"]),
+    }
+
+    def seen(fragment: str) -> str:
+        said: str = show(answers=answers, commitment=None, location={"search": "?drop=trial", "hash": fragment})["said"]
+        return said
+
+    assert seen(f"#receipt={case.receipt}").startswith("Everything was checked and holds.")
+    assert seen(f"#receipt={case.receipt}&commitment={case.commitment}") == "It does not hold. The last step says why."
+    assert seen(f"#receipt={case.receipt}&commitment=x").startswith("Still needed: your receipt")
 
 
 @pytest.mark.parametrize("search", ["?drop=../admin", "?drop=TRIAL", "?drop=trial&x=1", "?drop="])

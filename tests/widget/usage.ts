@@ -18,6 +18,8 @@ document.addEventListener("flash-sale-position", ({ detail: { position, etaMs } 
   const [low, high]: [number, number] = etaMs ?? [0, 0];
   document.title = `${shown} ${low + high}`;
 });
+room.addEventListener("flash-sale-ending", ({ detail: { expiresAtMs } }) => expiresAtMs.toFixed(0));
+room.addEventListener("flash-sale-draw", ({ detail: { verified, remembered } }) => verified && remembered);
 room.addEventListener("click", (event) => event.clientX);
 
 const state: RoomState = room.state;

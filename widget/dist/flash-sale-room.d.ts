@@ -28,6 +28,12 @@ export interface AdmittedDetail extends DropDetail {
   expiresAtMs: number;
 }
 
+/** The admission ends in a minute. */
+export interface EndingDetail extends DropDetail {
+  /** By the service's clock. */
+  expiresAtMs: number;
+}
+
 export interface PositionDetail extends DropDetail {
   /** People ahead; null before the draw. */
   position: number | null;
@@ -37,6 +43,8 @@ export interface PositionDetail extends DropDetail {
   chance: number | null;
   queueNumber: number | null;
   entryNumber: number | null;
+  /** How much of the line that was before this place is gone, from 0 to 1. */
+  progress: number;
 }
 
 export interface ErrorDetail extends DropDetail {
@@ -48,6 +56,8 @@ export interface ErrorDetail extends DropDetail {
 
 export interface DrawDetail extends DropDetail {
   verified: boolean;
+  /** Whether the commitment of before the draw was kept: only with it is it proven that the secret was not exchanged. */
+  remembered: boolean;
   /** The step that does not hold or could not be checked, and in a sentence why. */
   step?: string;
   sentence?: string;
@@ -97,6 +107,7 @@ export interface Handoff {
 
 export interface FlashSaleEventMap {
   "flash-sale-admitted": CustomEvent<AdmittedDetail>;
+  "flash-sale-ending": CustomEvent<EndingDetail>;
   "flash-sale-position": CustomEvent<PositionDetail>;
   "flash-sale-sold-out": CustomEvent<DropDetail>;
   "flash-sale-closed": CustomEvent<DropDetail>;
@@ -120,9 +131,13 @@ export class FlashSaleRoom extends HTMLElement {
   readonly state: RoomState;
   /** The admission token while it holds. */
   readonly token: string | null;
-  /** Joins the line; with the code of the shopper's other device, takes that place over. What stands in the way is shown. */
+  /**
+   * Joins the line; with the code of the shopper's other device, takes that place over. What stands in the way is shown. A browser
+   * that has a place keeps it, and the code is left unused. Rejects with `code: "disconnected"` while the element is in no page, as
+   * the two below do.
+   */
   join(options?: { handoff?: string }): Promise<void>;
-  /** Gives the place up. Rejects with an error whose `code` says why. */
+  /** Gives the place up. Rejects with an error whose `code` says why, and then forgets nothing. */
   leave(): Promise<void>;
   /** A code with which the shopper's other device takes the place over. Rejects with an error whose `code` says why. */
   handoff(): Promise<Handoff>;

@@ -1,16 +1,21 @@
 // What is said aloud to people who do not see the card: at thresholds only, never at every look. Pure.
 
-import { UNLIKELY } from "./sentences.js";
-
 const COUNTDOWNS_S = [10, 30, 60];
+const ENDING_S = 60;
+export const UNLIKELY = 0.05; // a chance that is no hope
 
-/** What has changed so much from one view to the next that it is said: "state", "notice", "place", or the seconds left; null for nothing. */
+/**
+ * What has changed so much from one view to the next that it is said: "state", "notice", "proof", "place", or the seconds left; null
+ * for nothing.
+ */
 export function announcement(before, now) {
   if (now.state === "loading") return null;
   if (before?.state !== now.state || before.problem?.code !== now.problem?.code) return "state";
-  const seconds = now.untilMs && COUNTDOWNS_S.find((one) => now.untilMs <= 1000 * one);
-  if (seconds && before.untilMs > 1000 * seconds) return seconds;
+  const countdowns = now.state === "admitted" ? [ENDING_S] : COUNTDOWNS_S;
+  const seconds = now.untilMs && countdowns.find((one) => now.untilMs <= 1000 * one);
+  if (seconds && (before.untilMs || Infinity) > 1000 * seconds) return seconds;
   if (before.notice !== now.notice || before.away?.code !== now.away?.code) return "notice";
+  if (now.proof && !before.proof) return "proof";
   return isCloser(before.place, now.place) || isHopeless(now.place) > isHopeless(before.place) ? "place" : null;
 }
 

@@ -1,6 +1,6 @@
 // Asks the service. Never with cookies; every answer that can be used is a JSON object.
 
-const ANSWER_MS_MAX = 10_000;
+export const ANSWER_MS_MAX = 10_000;
 const RETRY_AFTER_MS_MAX = 300_000;
 
 /** The error of an answer that is not to be had just now. `retryMs`: what the service asked us to wait, or 0. */

@@ -38,26 +38,29 @@ export function cardIn(root, act) {
   const proofText = make("span", "");
   const link = make("a", "secondary");
   const proof = make("p", "proof", proofText, " ", link);
-  const section = make("section", "card", headline, clock, position, progress, details, notice, form, proof);
   const status = make("p", "spoken");
   const alert = make("p", "spoken");
+  const section = make("section", "card", headline, clock, position, progress, details, notice, form, proof, status, alert);
+  let isBusy = false;
   const sheet = new CSSStyleSheet(); // constructed, which a strict content security policy lets pass
 
   sheet.replaceSync(rules);
   root.adoptedStyleSheets = [sheet];
-  root.append(section, status, alert);
-  clock.ariaHidden = "true";
-  status.role = "status";
-  alert.role = "alert";
+  root.append(section);
+  clock.setAttribute("aria-hidden", true); // older browsers know no ariaHidden, and no role
+  status.setAttribute("role", "status");
+  alert.setAttribute("role", "alert");
+  headline.tabIndex = -1;
   link.target = "_blank";
-  form.onsubmit = (event) => {
-    event.preventDefault();
-    act();
+  button.onclick = (event) => {
+    event.preventDefault(); // a click, and no form that is sent: a sandbox may allow no forms
+    if (!isBusy) act();
   };
 
   function show(view, words, asksCode, proofAddress) {
     const said = sentencesOf(view, words);
     const { place } = view;
+    const hadFocus = form.contains(root.activeElement);
     section.lang = words.locale;
     section.dir = words.locale.startsWith("ar") ? "rtl" : "ltr";
     fill(headline, said.headline);
@@ -65,19 +68,21 @@ export function cardIn(root, act) {
     fill(position, said.position, said.position.map((part, i) => (i % 2 ? make("b", "", part) : part)));
     progress.hidden = place?.queueNumber == null;
     progress.value = place?.progress ?? 0;
-    progress.ariaLabel = words.text("progress");
+    progress.setAttribute("aria-label", words.text("progress"));
     fillWithParagraphs(details, said.details);
     details.part = details.className = view.problem ? "details trouble" : "details";
     fillWithParagraphs(notice, said.notice);
     fill(codeText, said.code);
     label.hidden = !asksCode;
     form.hidden = !said.button;
-    button.disabled = view.isBusy;
+    ({ isBusy } = view);
+    button.setAttribute("aria-disabled", isBusy); // and not disabled, which loses the focus
     fill(button, said.button);
     fill(proofText, said.proof);
     fill(link, words.text("see"));
     proof.hidden = !said.proof;
     link.href = proofAddress;
+    if (hadFocus && form.hidden) headline.focus();
   }
 
   return {

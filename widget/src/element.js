@@ -3,11 +3,16 @@
 import { announcement } from "./announcements.js";
 import { cardIn } from "./card.js";
 import { wordsOf } from "./languages.js";
+import { retryMs } from "./room.js";
 import { sentenceOf, spokenOf } from "./sentences.js";
-import { visit } from "./visit.js";
+import { entitle } from "./title.js";
+import { refusal, visit } from "./visit.js";
 
-const WORDS_AGAIN_MS = 5_000;
 const MIRRORED = ["drop", "api", "code"];
+const TURNS = ["called", "admitted"];
+
+/** The language of the page around a node, out of every shadow tree that it is in. */
+const languageAround = (node) => node?.closest("[lang]")?.lang || (node && languageAround(node.getRootNode().host));
 
 export class FlashSaleRoom extends HTMLElement {
   static observedAttributes = ["drop", "api", "lang"];
@@ -15,8 +20,10 @@ export class FlashSaleRoom extends HTMLElement {
   #visit = null;
   #card = null;
   #words = null;
+  #language = "";
   #ending = null; // of this connection's listeners
   #told = {}; // what the page knows: {view, place, document, token}
+  #near = null; // while nobody sees the page: the timer until the turn may come, then true
 
   connectedCallback() {
     const credentials = () => ({ code: this.code || this.#card?.code(), identity: this.identity });
@@ -25,8 +32,13 @@ export class FlashSaleRoom extends HTMLElement {
     this.#told = {};
     this.#ending = new AbortController();
     const { signal } = this.#ending;
-    document.addEventListener("visibilitychange", () => (document.hidden ? room.rest() : room.wake()), { signal });
-    addEventListener("online", room.wake, { signal });
+    const turned = () => {
+      if (document.hidden) room.rest();
+      else room.wake();
+      this.#foresee();
+    };
+    document.addEventListener("visibilitychange", turned, { signal });
+    addEventListener("online", () => document.hidden || room.wake(), { signal });
     this.#speak();
     room.start(this.auto);
   }
@@ -35,6 +47,8 @@ export class FlashSaleRoom extends HTMLElement {
     this.#ending.abort();
     this.#visit.stop();
     this.#visit = null;
+    clearTimeout(this.#near);
+    entitle("");
   }
 
   attributeChangedCallback(name, before, now) {
@@ -49,7 +63,7 @@ export class FlashSaleRoom extends HTMLElement {
   }
 
   get token() {
-    return this.#visit.token();
+    return this.#visit?.token() ?? null;
   }
 
   get auto() {
@@ -61,41 +75,54 @@ export class FlashSaleRoom extends HTMLElement {
   }
 
   join(options) {
-    return this.#visit.join(options);
+    return this.#ask((room) => room.join(options));
   }
 
   leave() {
-    return this.#visit.leave();
+    return this.#ask((room) => room.leave());
   }
 
   handoff() {
-    return this.#visit.handOver();
+    return this.#ask((room) => room.handOver());
   }
 
   reset() {
-    this.#visit.reset();
+    this.#visit?.reset();
   }
 
   get #origin() {
     return new URL(this.api || import.meta.url, location).origin;
   }
 
-  /** Learns the language of the page, or the browser's. Until then the page's own fallback is there. */
-  #speak() {
+  async #ask(act) {
+    if (!this.#visit) throw refusal({ code: "disconnected", detail: "The element is not in a page." });
+    return act(this.#visit);
+  }
+
+  /** Learns the language of the page, or the browser's; every other try is for English. Until then the page's own fallback is there. */
+  #speak(tries = 0) {
     const { signal } = this.#ending;
+    const language = (this.#language = languageAround(this) || navigator.language);
+    const isLate = () => signal.aborted || language !== this.#language;
     const use = (words) => {
-      if (signal.aborted) return;
+      if (isLate()) return;
       this.#words = words;
       this.#show(this.#visit.view());
     };
-    const later = () => setTimeout(() => signal.aborted || this.#speak(), WORDS_AGAIN_MS);
-    wordsOf(this.closest("[lang]")?.lang || navigator.language).then(use, later);
+    const again = () => {
+      if (isLate()) return;
+      if (document.hidden) document.addEventListener("visibilitychange", again, { once: true });
+      else this.#speak(tries + 1);
+    };
+    wordsOf(tries % 2 ? "en" : language).then(use, (error) => setTimeout(again, retryMs(tries, error.retryMs)));
   }
 
   #show(view) {
     if (!this.#words) return;
     this.#card ??= cardIn(this.attachShadow({ mode: "open" }), () => (this.#told.view.mayJoin ? this.join() : this.#visit.again()));
-    const address = `${this.#origin}/verify-draw?drop=${this.drop}#receipt=${this.#visit.kept().receipt}`;
+    const { receipt, commitment } = this.#visit.kept();
+    const fragment = commitment ? `${receipt}&commitment=${commitment}` : receipt;
+    const address = `${this.#origin}/verify-draw?drop=${this.drop}#receipt=${fragment}`;
     this.#card.show(view, this.#words, view.mayJoin && view.takesCode && !this.code, address);
     this.#tell(view);
   }
@@ -107,12 +134,15 @@ export class FlashSaleRoom extends HTMLElement {
     const { token, latest, kept } = this.#visit;
     const trouble = view.problem ?? view.away;
     const now = { view, token: token(), document: latest(), place: place && JSON.stringify(place) };
+    const expiresAtMs = kept().tokenExpiresAtMs;
     this.#told = now;
+    this.#entitle();
 
     const news = announcement(before, view);
-    if (news) this.#card.say(spokenOf(news, view, this.#words), news === "state" && state === "admitted");
+    const isEnding = state === "admitted" && typeof news === "number";
+    if (news) this.#card.say(spokenOf(news, view, this.#words), isEnding || (state === "admitted" && news === "state"));
 
-    if (now.document !== told.document) this.#send("serving", { document: now.document });
+    if (now.document && now.document !== told.document) this.#send("serving", { document: now.document });
     if (state !== before?.state) {
       this.dataset.state = state;
       this.#send("state", { state, previous: before?.state ?? null });
@@ -122,7 +152,27 @@ export class FlashSaleRoom extends HTMLElement {
       this.#send("error", { code: trouble.code, message: sentenceOf(trouble, this.#words) });
     if (place && now.place !== told.place) this.#send("position", place);
     if (proof && !before?.proof) this.#send("draw", proof);
-    if (state === "admitted" && now.token !== told.token) this.#send("admitted", { token: now.token, expiresAtMs: kept().tokenExpiresAtMs });
+    if (state === "admitted" && now.token !== told.token) this.#send("admitted", { token: now.token, expiresAtMs });
+    if (isEnding) this.#send("ending", { expiresAtMs });
+  }
+
+  /** A hidden page asks nothing: when its turn may come is worked out from what was told last. */
+  #foresee() {
+    const wait = this.#told.view?.place?.etaMs;
+    const near = () => {
+      this.#near = true;
+      this.#entitle();
+    };
+    clearTimeout(this.#near);
+    this.#near = document.hidden && wait && setTimeout(near, wait[0]);
+    this.#entitle();
+  }
+
+  /** What cannot wait until a hidden page is seen stands in its title. */
+  #entitle() {
+    const text = TURNS.includes(this.#told.view?.state) ? "admitted" : this.#near === true && "near";
+    if (!document.hidden) entitle("");
+    else if (text && !this.hasAttribute("keep-title")) entitle(this.#words.text(text));
   }
 
   #send(name, detail) {

@@ -1,17 +1,22 @@
 // Words and numbers in the shopper's language, from a small file beside this one.
 
+import { ask, unavailable } from "./api.js";
+
 const KNOWN = ["en", "de", "es", "fr", "ja", "ar"];
 
-/** The words of a locale; English ones where there are no others, or they are not to be had. Rejects when those are not either. */
+/** The words of a locale, English ones where there are no others. Rejects with `unavailable` when they are not to be had just now. */
 export async function wordsOf(locale) {
-  const language = locale.slice(0, 2);
+  const language = locale.slice(0, 2).toLowerCase();
   if (!KNOWN.includes(language)) return wordsOf("en");
-  try {
-    const answer = await fetch(new URL(`languages/${language}.json`, import.meta.url), { credentials: "omit" });
-    return wordsIn(locale, await answer.json());
-  } catch (error) {
-    if (locale === "en") throw error;
+  const { status, ...table } = await ask("GET", new URL(`languages/${language}.json`, import.meta.url));
+  if (status !== 200) {
+    if (language === "en") throw unavailable(0);
     return wordsOf("en");
+  }
+  try {
+    return wordsIn(locale, table);
+  } catch {
+    return wordsIn(language, table); // what follows the language is no language tag
   }
 }
 

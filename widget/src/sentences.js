@@ -1,9 +1,6 @@
 // A view in words, by the parts of the card.
 
-const MINUTE_MS = 60_000;
-const HOUR_MS = 60 * MINUTE_MS;
-const LIKELY = 0.95;
-export const UNLIKELY = 0.05;
+const COUNTED = { ready: "soon", admitted: "ending" };
 const MORE = { waiting: "kept", paused: "kept", admitted: "choose", removed: "ask" };
 
 /** What each part of the card says: a text, paragraphs, or for the position the parts of a sentence. Nothing where it is empty. */
@@ -12,7 +9,7 @@ export function sentencesOf(view, words) {
   const isAhead = place?.position && (state === "waiting" || state === "paused");
   const button = { ready: "join", trouble: "again" }[state];
   return {
-    headline: words.text(state === "ready" && untilMs ? "soon" : state === "waiting" && !place.position ? "next" : state),
+    headline: words.text((untilMs && COUNTED[state]) || (state === "waiting" && !place.position ? "next" : state)),
     clock: untilMs ? words.clock(untilMs) : "",
     position: isAhead ? words.parts("ahead", { n: place.position }) : [],
     details: detailsOf(view, words),
@@ -25,8 +22,9 @@ export function sentencesOf(view, words) {
 
 /** What is said aloud of an announcement. */
 export function spokenOf(news, view, words) {
-  const { headline, position, details, notice } = sentencesOf(view, words);
+  const { headline, position, details, notice, proof } = sentencesOf(view, words);
   if (news === "notice") return notice.join(" ");
+  if (news === "proof") return proof;
   if (typeof news === "number") return `${headline} ${words.unit(news, "second")}.`;
   const place = position.length ? [`${position.join("")}.`, ...details] : details;
   return (news === "place" ? place : [`${headline}.`, ...place, ...notice]).join(" ");
@@ -37,31 +35,17 @@ export function sentenceOf({ code, detail }, words) {
   return words.has(code) ? words.text(code) : (detail ?? words.text("unreachable"));
 }
 
-function detailsOf({ state, problem, untilMs, startsAtMs, order, place }, words) {
-  const { etaMs, chance, entryNumber, queueNumber } = place ?? {};
+function detailsOf({ state, problem, untilMs, startsAtMs, order, place, inWords }, words) {
+  const { entryNumber, queueNumber } = place ?? {};
   const isToBeDrawn = order === "draw" && untilMs && queueNumber == null;
   const said = [];
   if (problem) said.push(sentenceOf(problem, words));
   if (state === "joined") said.push(words.text(isToBeDrawn ? "entry" : "number", { n: queueNumber ?? entryNumber }));
   if (state === "ready" || (state === "joined" && isToBeDrawn)) said.push(words.text(isToBeDrawn ? "drawn" : "arrival"));
-  if (etaMs && state !== "called") said.push(waitText(etaMs, words));
-  if (chance != null && state !== "called") said.push(chanceText(chance, words));
-  if (untilMs) said.push(words.text("opens", { time: words.time(startsAtMs) }));
+  if (place && state !== "called") said.push(...(inWords?.(place, words) ?? []));
+  if (untilMs && startsAtMs) said.push(words.text("opens", { time: words.time(startsAtMs) }));
   if (MORE[state]) said.push(words.text(MORE[state]));
   return said;
-}
-
-function waitText([lowMs, highMs], words) {
-  const [unit, unitMs] = highMs < 2 * HOUR_MS ? ["minute", MINUTE_MS] : ["hour", HOUR_MS];
-  const low = Math.floor(lowMs / unitMs);
-  const count = Math.ceil(highMs / unitMs);
-  return words.text(low && low < count ? "range" : "up_to", { low, high: words.unit(count, unit) });
-}
-
-function chanceText(chance, words) {
-  if (chance >= LIKELY) return words.text("likely");
-  if (chance < UNLIKELY) return words.text("unlikely");
-  return words.text("chance", { n: words.number(Math.round(10 * chance) / 10, { style: "percent" }) });
 }
 
 /** The service's own notices have a translation, by themselves; all others are the merchant's words. */
@@ -73,6 +57,7 @@ function noticesOf({ notice, away, hasPlace, lasts }, words) {
   return said;
 }
 
-function proofOf({ verified, sentence }, words) {
-  return verified ? words.text("checked") : words.text("unchecked", { why: sentence });
+/** Only with the commitment of before the drop is it told that its secret was not exchanged. */
+function proofOf({ verified, remembered, sentence }, words) {
+  return verified ? words.text(remembered ? "checked" : "followed") : words.text("unchecked", { why: sentence });
 }

@@ -1,7 +1,9 @@
 // What a page keeps of one place, in its own origin's storage. Other values in the same object are the page's and stay.
 
 /** What is kept when there is no place. */
-export const NOTHING = { secret: null, ticket: null, receipt: null, entry: null, number: null, token: null, gone: null };
+export const NOTHING = {
+  secret: null, ticket: null, receipt: null, commitment: null, entry: null, number: null, token: null, gone: null, handoffEndsAtMs: null,
+};
 
 /** The storage of a drop: `read()` gives everything kept, anew each time as other tabs write too; `lasts()` whether it survives the page. */
 export function storageOf(name) {

@@ -2,7 +2,7 @@
 // what is to be seen. It knows the network, the storage and the time, and nothing of elements.
 
 import { ask, unavailable } from "./api.js";
-import { verifier } from "./proof.js";
+import { beside } from "./beside.js";
 import { holdsToken, isBehind, isOver, lineOf, nextLookMs, retryMs, spread, stateOf, viewOf } from "./room.js";
 import { NOTHING, storageOf } from "./storage.js";
 import { alone, channelOf } from "./tabs.js";
@@ -17,7 +17,8 @@ const CHECK_AGAIN_MS = 30_000;
 const GONE = ["removed", "moved"];
 const EXPLAINED = ["not_open", "paused", "closed", "sold_out"]; // refusals that the next document tells of
 
-const refusal = ({ code, detail }) => Object.assign(new Error(detail), { code });
+/** The error of a refusal. */
+export const refusal = ({ code, detail }) => Object.assign(new Error(detail), { code });
 
 /**
  * @param api origin of the service
@@ -29,6 +30,7 @@ export function visit(api, dropId, credentials, shown) {
   const address = `${api}/v1/drops/${encodeURIComponent(dropId)}`;
   const { read, write, lasts } = storageOf(name);
   const channel = channelOf(name, hear);
+  let telling = null; // the module place.js, once there is a place
   let drop = null;
   let serving = null;
   let seenAt = 0; // by the page's own monotonic clock, when `serving` was had
@@ -38,7 +40,6 @@ export function visit(api, dropId, credentials, shown) {
   let away = null; // why the service does not answer just now
   let failures = 0;
   let wish = null; // to join: {handoff?}
-  let hasHandedOver = false;
   let verdict = null; // of the draw
   let checkAtMs = 0;
   let turn = Promise.resolve();
@@ -49,12 +50,13 @@ export function visit(api, dropId, credentials, shown) {
   /** All that is known; times are by the service's clock. */
   function known() {
     const nowMs = serving ? serving.now_ms + performance.now() - seenAt : 0;
-    return { serving, drop, kept: read(), nowMs, problem, away };
+    return { serving, drop, kept: read(), nowMs, problem, away, telling };
   }
 
   function view() {
     const all = viewOf(known());
-    return { ...all, isBusy: Boolean(wish), lasts: lasts(), proof: all.hasPlace && verdict };
+    const proof = all.hasPlace && verdict && { ...verdict, remembered: Boolean(read().commitment) };
+    return { ...all, isBusy: Boolean(wish), lasts: lasts(), proof };
   }
 
   function token() {
@@ -100,13 +102,17 @@ export function visit(api, dropId, credentials, shown) {
   function join({ handoff } = {}) {
     problem = null;
     wish = read().ticket ? null : { handoff };
+    prepare();
     return go(!drop || !serving);
   }
 
-  /** Gives the place up. Throws an error with `code`. */
+  /** Gives the place up, if there is one. Throws an error with `code`. */
   async function leave() {
-    const answer = await askWithTicket("DELETE", "");
-    if (answer.code === "units_held") throw refusal(answer);
+    const answer = read().ticket ? await askWithTicket("DELETE", "") : {};
+    if (answer.status >= 300 && answer.code !== "left") {
+      if (seeGone(answer.code)) show();
+      throw refusal(answer);
+    }
     reset();
   }
 
@@ -114,7 +120,7 @@ export function visit(api, dropId, credentials, shown) {
   async function handOver() {
     const answer = await askWithTicket("POST", "/handoff");
     if (answer.status !== 200) throw refusal(answer);
-    hasHandedOver = true;
+    keep({ handoffEndsAtMs: answer.expires_at_ms });
     return { handoff: answer.handoff, expiresAtMs: answer.expires_at_ms };
   }
 
@@ -131,15 +137,16 @@ export function visit(api, dropId, credentials, shown) {
   function go(look) {
     if (look && isLookPlanned) return turn;
     isLookPlanned ||= look;
-    return (turn = turn.then(() => isStopped || takeTurn(look)));
+    return (turn = turn.then(() => isStopped || takeTurn(look)).catch(reportError)); // a mistake is no end: the next look is planned
   }
 
   async function takeTurn(looks) {
-    if (looks) isLookPlanned = false;
-    else show();
     let delayMs;
     try {
-      if (looks) await look();
+      if (looks) {
+        isLookPlanned = false;
+        await look();
+      } else show();
       delayMs = (await act()) ?? nextLookMs(known());
       failures = 0;
       away = null;
@@ -148,8 +155,8 @@ export function visit(api, dropId, credentials, shown) {
       away = { code: navigator.onLine === false ? "offline" : "unreachable" };
       delayMs = retryMs(failures++, error.retryMs ?? 0);
     }
-    show();
     lookIn(delayMs);
+    show();
   }
 
   function lookIn(delayMs) {
@@ -159,10 +166,22 @@ export function visit(api, dropId, credentials, shown) {
 
   async function look() {
     lookedAt = performance.now();
+    prepare();
     await Promise.all([get("/serving").then(see), drop ?? get("").then((found) => (drop = found))]);
     channel?.postMessage(serving);
     if (problem?.status) problem = null; // a document was refused, and now it was not
-    if (hasHandedOver) hasHandedOver = !seeGone((await askWithTicket("GET", "")).state);
+    const { kept, nowMs } = known();
+    if (!kept.gone && nowMs < kept.handoffEndsAtMs) seeGone((await askWithTicket("GET", "")).state);
+  }
+
+  /** Loads what only a place needs, beside the requests that it waits for. */
+  function prepare() {
+    if (telling || !(wish || read().ticket)) return;
+    const use = (found) => {
+      telling = found;
+      show();
+    };
+    beside("place.js").then(use, () => {}); // a place is one without it, too
   }
 
   async function get(path) {
@@ -192,7 +211,7 @@ export function visit(api, dropId, credentials, shown) {
     if (isBehind(known()) || (wish && serving.state !== "scheduled")) await takePlace();
     await takeLot();
     const delayMs = stateOf(known()) === "called" && !document.hidden ? await enter() : undefined;
-    await check();
+    check(); // for itself: nobody's turn waits for it
     return delayMs;
   }
 
@@ -221,7 +240,7 @@ export function visit(api, dropId, credentials, shown) {
     };
     const answer = await ask("POST", `${address}/tickets`, { body });
     if (answer.status < 300) return placed(answer);
-    if (answer.code === "receipt_invalid" && kept.receipt) keep({ receipt: null });
+    if (answer.code === "receipt_invalid" && kept.receipt) keep({ receipt: null, commitment: null });
     else if (answer.code === "left" && kept.secret) keep(NOTHING); // that secret has no place any more
     else return refuse(answer);
     return ticket();
@@ -231,8 +250,9 @@ export function visit(api, dropId, credentials, shown) {
     const { epoch, groups } = serving;
     const line = groups?.findIndex((one) => one.group === group);
     wish = null;
+    const commitment = read().commitment ?? drop.commitment; // the first that was shown is the one that counts
     if (drop.order !== "draw") number ??= entry;
-    keep({ ticket: ticket_id, receipt, line, entry, number, epoch, from, drawKey: null, token: null, gone: null });
+    keep({ ticket: ticket_id, receipt, commitment, line, entry, number, epoch, from, drawKey: null, token: null, gone: null, handoffEndsAtMs: null });
   }
 
   /** Keeps that the place is gone from here, if it is. */
@@ -254,7 +274,7 @@ export function visit(api, dropId, credentials, shown) {
     const { ticket, entry, drawKey } = all.kept;
     const { entries, key, serving_number: from } = lineOf(all);
     if (!ticket || entry == null || drop.order !== "draw") return;
-    const loaded = verifier(); // before it is needed, so that the opening does not wait for it
+    const loaded = beside("verify-draw.js"); // before it is needed, so that the opening does not wait for it
     if (!key) return void loaded.catch(() => {});
     if (drawKey === key) return;
     const { queueNumber } = await loaded;
@@ -265,19 +285,19 @@ export function visit(api, dropId, credentials, shown) {
   /** Checks the draw, once; not everybody at the same moment. */
   async function check() {
     const all = known();
-    const { entry, drawKey, checked, receipt } = all.kept;
+    const { entry, drawKey, checked, receipt, commitment } = all.kept;
     const { entries } = lineOf(all);
     if (!drawKey || entry >= entries || verdict) return;
     checkAtMs ||= all.nowMs + Math.min(entries, CHECK_SPREAD_MS_MAX) * Math.random();
     if (checked === drawKey) verdict = { verified: true };
     else if (all.nowMs >= checkAtMs) {
       checkAtMs = all.nowMs + CHECK_AGAIN_MS;
-      const { verifyPlace } = await verifier();
-      const found = await verifyPlace(api, dropId, receipt).catch(() => null); // there is nothing to check it with just now
-      if (!found) return;
+      const found = await beside("verify-draw.js").then(({ verifyPlace }) => verifyPlace(api, dropId, receipt, commitment)).catch(() => null);
+      if (!found || read().receipt !== receipt) return; // there is nothing to check it with just now, or nothing to check
       const { name: step, sentence } = found.steps.find(({ passed }) => !passed) ?? {};
       verdict = { verified: !step, step, sentence };
       if (!step) keep({ checked: drawKey });
+      show();
     }
   }
 

@@ -37,6 +37,23 @@ test("a countdown is said at 60, 30 and 10 seconds", () => {
   assert.equal(told({ state: "joined", untilMs: 90_000 }, { state: "joined", untilMs: 9_500 }), 10);
 });
 
+test("that an admission ends is said once, a minute before", () => {
+  const seconds = [];
+  for (let ms = 150_000; ms > 1_000; ms -= 1_000) {
+    const [before, now] = [ms, ms - 1_000].map((untilMs) => ({ state: "admitted", untilMs: untilMs < 120_000 ? untilMs : 0 }));
+    const news = told(before, now);
+    if (news) seconds.push([ms - 1_000, news]);
+  }
+  assert.deepEqual(seconds, [[60_000, 60]]);
+  assert.equal(told({ state: "admitted", untilMs: 0 }, { state: "admitted", untilMs: 45_000 }), 60); // a page that was asleep
+});
+
+test("what was found of the draw is said, good or bad", () => {
+  assert.equal(told({}, { proof: { verified: true } }), "proof");
+  assert.equal(told({}, { proof: { verified: false, sentence: "The key does not follow." } }), "proof");
+  assert.equal(told({ proof: { verified: true } }, { proof: { verified: true } }), null);
+});
+
 test("a notice, a service that is away, and lost hope are said when they come", () => {
   assert.equal(told({}, { notice: "Size 42 is nearly gone." }), "notice");
   assert.equal(told({}, { away: { code: "unreachable" } }), "notice");

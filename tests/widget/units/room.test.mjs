@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import * as telling from "../../../widget/src/place.js";
 import { nextLookMs, retryMs, stateOf, viewOf } from "../../../widget/src/room.js";
 import { OPENS_AT_MS, documentOf, dropOf, world } from "./stage.mjs";
 
@@ -50,6 +51,19 @@ test("before the draw there is an entry number, and no position", () => {
   assert.deepEqual([view.state, position, entryNumber, queueNumber, view.untilMs], ["joined", null, 7, null, 60_000]);
 });
 
+test("an admission that is about to end is counted down", () => {
+  const left = (ms) => viewOf({ ...OPEN, drop: dropOf(), kept: { ...placed, token: "t", tokenExpiresAtMs: OPEN.nowMs + ms } }).untilMs;
+  assert.deepEqual([left(600_000), left(119_000), left(1_000)], [0, 119_000, 1_000]);
+});
+
+test("until what a place is told is loaded, there is its position and nothing of when", () => {
+  const { position, etaMs, chance } = viewOf({ ...OPEN, drop: dropOf(), kept: placed }).place;
+  assert.deepEqual([position, etaMs, chance], [600, null, null]);
+  const told = viewOf({ ...OPEN, drop: dropOf(), kept: placed, telling }).place;
+  assert.equal(told.position, 600);
+  assert.ok(told.etaMs[0] < told.etaMs[1] && told.chance > 0);
+});
+
 test("the countdown before joining is to the joining", () => {
   const serving = documentOf({ state: "scheduled" });
   const view = viewOf({ serving, drop: dropOf(), kept: {}, nowMs: OPENS_AT_MS - 3_600_000 - 5_000 });
@@ -70,6 +84,8 @@ test("the next look is as the document advises", () => {
   assert.equal(look({ ...placed, number: 1e6 }), 30_000);
   assert.equal(look(placed, { sold_out: true }), 30_000);
   assert.equal(look(placed, { state: "closed" }), 30_000);
+  assert.equal(look({}), 30_000); // nothing is waited for
+  assert.equal(look({ ...placed, gone: "moved" }), 30_000);
 });
 
 /** What `work` gives when chance gives the least and the most. */

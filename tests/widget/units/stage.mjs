@@ -162,6 +162,7 @@ export class Stage {
   }
 
   #shown(view) {
+    this.shows?.(view);
     this.views.push(view);
     if (this.waiting?.test(view)) this.waiting.resolve(view);
   }

@@ -3,7 +3,8 @@ import { afterEach, test } from "node:test";
 import { OPENS_AT_MS, Stage, blockStorage, documentOf, dropOf, pass, receiptOf, renew, setOnline, ticketOf, world } from "./stage.mjs";
 
 const SECRET = "a".repeat(32);
-const PLACED = { v: 1, secret: SECRET, ticket: "d.t1", receipt: receiptOf({}), entry: 7, number: 700, epoch: 1, line: 0, drawKey: null };
+const COMMITMENT = "c0".repeat(32);
+const PLACED = { v: 1, secret: SECRET, ticket: "d.t1", receipt: receiptOf({}), commitment: COMMITMENT, entry: 7, number: 700, epoch: 1, line: 0, drawKey: null };
 const TOKEN = { admission_token: "the.token", expires_at_ms: OPENS_AT_MS + 600_000 };
 const REFUSED = (code, more = {}, status = 409) => [status, { code, detail: `Refused: ${code}.`, ...more }];
 const BUSY = (seconds) => [503, { code: "busy" }, { "Retry-After": String(seconds) }];
@@ -111,10 +112,12 @@ test("the draw is checked once, not by everybody at the same moment, and not aga
   world.verifyPlace = async (...all) => checks.push(all) && { steps: [{ name: "receipt", passed: true }] };
   const stage = await started(DRAWN);
   assert.deepEqual([checks.length, stage.view.proof], [0, null]);
+  const found = stage.until(({ proof }) => proof);
   await pass(10_000);
+  assert.deepEqual((await found).proof, { verified: true, step: undefined, sentence: undefined, remembered: true });
   assert.equal(checks.length, 1);
-  assert.deepEqual(checks[0].slice(1), ["d", PLACED.receipt]);
-  assert.deepEqual([stage.view.proof.verified, stage.kept.checked], [true, "ab".repeat(32)]);
+  assert.deepEqual(checks[0].slice(1), ["d", PLACED.receipt, COMMITMENT]);
+  assert.equal(stage.kept.checked, "ab".repeat(32));
   const again = await started(DRAWN, { kept: stage.kept });
   assert.deepEqual([again.view.proof.verified, checks.length], [true, 1]);
 });
@@ -129,11 +132,46 @@ test("a draw that does not hold is said with the step; one that cannot be checke
   const stage = await started(DRAWN);
   await pass(10_000);
   assert.deepEqual([checks, stage.view.proof, stage.view.away], [1, null, null]);
+  const found = stage.until(({ proof }) => proof);
   await pass(40_000);
-  assert.deepEqual([checks, stage.view.proof], [2, { verified: false, step: "key", sentence: "The key does not follow." }]);
+  const { verified, step, sentence } = (await found).proof;
+  assert.deepEqual([checks, verified, step, sentence], [2, false, "key", "The key does not follow."]);
   assert.equal(stage.kept.checked, undefined);
   await pass(60_000);
   assert.equal(checks, 2);
+});
+
+test("a check that hangs keeps nobody waiting", async () => {
+  let checks = 0;
+  world.verifyPlace = () => new Promise(() => (checks += 1));
+  const stage = await started(DRAWN);
+  await pass(10_000);
+  const looks = stage.requests("GET /serving").length;
+  await pass(30_000);
+  assert.ok(checks > 0);
+  assert.ok(stage.requests("GET /serving").length > looks);
+  assert.deepEqual([stage.view.state, stage.view.away, stage.view.proof], ["waiting", null, null]);
+});
+
+test("the commitment of before the draw is kept with the place, the first of all that were shown", async () => {
+  const answers = { "GET ": dropOf({ commitment: COMMITMENT }), "POST /tickets": ticketOf({ queue_number: undefined, entry_number: 7 }) };
+  const stage = await started(answers, { kept: undefined });
+  await stage.visit.join();
+  assert.equal(stage.kept.commitment, COMMITMENT);
+  const exchanged = { ...answers, "GET ": dropOf({ commitment: "0e".repeat(32) }), "GET /serving": documentOf({ epoch: 2 }) };
+  const after = await started(exchanged, { kept: stage.kept });
+  assert.deepEqual([after.requests("POST /tickets").length, after.kept.commitment], [1, COMMITMENT]);
+});
+
+test("what a check finds of a place that is gone meanwhile is not told of the next", async () => {
+  const answering = Promise.withResolvers();
+  world.verifyPlace = () => answering.promise;
+  const stage = await started(DRAWN);
+  await pass(10_000);
+  stage.visit.reset();
+  answering.resolve({ steps: [{ name: "receipt", passed: true }] });
+  await pass(1_000);
+  assert.deepEqual([stage.kept.checked, stage.view.proof], [undefined, false]);
 });
 
 test("a place that was given back behind the draw keeps its number", async () => {
@@ -321,6 +359,31 @@ test("offline is said as such, and back means at once", async () => {
   assert.deepEqual([stage.view.away, stage.view.place.position], [null, 50]);
 });
 
+test("a mistake while showing is told, and is no end", async () => {
+  const mistake = new Error("a card that cannot be shown");
+  const stage = await started();
+  const shown = stage.views.length;
+  stage.shows = () => {
+    throw mistake;
+  };
+  await pass(4_000);
+  assert.deepEqual(world.mistakes.splice(0).slice(0, 1), [mistake]);
+  stage.shows = () => {};
+  const looks = stage.requests("GET /serving").length;
+  await pass(40_000);
+  assert.ok(stage.requests("GET /serving").length > looks);
+  assert.ok(stage.views.length > shown);
+  assert.equal(stage.view.away, null);
+});
+
+test("whoever has no place in an open drop looks as seldom as the document allows", async () => {
+  for (const kept of [undefined, { ...PLACED, gone: "removed" }]) {
+    const stage = await started({}, { kept });
+    await pass(29_000);
+    assert.equal(stage.requests("GET /serving").length, 1);
+  }
+});
+
 test("a hidden tab asks nothing, and catches up at once when it is seen", async () => {
   const stage = await started();
   await stage.hide();
@@ -425,6 +488,21 @@ test("leaving gives the place up and forgets it; a refusal is told", async () =>
   stage.answers[name] = { state: "left" };
   await stage.visit.leave();
   assert.deepEqual([stage.kept.ticket, stage.kept.secret, stage.view.state], [null, null, "ready"]);
+  await stage.visit.leave(); // there is nothing to give up any more
+  assert.equal(stage.requests(name).length, 2);
+});
+
+for (const [code, status, state] of [["moved", 409, "moved"], ["removed", 403, "removed"], ["ticket_invalid", 401, "waiting"], ["ticket_not_found", 404, "waiting"]])
+  test(`leaving a place is refused with ${code}, and forgets nothing`, async () => {
+    const stage = await started({ [`DELETE /v1/tickets/${PLACED.ticket}`]: REFUSED(code, {}, status) });
+    await assert.rejects(stage.visit.leave(), { code });
+    assert.deepEqual([stage.kept.receipt, stage.view.state], [PLACED.receipt, state]);
+  });
+
+test("a place that was left elsewhere is left", async () => {
+  const stage = await started({ [`DELETE /v1/tickets/${PLACED.ticket}`]: REFUSED("left") });
+  await stage.visit.leave();
+  assert.equal(stage.view.state, "ready");
 });
 
 test("a place is handed over with a code, and shows when the other device has taken it", async () => {
@@ -433,11 +511,24 @@ test("a place is handed over with a code, and shows when the other device has ta
   assert.deepEqual(await stage.visit.handOver(), { handoff: "code", expiresAtMs: OPENS_AT_MS + 660_000 });
   await pass(3_000);
   assert.equal(stage.view.state, "waiting");
-  stage.answers[ticket] = { state: "moved" };
-  await pass(3_000);
-  assert.equal(stage.view.state, "moved");
+  stage.visit.stop();
+  const again = await started({ [ticket]: { state: "moved" } }, { kept: stage.kept });
+  assert.equal(again.view.state, "moved", "and after a reload");
   await pass(60_000);
-  assert.equal(stage.requests(ticket).length, 2);
+  assert.deepEqual([stage.requests(ticket).length, again.requests(ticket).length], [1, 1]);
+});
+
+test("nobody asks for a handover whose code has ended", async () => {
+  const ticket = `GET /v1/tickets/${PLACED.ticket}`;
+  const stage = await started({ [ticket]: { state: "waiting" } }, { kept: { ...PLACED, handoffEndsAtMs: OPENS_AT_MS } });
+  await pass(10_000);
+  assert.equal(stage.requests(ticket).length, 0);
+});
+
+test("a browser that has a place keeps it, and leaves the code of another device unused", async () => {
+  const stage = await started();
+  await stage.visit.join({ handoff: "code" });
+  assert.deepEqual([stage.requests("POST /tickets").length, stage.view.state], [0, "waiting"]);
 });
 
 test("a place that cannot be handed over says why", async () => {

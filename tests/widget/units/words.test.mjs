@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";
 import { test } from "node:test";
+import { inWords } from "../../../widget/src/place.js";
 import { sentencesOf, spokenOf } from "../../../widget/src/sentences.js";
 import "./stage.mjs";
 
@@ -16,7 +17,7 @@ const placeholders = (text) => [...new Set(text.match(/{\w+}/g))].sort();
 const PLACE = { position: 1234, etaMs: null, chance: null, entryNumber: 7, queueNumber: 700, progress: 0.5 };
 const view = ({ place, ...values } = {}) => ({
   state: "waiting", place: { ...PLACE, ...place }, untilMs: 0, startsAtMs: 0, notice: null, problem: null, away: null, hasPlace: true,
-  lasts: true, order: "draw", proof: null, ...values,
+  lasts: true, order: "draw", proof: null, inWords, ...values,
 });
 const detail = (place) => sentencesOf(view({ place }), words).details[0];
 const eta = (low, high) => detail({ etaMs: [1_000 * low, 1_000 * high] });
@@ -66,16 +67,22 @@ test("numbers and plurals are the language's", async () => {
 
 test("the page's language is spoken; English where there are no others", async () => {
   const locale = async (wish) => (await wordsOf(wish)).locale;
-  assert.deepEqual(await Promise.all(["de-AT", "ja", "nl", "not a language!", "de_AT", "en_US"].map(locale)), ["de-AT", "ja", "en", "en", "en", "en"]);
+  assert.deepEqual(await Promise.all(["de-AT", "ja", "nl", "not a language!", "de_AT", "DE"].map(locale)), ["de-AT", "ja", "en", "en", "de", "DE"]);
+  assert.equal((await wordsOf("DE")).text("join"), (await wordsOf("de")).text("join"));
 });
 
-test("words that are not to be had are English, and with no English there is nothing to say", async () => {
+test("words that the service does not have are English; those that are not to be had just now are no words", async (t) => {
   const fetched = globalThis.fetch;
-  globalThis.fetch = (address) => (String(address).endsWith("en.json") ? fetched(address) : Promise.reject(new TypeError("Failed to fetch")));
+  t.after(() => (globalThis.fetch = fetched));
+  const missing = async () => new Response('{"code": "not_found"}', { status: 404 });
+  globalThis.fetch = (address, ...rest) => (String(address).endsWith("en.json") ? fetched(address, ...rest) : missing());
   assert.equal((await wordsOf("de")).text("join"), "Join the line");
-  globalThis.fetch = () => Promise.reject(new TypeError("Failed to fetch"));
-  await assert.rejects(wordsOf("de"), TypeError);
-  globalThis.fetch = fetched;
+  for (const answer of [missing, async () => new Response('{"code": "busy"}', { status: 503, headers: { "Retry-After": "7" } }), async () => { throw new TypeError("Failed to fetch"); }]) {
+    let tries = 0;
+    globalThis.fetch = () => (tries += 1) && answer();
+    await assert.rejects(wordsOf("en"), { code: "unreachable" });
+    assert.equal(tries, 1);
+  }
 });
 
 test("a countdown is digits, a day is words", () => {
@@ -121,6 +128,14 @@ test("what is said aloud is whole sentences", () => {
   assert.equal(spokenOf("notice", view({ notice: "Soon." }), words), "Soon.");
 });
 
+test("an admission that ends says so", () => {
+  const ending = view({ state: "admitted", untilMs: 59_000, place: null });
+  assert.deepEqual([sentencesOf(ending, words).headline, sentencesOf(ending, words).clock], [english.ending, "0:59"]);
+  assert.equal(spokenOf(60, ending, words), "Your turn ends in 60 seconds.");
+  assert.equal(sentencesOf({ ...ending, untilMs: 0 }, words).headline, english.admitted);
+  assert.equal(spokenOf("proof", view({ proof: { verified: true } }), words), english.followed);
+});
+
 test("before the draw nobody is told a place", () => {
   const place = { position: null, queueNumber: null, progress: null };
   const said = sentencesOf(view({ state: "joined", untilMs: 90_000, startsAtMs: Date.UTC(2026, 10, 23, 18), place }), words);
@@ -137,7 +152,8 @@ test("who may join is told how people are served", () => {
 
 test("a draw that was not checked is not called so", () => {
   const said = (proof) => sentencesOf(view({ proof }), words).proof;
-  assert.equal(said({ verified: true }), english.checked);
+  assert.equal(said({ verified: true, remembered: true }), english.checked);
+  assert.equal(said({ verified: true, remembered: false }), english.followed);
   assert.equal(said({ verified: false, sentence: "The key does not follow." }), "The draw could not be checked: The key does not follow.");
   assert.equal(said(null), "");
 });
