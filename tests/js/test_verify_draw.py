@@ -108,7 +108,11 @@ def test_it_knows_a_file_by_what_is_in_it() -> None:
 ORIGIN = "https://queue.shop.example"
 
 
-def served(case: Case) -> dict[str, tuple[int, Any]]:
+Answers = dict[str, tuple[int, Any]]
+"""of a service, by path: status and document"""
+
+
+def served(case: Case) -> Answers:
     """What a service answers about a case, by path."""
     parts = case.as_json()
     answers = {"/v1/drops/trial/fairness": (200, parts["fairness"]), "/.well-known/jwks.json": (200, parts["jwks"])}
@@ -118,10 +122,10 @@ def served(case: Case) -> dict[str, tuple[int, Any]]:
     return answers
 
 
-def verify_place(case: Case, *, hangs: Sequence[str] = (), **changed: tuple[int, Any]) -> tuple[Any, list[list[str]]]:
+def verify_place(case: Case, changed: Answers | None = None, *, hangs: Sequence[str] = ()) -> tuple[Any, list[list[str]]]:
     """What the module says to a receipt when it asks a service for the rest, and what it asks for; `hangs` is never answered."""
-    place = {"origin": ORIGIN, "drop": "trial", "receipt": case.receipt, "commitment": case.commitment, "hangs": hangs}
-    place["answers"] = {**served(case), **changed}
+    answers = {**served(case), **(changed or {})}
+    place = {"origin": ORIGIN, "drop": "trial", "receipt": case.receipt, "commitment": case.commitment, "answers": answers, "hangs": hangs}
     said = run(places=[place])
     return said["verdicts"][0], said["asked"][0]
 
@@ -149,7 +153,7 @@ def test_it_asks_a_service_for_everything_but_the_receipt(name: str) -> None:
     ],
 )
 def test_documents_that_cannot_be_had_are_no_verdict(path: str, answer: tuple[int, Any]) -> None:
-    verdict, _ = verify_place(next(cases()), **{path: answer})
+    verdict, _ = verify_place(next(cases()), {path: answer})
     assert "Error: " in verdict["error"]
 
 
