@@ -145,7 +145,7 @@ async function showHeld() {
 
 // ----------------------------------------------------------------------------------------------------- the waiting room
 
-room.addEventListener("flash-sale-serving", ({ detail: { document } }) => document && showStock(document.available, document.reserved));
+room.addEventListener("flash-sale-serving", ({ detail: { document } }) => showStock(document.available, document.reserved));
 
 room.addEventListener("flash-sale-admitted", ({ detail }) => {
   admission = { token: detail.token, ofRoom: true };
