@@ -19,8 +19,8 @@ _FOR_NOBODY: Headers = (("Vary", "Origin"),)
 _PREFLIGHT: Headers = (
     ("Access-Control-Allow-Methods", ALLOWED_METHODS),
     ("Access-Control-Allow-Headers", ALLOWED_HEADERS),
-    ("Access-Control-Max-Age", str(PREFLIGHT_MAX_AGE_S)),
 )
+_KEPT_PREFLIGHT: Headers = (*_PREFLIGHT, ("Access-Control-Max-Age", str(PREFLIGHT_MAX_AGE_S)))
 
 
 class CrossOrigin:
@@ -43,13 +43,13 @@ class CrossOrigin:
             return FOR_ANYONE
         return _FOR_NOBODY if origin is None else self.by_origin.get(origin, _FOR_NOBODY)
 
-    def preflight(self, origin: str | None) -> Headers:
-        """Headers of the answer to a preflight, on top of `headers`."""
-        return _PREFLIGHT if self.any or origin in self.by_origin else ()
+    def lets_read(self, origin: str | None) -> bool:
+        """Whether a page of `origin` may read."""
+        return self.any or origin in self.by_origin
 
     def narrowed(self, origins: Iterable[str]) -> CrossOrigin:
         """The rule for those of `origins` that this one lets read."""
-        return CrossOrigin(origin for origin in origins if self.any or origin in self.by_origin)
+        return CrossOrigin(origin for origin in origins if self.lets_read(origin))
 
 
 class CrossOrigins:
@@ -62,10 +62,13 @@ class CrossOrigins:
 
     def learn(self, drop: Drop) -> CrossOrigin:
         """Notes what a drop says of origins; its rule."""
-        if self._origins.get(drop.drop_id, ()) != drop.origins:
-            self._origins[drop.drop_id] = drop.origins
-            self._of_drops[drop.drop_id] = self.operators.narrowed(drop.origins) if drop.origins else self.operators
-        return self.of_drop(drop.drop_id)
+        drop_id = drop.drop_id
+        if self._origins.get(drop_id) != drop.origins:
+            self._origins[drop_id] = drop.origins
+            self._of_drops.pop(drop_id, None)
+            if drop.origins:
+                self._of_drops[drop_id] = self.operators.narrowed(drop.origins)
+        return self.of_drop(drop_id)
 
     def of_drop(self, drop_id: str) -> CrossOrigin:
         """The rule for answers about a drop; the operator's for one that has none of its own, or is not known."""
@@ -75,7 +78,20 @@ class CrossOrigins:
         """The rule for a request, by the variable parts of its address: they name a drop, or a ticket or reservation of one."""
         if not self._of_drops:
             return self.operators
-        drop_id = values.get("drop")
-        if drop_id is None:
-            drop_id = (values.get("ticket_id") or values.get("id") or "").rpartition(".")[0]
-        return self.of_drop(drop_id)
+        return self.of_drop(_drop_of(values))
+
+    def preflight_of(self, values: Mapping[str, str], origin: str | None) -> Headers:
+        """Headers of the answer to a preflight, on top of those of every answer; none for a page that may not read.
+
+        Browsers keep it for two hours when the rule is certain. A worker that has just started may not have met the drop; its answer is
+        the operator's, and browsers ask again after five seconds (Fetch, 4.8).
+        """
+        if not self.of_values(values).lets_read(origin):
+            return ()
+        drop_id = _drop_of(values)
+        return _KEPT_PREFLIGHT if not drop_id or drop_id in self._origins else _PREFLIGHT
+
+
+def _drop_of(values: Mapping[str, str]) -> str:
+    """The drop that an address names by itself, or by a ticket or reservation of it; empty for none."""
+    return values.get("drop") or (values.get("ticket_id") or values.get("id") or "").rpartition(".")[0]

@@ -160,8 +160,8 @@ class Elsewhere:
         if not allow:
             return problem(Code.NOT_FOUND)
         if request.method == "OPTIONS":
-            rule = self._cross_origins.of_values(request.match_info)
-            preflight = rule.preflight(request.headers.get("Origin")) if request.path.startswith("/v1/") else ()
+            origin = request.headers.get("Origin")
+            preflight = self._cross_origins.preflight_of(request.match_info, origin) if request.path.startswith("/v1/") else ()
             return web.Response(status=204, headers=[("Allow", f"{allow}, OPTIONS"), *preflight])
         answer = problem(Code.METHOD_NOT_ALLOWED)
         answer.headers["Allow"] = f"{allow}, OPTIONS"

@@ -42,7 +42,7 @@ class Pieces:
         finally:
             self.closed.set()
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         streamed = await Streamed.begun(self.all(), {}, unread_max_s=UNREAD_MAX_S)
         await streamed.prepare(request)
         assert request.transport is not None

@@ -11,7 +11,7 @@ SHOP, OTHER, EVIL = "https://shop.example", "https://other.example", "https://ev
 def allowed(rule: CrossOrigin, origin: str | None) -> str | None:
     headers = dict(rule.headers(origin))
     assert (headers.get("Vary") == "Origin") != rule.any, "an answer that depends on the origin says so, also to those it refuses"
-    assert bool(rule.preflight(origin)) == ("Access-Control-Allow-Origin" in headers)
+    assert rule.lets_read(origin) == ("Access-Control-Allow-Origin" in headers)
     return headers.get("Access-Control-Allow-Origin")
 
 
@@ -53,3 +53,20 @@ def test_a_drop_that_forgets_its_list_has_the_operators() -> None:
     rules = CrossOrigins(CrossOrigin(["*"]))
     assert not rules.learn(make_drop("d", origins=(SHOP,))).any
     assert rules.learn(make_drop("d")).any
+
+
+def test_a_browser_keeps_a_preflight_only_when_the_drop_is_known_here() -> None:
+    rules = CrossOrigins(CrossOrigin(["*"]))
+    rules.learn(make_drop("narrow", origins=(SHOP,)))
+    rules.learn(make_drop("wide"))
+
+    def is_kept(**values: str) -> bool:
+        return "Access-Control-Max-Age" in dict(rules.preflight_of(values, SHOP))
+
+    assert is_kept(drop="narrow")
+    assert is_kept(ticket_id="wide.tAAA")
+    assert is_kept(), "no drop has a word in it"
+    for values in ({"drop": "unknown"}, {"ticket_id": "unknown.tAAA"}, {"id": "unknown.rAAA"}):
+        assert not is_kept(**values)
+        assert rules.preflight_of(values, SHOP), "it is answered all the same"
+    assert rules.preflight_of({"drop": "narrow"}, EVIL) == ()
