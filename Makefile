@@ -33,7 +33,7 @@ up: $(VENV)/demo.stamp ## Start the whole service here: stores, workers, reconci
 	@$(BIN)/flashsale up $(ARGS)
 
 .PHONY: test
-test: $(VENV)/dev.stamp node_modules/.stamp ## All tests, on real stores; side by side, at most four at once.
+test: $(VENV)/dev.stamp node_modules/.stamp ## All tests but the long fault runs, on real stores; side by side, at most four at once.
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 .PHONY: lint
@@ -44,7 +44,7 @@ lint: $(VENV)/dev.stamp ## Style, types and layers.
 	$(BIN)/lint-imports
 
 .PHONY: faults
-faults: $(VENV)/dev.stamp ## Break every part in turn, fifty ways; writes faults.json and faults.html. Some twenty minutes.
+faults: $(VENV)/dev.stamp ## Break every part in turn, 47 ways; writes faults.json and faults.html. Some twenty minutes.
 	@$(BIN)/python -m pytest tests/faults tests/acceptance/test_kills.py tests/acceptance/test_postgres_away.py \
 		tests/acceptance/test_line_order.py tests/checker/test_crowd.py \
 		--every-fault --fault-report . $(ARGS)

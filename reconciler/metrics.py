@@ -57,7 +57,7 @@ class ReconcilerMetrics:
         )
         self.outbox_waiting = Gauge(
             "flashsale_outbox_waiting",
-            "Events not delivered yet, counted up to a bound.",
+            "Events written for webhooks to merchants, which are not built yet, counted up to a bound; no alarm.",
             registry=registry,
             multiprocess_mode="livemax",
         )
