@@ -230,26 +230,8 @@ class Lab:
         return Rehearsal(drop, report, seen, tuple(_wrong(report, seen)))
 
     async def recovery(self, drop: Drop, within_s: float = PATIENCE_S) -> Recovery:
-        """How soon a drop recovers from now on, when its last fault has healed; a drop that does not takes `within_s`.
-
-        Shoppers may go on meanwhile: what comes after now is not waited for.
-        """
-        journal, healed_ms = Journal(self.parts.store, drop.drop_id, "laboratory"), now_ms()
-        moved_s = caught_up_s = 0.0
-
-        async def moved() -> bool:
-            nonlocal moved_s
-            moved_s = (int(await self.parts.store.hget(drop_keys(drop.drop_id).drop, "advanced_at_ms") or 0) - healed_ms) / 1000
-            return moved_s >= 0
-
-        async def caught_up() -> bool:
-            nonlocal caught_up_s
-            age_ms, snapshot = await journal.oldest_unfinished_ms(), (await self.inspect(drop)).snapshot
-            caught_up_s = (snapshot.now_ms - healed_ms) / 1000
-            return not snapshot.overdue and (age_ms is None or age_ms < snapshot.now_ms - healed_ms)
-
-        line, rest = await asyncio.gather(*(_comes_true(question, within_s) for question in (moved, caught_up)))
-        found = Recovery(moved_s if line else within_s, caught_up_s if rest else within_s)
+        """How soon a drop recovers from now on, as `recovery_of`; kept in `recoveries`."""
+        found = await recovery_of(self.parts, drop.drop_id, within_s)
         self.recoveries.append(found)
         return found
 
@@ -481,6 +463,29 @@ async def until(question: Callable[[], Awaitable[bool]], within_s: float = PATIE
             except (FlashsaleError, OSError, RedisError):
                 pass
             await asyncio.sleep(_LOOK_S)
+
+
+async def recovery_of(parts: Parts, drop_id: str, within_s: float = PATIENCE_S) -> Recovery:
+    """How soon a drop recovers from now on, when its last fault has healed; one that does not takes `within_s`.
+
+    Shoppers may go on meanwhile: what comes after now is not waited for.
+    """
+    journal, healed_ms = Journal(parts.store, drop_id, "laboratory"), now_ms()
+    moved_s = caught_up_s = 0.0
+
+    async def moved() -> bool:
+        nonlocal moved_s
+        moved_s = (int(await parts.store.hget(drop_keys(drop_id).drop, "advanced_at_ms") or 0) - healed_ms) / 1000
+        return moved_s >= 0
+
+    async def caught_up() -> bool:
+        nonlocal caught_up_s
+        age_ms, snapshot = await journal.oldest_unfinished_ms(), (await parts.drops.inspect(drop_id)).snapshot
+        caught_up_s = (snapshot.now_ms - healed_ms) / 1000
+        return not snapshot.overdue and (age_ms is None or age_ms < snapshot.now_ms - healed_ms)
+
+    line, rest = await asyncio.gather(*(_comes_true(question, within_s) for question in (moved, caught_up)))
+    return Recovery(moved_s if line else within_s, caught_up_s if rest else within_s)
 
 
 async def _comes_true(question: Callable[[], Awaitable[bool]], within_s: float) -> bool:
