@@ -1,6 +1,6 @@
 """How a page looks, checked without looking: axe's rules, the layout's faults, and its coarse geometry beside a recorded one.
 
-faults = await looks_of(page, "shop-product")       # [] or sentences
+faults = await looks_of(page, "shop-product-phone")       # [] or sentences
 UPDATE_LAYOUTS=1 make test ARGS="tests/browser"     # after a layout was changed on purpose; look at build/screenshots first
 """
 

@@ -12,7 +12,7 @@ from playwright.async_api import Page, Route, expect
 
 from flashsale.cli.rehearsal import PRICE_MINOR
 from flashsale.model import Drop, Sku
-from tests.browser.looks import announced, announcements, axe_of, layout_faults
+from tests.browser.looks import LANDMARKS, announced, announcements, axe_of, looks_of
 from tests.browser.stage import Complaints, Room, Stage, Tabs, a_drop
 
 REFUSED = r"status of 4\d\d"
@@ -404,19 +404,27 @@ async def test_without_the_widget_there_is_the_plain_line(stage: Stage, tabs: Ta
     await expect(page.locator('[data-stock="halo-moon"]')).to_have_text("50 left")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
-async def test_everybody_can_read_and_use_it(stage: Stage, tabs: Tabs, viewport: dict[str, int], scheme: str) -> None:
+@pytest.mark.parametrize(
+    ("size", "options"),
+    [("phone", {"viewport": PHONE, "color_scheme": "light"}), ("desktop", {"viewport": DESKTOP, "color_scheme": "dark"})],
+    ids=["phone-light", "desktop-dark"],
+)
+async def test_everybody_can_read_and_use_it(stage: Stage, tabs: Tabs, size: str, options: dict[str, Any]) -> None:
     drop = await stage.open_drop(a_lamp())
-    page = await admitted(stage, tabs, drop, viewport=viewport, color_scheme=scheme)
-    faults = {"product": await axe_of(page) + await layout_faults(page)}
+    page = await admitted(stage, tabs, drop, **options)
+    faults = {"product": await faults_of(page, f"shop-product-{size}")}
     await page.get_by_role("button", name="Reserve for").click()
     await expect(page.get_by_role("button", name="Pay €149")).to_be_enabled()
-    faults["checkout"] = await axe_of(page) + await layout_faults(page)
+    faults["checkout"] = await faults_of(page, f"shop-checkout-{size}")
     await page.get_by_role("button", name="Pay €149").click()
     await is_recorded(page)
-    faults["order"] = await axe_of(page) + await layout_faults(page)
+    faults["order"] = await faults_of(page, f"shop-order-{size}")
     assert faults == {"product": [], "checkout": [], "order": []}
+
+
+async def faults_of(page: Page, name: str) -> list[str]:
+    """What is wrong with it, for whoever listens and for whoever looks; with its cards, too."""
+    return await axe_of(page) + await looks_of(page, name, landmarks=f"{LANDMARKS}, main section, main form, main figure, main fieldset")
 
 
 async def test_it_is_bought_with_the_keyboard_alone(stage: Stage, tabs: Tabs) -> None:
