@@ -68,7 +68,7 @@ class Observer:
             response: web.StreamResponse
             try:
                 response = await handler(request)
-            except (ConnectionError, OSError):
+            except ConnectionError:
                 raise  # the client has gone
             except Exception as error:  # noqa: BLE001 - the last net: nothing unexpected may reach a caller
                 response = self._of_error(error, request_id)

@@ -359,6 +359,23 @@ async def test_unexpected_failures_tell_nothing(service: Service, store: Redis) 
     assert b"WRONGTYPE" not in answer.body
 
 
+async def test_what_takes_too_long_within_is_logged_and_not_taken_for_a_client_who_has_gone(
+    service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def late(*_: object) -> None:
+        raise TimeoutError
+
+    drop_id = await settled_drop(service)
+    monkeypatch.setattr(service.services.reservations, "reserve", late)
+    buyer = Buyer(service, drop_id)
+    await buyer.enter()
+    answer = await buyer.reserve()
+    assert (answer.status, answer.code) == (500, "internal")
+    logged = capsys.readouterr().out
+    assert "request_failed" in logged
+    assert "route=reserve" in logged
+
+
 async def test_query_parameters(service: Service) -> None:
     drop_id = await settled_drop(service)
     for query, field in (
