@@ -133,6 +133,8 @@ class JoinOutcome(StrEnum):
     LEFT = "left"
     REMOVED = "removed"
     HANDOFF_USED = "handoff_used"
+    DEVICES_FULL = "devices_full"
+    """as many other devices know the place as may"""
     NOT_FOUND = "not_found"
     """the place that was to be handed over is not there"""
     RECOVERING = "recovering"
@@ -681,7 +683,7 @@ class Ticket:
     def from_wire(cls, wire: tuple[str, list[Any]]) -> Ticket:
         """The ticket as `inspect.lua` answers it."""
         ticket_id, (place, late, joined_at_ms, token_id, issued_at_ms, expires_at_ms, admitted_at_ms, *counters) = wire
-        reservations, live, units, _held, turn, gone, holder, _identity = counters
+        reservations, live, units, _held, turn, gone, holder, _identity, _shared = counters
         times = (joined_at_ms, token_id, issued_at_ms, expires_at_ms, admitted_at_ms)
         return cls(ticket_id, place, bool(late), *times, reservations, live, units, turn, gone, holder)
 

@@ -14,11 +14,13 @@
 --         handoff (the ticket whose place moves to this one)
 -- RETURNS msgpack {"done", now_ms, results, sequence}, each {outcome, place, late (0 or 1), joined_at_ms, ticket whose place it
 --         is} or {outcome, at_ms}; or {"recovering", epoch, {}}
--- OUTCOMES joined replayed restored taken_over not_open closed sold_out room_full joining_closed code_used moved left removed handoff_used not_found recovering
+-- OUTCOMES joined replayed restored taken_over not_open closed sold_out room_full joining_closed code_used moved left removed handoff_used devices_full not_found recovering
 -- COST O(requests)
 -- INCLUDE arguments drop ledger lines places
 
 local ENTRY_BYTES = 32
+-- Other devices that may know a place; each is a record of its own.
+local DEVICES_MAX = 20
 
 local drop, epoch = load_drop(KEYS[1], ARGV[1])
 if not drop then return recovering(epoch) end
@@ -88,7 +90,15 @@ end
 
 -- A second device of the same place: its ticket only names the one the place belongs to.
 local function share_place(id, own)
+  local ticket = ledger.tickets[own]
+  ticket[TICKET_SHARED], ledger.tickets_changed[own] = ticket[TICKET_SHARED] + 1, true
   ledger.of[id], ledger.of_changed[id] = own, true
+end
+
+local function join_device(id, own)
+  if ledger.tickets[own][TICKET_SHARED] >= DEVICES_MAX then return {"devices_full", drop.now} end
+  share_place(id, own)
+  return place_of("replayed", own)
 end
 
 local function take_over(id, giver)
@@ -190,13 +200,11 @@ for i = 1, #requests do
   elseif options.handoff then
     results[i] = take_over(id, options.handoff)
   elseif whose then
-    share_place(id, whose)
-    results[i] = place_of("replayed", whose)
+    results[i] = join_device(id, whose)
   elseif ended then
     results[i] = {ended, drop.now}
   elseif shared then
-    share_place(id, shared)
-    results[i] = place_of("replayed", shared)
+    results[i] = join_device(id, shared)
   elseif removed then
     results[i] = {"removed", drop.now}
   else

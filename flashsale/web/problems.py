@@ -245,6 +245,8 @@ def of_refusal(refused: Refused) -> Problem:
             code = _reserve_code(outcome)
         case AdmitOutcome():
             code = _admit_code(outcome)
+        case JoinOutcome.DEVICES_FULL:
+            return problem(_join_code(JoinOutcome.DEVICES_FULL), "This place is known on 20 other devices already. Go on with one of them.")
         case JoinOutcome():
             code = _join_code(outcome)
         case _:
@@ -286,6 +288,8 @@ def _join_code(outcome: JoinOutcome) -> Code:
     match outcome:
         case JoinOutcome.JOINED | JoinOutcome.REPLAYED | JoinOutcome.RESTORED | JoinOutcome.TAKEN_OVER:
             raise AssertionError("a place in the line is not a problem")
+        case JoinOutcome.DEVICES_FULL:
+            return Code.LIMIT_REACHED
         case JoinOutcome.ROOM_FULL:
             return Code.BUSY
         case JoinOutcome.NOT_FOUND:

@@ -7,7 +7,7 @@ local TICKET_PLACE, TICKET_LATE, TICKET_JOINED_AT_MS = 1, 2, 3
 -- Not there until they are needed: a million people who only wait are a million short records.
 local TICKET_TOKEN_ID, TICKET_TOKEN_ISSUED_AT_MS, TICKET_TOKEN_EXPIRES_AT_MS, TICKET_ADMITTED_AT_MS = 4, 5, 6, 7
 local TICKET_RESERVATIONS, TICKET_LIVE, TICKET_UNITS, TICKET_HELD = 8, 9, 10, 11
-local TICKET_TURN, TICKET_GONE, TICKET_HOLDER, TICKET_IDENTITY = 12, 13, 14, 15
+local TICKET_TURN, TICKET_GONE, TICKET_HOLDER, TICKET_IDENTITY, TICKET_SHARED = 12, 13, 14, 15, 16
 local LENGTH_WAITING, LENGTH_USUAL = 3, 11
 
 local RESERVATION_STATE, RESERVATION_TICKET_ID, RESERVATION_NUMBER, RESERVATION_ITEMS = 1, 2, 3, 4
@@ -65,7 +65,7 @@ local function whole_ticket(ticket)
   return {
     ticket[1], ticket[2], ticket[3], ticket[4] or "", ticket[5] or 0, ticket[6] or 0, ticket[7] or 0, ticket[8] or 0,
     ticket[9] or 0, ticket[10] or 0, held, ticket[TICKET_TURN] or -1, ticket[TICKET_GONE] or "", ticket[TICKET_HOLDER] or "",
-    ticket[TICKET_IDENTITY] or "",
+    ticket[TICKET_IDENTITY] or "", ticket[TICKET_SHARED] or 0,
   }
 end
 
@@ -110,7 +110,7 @@ end
 
 -- As short as it can be read again.
 local function packed_ticket(ticket)
-  local length = TICKET_IDENTITY
+  local length = ticket[TICKET_SHARED] > 0 and TICKET_SHARED or TICKET_IDENTITY
   while length > LENGTH_USUAL and (ticket[length] == "" or ticket[length] == -1) do length = length - 1 end
   if length == LENGTH_USUAL and ticket[TICKET_TOKEN_ID] == "" and ticket[TICKET_ADMITTED_AT_MS] == 0
     and ticket[TICKET_RESERVATIONS] == 0 then

@@ -13,13 +13,13 @@ State: TypeAlias = dict[str, Any]
 
 TICKET = (
     "place", "late", "joined_at_ms", "token_id", "token_issued_at_ms", "token_expires_at_ms", "admitted_at_ms", "reservations",
-    "live", "units", "held", "turn", "gone", "holder", "identity",
+    "live", "units", "held", "turn", "gone", "holder", "identity", "shared",
 )  # fmt: skip
 NEVER_ADMITTED: dict[str, Any] = {
     "token_id": "", "token_issued_at_ms": 0, "token_expires_at_ms": 0, "admitted_at_ms": 0, "reservations": 0, "live": 0, "units": 0,
     "held": {},
 }  # fmt: skip
-NOTHING_SPECIAL: dict[str, Any] = {"turn": -1, "gone": "", "holder": "", "identity": ""}
+NOTHING_SPECIAL: dict[str, Any] = {"turn": -1, "gone": "", "holder": "", "identity": "", "shared": 0}
 """What the positions of a ticket stand for while they are not there."""
 LINE = ("group", "share", "joined", "entries", "serving", "key", "root", "credit")
 RESERVATION = (

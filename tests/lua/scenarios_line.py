@@ -83,11 +83,12 @@ JOIN = [
     ),
     Scenario(
         "join", "replayed", room.known, ([joining("laptop", identity="id-ann")],), ["replayed", 0, 0, t(-5_000), "ann"],
-        when="because the identity has a place", changes={"aliases": {"laptop": "ann"}},
+        when="because the identity has a place", changes={"tickets": {"ann": {"shared": 1}}, "aliases": {"laptop": "ann"}},
     ),
     Scenario(
         "join", "replayed", room.known_and_moved, ([joining("laptop", identity="id-ann")],), ["replayed", 0, 0, t(-5_000), "ann"],
-        when="because the identity has a place, wherever it was handed", changes={"aliases": {"laptop": "ann"}},
+        when="because the identity has a place, wherever it was handed",
+        changes={"tickets": {"ann": {"shared": 2}}, "aliases": {"laptop": "ann"}},
     ),
     Scenario(
         "join", "replayed", room.known_and_moved, ([joining("ann-phone")],), ["replayed", 0, 0, t(-5_000), "ann"],
@@ -104,19 +105,20 @@ JOIN = [
     ),
     Scenario("join", "replayed", room.code_used, ([joining("ann", code=["c1", 1])],), ["replayed", 0, 0, t(-5_000), "ann"],
              when="although the code is used up"),
+    Scenario("join", "devices_full", room.on_many_devices, ([joining("laptop", identity="id-ann")],), ["devices_full", t(-5_000)]),
     Scenario("join", "code_used", room.code_used, ([joining("bob", code=["c1", 1])],), ["code_used", t(-5_000)]),
     Scenario(
         "join", "taken_over", w.joined, ([joining("phone", handoff="ann")],), ["taken_over", 0, 0, t(-5_000), "ann"], replay="replayed",
-        changes={"tickets": {"ann": {"holder": "phone"}}, "aliases": {"phone": "ann"}},
+        changes={"tickets": {"ann": {"holder": "phone", "shared": 1}}, "aliases": {"phone": "ann"}},
     ),
     Scenario(
         "join", "taken_over", w.admitted, ([joining("phone", handoff="ann")],), ["taken_over", 0, 0, t(-5_000), "ann"], replay="replayed",
-        when="while in", changes={"tickets": {"ann": {"holder": "phone"}}, "aliases": {"phone": "ann"}},
+        when="while in", changes={"tickets": {"ann": {"holder": "phone", "shared": 1}}, "aliases": {"phone": "ann"}},
     ),
     Scenario(
         "join", "taken_over", room.joining_closed, ([joining("phone", handoff="ann")],), ["taken_over", 0, 0, t(-5_000), "ann"],
         replay="replayed", when="although nobody may join",
-        changes={"tickets": {"ann": {"holder": "phone"}}, "aliases": {"phone": "ann"}},
+        changes={"tickets": {"ann": {"holder": "phone", "shared": 1}}, "aliases": {"phone": "ann"}},
     ),
     Scenario("join", "handoff_used", room.handed_over, ([joining("tablet", handoff="ann")],), ["handoff_used", t(-5_000)]),
     Scenario(

@@ -219,11 +219,12 @@ JOIN = [
     Scenario(
         "join", "restored", finished, ([claiming("laptop", 2, 1, "carl")],), ["restored", 2, 0, 0, "carl"], replay="replayed",
         when="to the ticket that a second device had shared it with",
-        changes={"tickets": {"carl": ticket(2, joined_at_ms=0)}, "aliases": {"laptop": "carl"}, "restored": {2: "carl"}},
+        changes={"tickets": {"carl": ticket(2, joined_at_ms=0, shared=1)}, "aliases": {"laptop": "carl"}, "restored": {2: "carl"}},
     ),
     Scenario(
         "join", "replayed", given_back, ([claiming("laptop", 2, 1, "carl")],), ["replayed", 2, 0, t(-5_000), "carl"], replay="replayed",
-        when="for a second device of a ticket that is back", changes={"aliases": {"laptop": "carl"}},
+        when="for a second device of a ticket that is back",
+        changes={"tickets": {"carl": {"shared": 1}}, "aliases": {"laptop": "carl"}},
     ),
     Scenario(
         "join", "joined", finished, ([claiming("laptop", 2, 2, "carl")],), ["joined", 5, 1, t(5_000), "laptop"], replay="replayed",

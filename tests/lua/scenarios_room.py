@@ -172,6 +172,14 @@ async def known(world: World) -> None:
     await world.join_with(joining("ann", identity="id-ann"))
 
 
+async def on_many_devices(world: World) -> None:
+    """Ann has looked from everywhere."""
+    await known(world)
+    assert {result[0] for result in await world.join_with(*(joining(f"d{number}", identity="id-ann") for number in range(20)))} == {
+        "replayed"
+    }
+
+
 async def known_and_moved(world: World) -> None:
     """The storefront says who ann is, and she goes on with her phone."""
     await known(world)

@@ -40,6 +40,17 @@ async def test_both_devices_of_an_identity_have_the_same_admission(world: World)
     assert state["drop"]["admitted"] == "1"
 
 
+async def test_a_place_is_on_so_many_devices_and_no_more(world: World) -> None:
+    """Each is a record that stays: one identity must not fill the store with them."""
+    await w.waiting(world)
+    await world.join_with(joining("phone", identity="id-ann"))
+    answers = await world.join_with(*(joining(f"d{number}", identity="id-ann") for number in range(12)))
+    answers += await world.join_with(*(joining(f"d{number}", identity="id-ann") for number in range(10, 23)))
+    assert words(answers) == ["replayed"] * 22 + ["devices_full"] * 3
+    state = await world.state()
+    assert (len(state["aliases"]), state["tickets"]["phone"]["shared"]) == (20, 20)
+
+
 async def test_an_identity_has_one_place_whatever_line_it_asks_for(world: World) -> None:
     await world.open(groups=(Group("vip", "VIP", 200),))
     world.at(-5_000)
