@@ -11,6 +11,8 @@ from tests.debian import provide
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Playwright
 
+REQUIRED = "FLASHSALE_BROWSER"
+"""environment variable; `required` where a run without a browser proves too little"""
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 PACKAGES = ("chromium", "fonts-dejavu-core")
 """with one font at least: a bare machine has none, and every layout would be another"""
@@ -37,6 +39,11 @@ def find_chromium() -> str | None:
 def provide_chromium() -> str | None:
     """The browser's path; where it is missing and this is root on Debian, it is installed from its package, once in a test run."""
     return provide(PACKAGES, find_chromium)
+
+
+def is_required() -> bool:
+    """Whether tests without a browser fail instead of being skipped."""
+    return os.environ.get(REQUIRED) == "required"
 
 
 async def launch(playwright: Playwright, executable: str) -> Browser:

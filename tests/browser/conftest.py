@@ -16,7 +16,7 @@ import pytest
 from playwright.async_api import Browser, async_playwright
 
 from chaos.lab import Lab
-from tests.browser.chromium import MISSING, launch, provide_chromium
+from tests.browser.chromium import MISSING, is_required, launch, provide_chromium
 from tests.browser.looks import screenshot
 from tests.browser.stage import Complaints, Stage, Tabs, running_stage
 
@@ -26,9 +26,9 @@ PICTURES_MAX = 4
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where no browser can be had, its tests are skipped and say how to install one."""
+    """Where no browser can be had, its tests are skipped and say how to install one; unless one is required, then they fail so."""
     ours = [item for item in items if HERE in item.path.parents]
-    if ours and not config.option.collectonly and provide_chromium() is None:
+    if ours and not config.option.collectonly and not is_required() and provide_chromium() is None:
         for item in ours:
             item.add_marker(pytest.mark.skip(reason=MISSING))
 
@@ -51,7 +51,8 @@ async def lab(stage: Stage) -> AsyncIterator[Lab]:
 @pytest.fixture(scope="session")
 async def browser() -> AsyncIterator[Browser]:
     executable = provide_chromium()
-    assert executable is not None
+    if executable is None:
+        pytest.fail(MISSING, pytrace=False)
     async with async_playwright() as playwright:
         browser = await launch(playwright, executable)
         yield browser

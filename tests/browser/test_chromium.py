@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -60,3 +62,13 @@ def test_nobody_but_root_installs_anything(tools: Path, monkeypatch: pytest.Monk
     assert provide_chromium() is None
     assert calls(tools) == []
     assert "sudo apt-get install chromium" in MISSING
+
+
+def test_where_one_is_required_and_none_can_be_had_its_tests_fail_and_say_why(tmp_path: Path) -> None:
+    one = f"{Path(__file__).with_name('test_stage.py')}::test_axe_looks_and_finds"
+    environment = {**os.environ, "PATH": str(tmp_path), "FLASHSALE_BROWSER": "required", "PYTEST_ADDOPTS": ""}
+    command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", one)
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 1
+    assert "1 error" in ran.stdout
+    assert MISSING in ran.stdout
