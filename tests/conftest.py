@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from collections.abc import Callable, Iterator, Mapping
 
 import pytest
@@ -11,6 +12,12 @@ import structlog
 import uvloop
 
 pytest_plugins = ["tests.stores"]
+
+
+def pytest_configure() -> None:
+    """Ctrl-C works in whatever the tests start: a shell has its background jobs ignore it, and that is handed down."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
