@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 from typing import Any
 
+import pytest
 from playwright.async_api import Page, Response
 
+from tests.browser.speed import above_goals
 from tests.browser.stage import SLOW_3G, Room, Stage, Tabs, a_drop, throttle
 
 BYTES_MAX = 8192
@@ -51,6 +53,18 @@ async def test_on_a_slow_phone_the_page_is_there_before_the_widget_and_the_fallb
     await Room(page).comes_to("ready")
     painted, started = await page.evaluate("[performance.getEntriesByName('first-contentful-paint')[0].startTime, startedMs]")
     assert painted < started
+
+
+@pytest.mark.parametrize(
+    ("medians", "above"),
+    [
+        ({"first_paint_ms": 9_000, "useful_ms": 2_000, "widget_cpu_ms": 100}, []),
+        ({"first_paint_ms": 100, "useful_ms": 2_000.1, "widget_cpu_ms": 37}, ["useful_ms"]),
+        ({"first_paint_ms": 100, "useful_ms": 2_500, "widget_cpu_ms": 100.1}, ["useful_ms", "widget_cpu_ms"]),
+    ],
+)
+def test_the_measurement_knows_what_is_above_its_goal(medians: dict[str, float], above: list[str]) -> None:
+    assert above_goals(medians) == above
 
 
 async def _entries(page: Page) -> list[dict[str, Any]]:
