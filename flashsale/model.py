@@ -640,7 +640,7 @@ class BeatPlan:
     """for each age of a stay (`PART_AGES`), how many of a thousand newcomers as many people inside who have not chosen stand for"""
 
 
-_TICKET_LATER: tuple[Any, ...] = (0, 0, 0, "", 0, 0, 0, 0, 0, 0, {}, -1, "", "", "")
+_TICKET_LATER: tuple[Any, ...] = (0, 0, 0, "", 0, 0, 0, 0, 0, 0, {}, -1, "", "", "", 0)
 """what a ticket's record leaves out until there is something to say (`lua/include/ledger.lua`)"""
 
 

@@ -121,7 +121,7 @@ class TestTicketRecords:
 
     @pytest.mark.parametrize("left_out", range(5))
     def test_what_is_left_out_at_the_end_is_what_there_is_nothing_to_say_of(self, left_out: int) -> None:
-        record = [7, 0, 5_000, "token", 6_000, 9_000, 6_000, 2, 1, 3, {"a": 3}, -1, "", "", ""]
+        record = [7, 0, 5_000, "token", 6_000, 9_000, 6_000, 2, 1, 3, {"a": 3}, -1, "", "", "", 0]
         assert Ticket.from_record("d.t1", record[: len(record) - left_out]) == Ticket.from_wire(("d.t1", record))
 
     def test_a_second_devices_only_names_the_ticket_it_belongs_to(self) -> None:
