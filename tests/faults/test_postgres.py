@@ -197,12 +197,13 @@ async def test_row_37_lock_held_by_a_migration(lab: Lab, row: RowRecord, bustle:
     async with bustle():
         probe = await probe_for(lab, row)
         async with lab.parts.database.transaction() as migration:
-            await migration.connection.execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
+            await migration.connection.execute("LOCK TABLE orders, api_keys IN ACCESS EXCLUSIVE MODE")
             reserved = await probe.reserve(worker)
             assert reserved.status == 201, reserved.body
             assert (await probe.confirm(worker, reserved.json())).status == 202
             line = await first_to_say(lab.reconcilers, "database_held_up", drop=probe.drop.drop_id)
             assert "lock timeout" in line["error"]
+            await until(partial(_go_on_with_the_keys_they_know, lab))
         judged = await lab.judge(probe.drop, probe.seen)
         assert judged.wrong == ()
         assert await orders(lab, probe.drop) == {reserved.json()["reservation_id"]: "paid"}
@@ -233,6 +234,12 @@ async def _has_no_room(lab: Lab) -> bool:
     """Whether a write of Postgres's log has failed for want of room, which it calls a panic."""
     log = lab.stores.postgres.log_file.read_text(encoding="utf-8", errors="replace")
     return "PANIC" in log and os.strerror(errno.EFBIG) in log
+
+
+async def _go_on_with_the_keys_they_know(lab: Lab) -> bool:
+    """Whether each worker has given up on the lock and kept its keys."""
+    said = [[line for line in worker.lines if line.get("event") == "keys_not_refreshed"][-1:] for worker in lab.workers]
+    return all(lines and "lock timeout" in lines[0]["error"] and lines[0]["kept"] > 0 for lines in said)
 
 
 async def _has(lab: Lab, drop: Drop, expected: dict[str, str]) -> bool:
