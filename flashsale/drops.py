@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 import msgspec
 
-from flashsale.errors import DropNotFound, FlashsaleError, Recovering, ScriptError, StoreUnavailable
+from flashsale.errors import Busy, DropNotFound, FlashsaleError, Recovering, ScriptError, StoreUnavailable, StoreUnknown
 from flashsale.model import (
     AdjustStockOutcome,
     BeatPlan,
@@ -61,6 +61,16 @@ class DropRow:
     opened_in_store: bool
     allotments: Mapping[str, int]
     """by SKU, with what was added and withdrawn since the drop was made"""
+
+
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """What creating a drop came to."""
+
+    is_new: bool
+    """False: exactly this drop was recorded already"""
+    in_store: bool
+    """False: the store could not be given it, and the reconciler does that when the store answers"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,10 +306,8 @@ class DropCatalog:
         self._database = database
         self._store = store
 
-    async def create(self, drop: Drop) -> bool:
-        """Records the drop and gives it to the store; False when exactly this drop existed already.
-
-        When the store cannot be reached the drop is recorded all the same, and the reconciler opens it there later.
+    async def create(self, drop: Drop) -> Creation:
+        """Records the drop and gives it to the store. When the store cannot be reached the drop is recorded all the same.
 
         Raises:
             UnsafeStore: the store does not keep the drop's durability; nothing was recorded.
@@ -337,8 +345,11 @@ class DropCatalog:
                 what=f"A drop called {drop.drop_id} exists with another definition.",
                 todo="Choose another id, or look at the present one with 'flashsale drop show'.",
             )
-        await self.open_in_store(drop.drop_id)
-        return bool(created)
+        try:
+            await self.open_in_store(drop.drop_id)
+        except (StoreUnavailable, StoreUnknown, Busy):
+            return Creation(bool(created), in_store=False)
+        return Creation(bool(created), in_store=True)
 
     async def get(self, drop_id: str) -> DropRow:
         """The drop as recorded.

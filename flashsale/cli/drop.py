@@ -16,7 +16,7 @@ from flashsale.cli.commands import command, group, run
 from flashsale.cli.exits import Refused
 from flashsale.cli.output import counted, data_console, moment, print_json, print_table, program, say, span, warn
 from flashsale.cli.paused import why_paused
-from flashsale.errors import BadInput, StoreUnavailable, StoreUnknown
+from flashsale.errors import BadInput
 from flashsale.money import money
 
 if TYPE_CHECKING:
@@ -99,12 +99,10 @@ async def _create(drop: Drop, config: Path | None, data: Path | None) -> DropCre
     if barred := settings.http.barred(drop.origins):
         warn(f"http.cors_origins does not allow {', '.join(barred)} here. Pages there cannot call workers with these settings.")
     async with opened(settings) as parts:
-        try:
-            created = await parts.catalog.create(drop)
-        except (StoreUnavailable, StoreUnknown) as error:
-            warn(f"{error.what} The drop is recorded; a reconciler gives it to the store when that answers.")
-            return DropCreated(drop.drop_id, "created", in_store=False, definition=drop)
-    return DropCreated(drop.drop_id, "created" if created else "existed", in_store=True, definition=drop)
+        creation = await parts.catalog.create(drop)
+    if not creation.in_store:
+        warn("The store cannot be reached. The drop is recorded; a reconciler gives it to the store when that answers.")
+    return DropCreated(drop.drop_id, "created" if creation.is_new else "existed", in_store=creation.in_store, definition=drop)
 
 
 def _tell_created(created: DropCreated) -> None:

@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 
 from flashsale.drop_files import DropFileError, drop_of, parse_drop
 from flashsale.drops import DropExists
-from flashsale.errors import BadInput, Busy, StoreUnavailable, StoreUnknown
+from flashsale.errors import BadInput
 from flashsale.model import DROP_ID_RE, DropState
 from flashsale.web.answers import PERSONAL
 from flashsale.web.live_view import lines_of
@@ -175,14 +175,12 @@ class MerchantDrops:
         except DropFileError as error:
             return _not_a_drop(error, has_lines=request.content_type in TOML_TYPES)
         try:
-            created, in_store = await self._services.catalog.create(drop), True
+            creation = await self._services.catalog.create(drop)
         except DropExists as error:
             return problem(Code.DROP_EXISTS, error.what)
-        except (StoreUnavailable, StoreUnknown, Busy):
-            created, in_store = True, False
-        view = CreatedView(drop.drop_id, "created" if created else "existed", in_store)
+        view = CreatedView(drop.drop_id, "created" if creation.is_new else "existed", creation.in_store)
         headers = {**PERSONAL, "Location": f"/v1/merchant/drops/{drop.drop_id}"}
-        return web.Response(status=201 if created else 200, body=_encode(view), headers=headers)
+        return web.Response(status=201 if creation.is_new else 200, body=_encode(view), headers=headers)
 
     async def _read_drop(self, request: web.Request) -> Drop:
         """The drop in the body. Raises DropFileError, BadInput, ProblemError."""

@@ -14,8 +14,8 @@ import pytest
 from aiohttp import ClientPayloadError
 
 from flashsale.access import Scope, create_key
-from flashsale.drops import DropCatalog
-from flashsale.errors import DatabaseUnavailable
+from flashsale.drops import DropCatalog, DropStore
+from flashsale.errors import DatabaseUnavailable, StoreUnavailable
 from flashsale.model import Group
 from flashsale.reports import make_report
 from flashsale.resources import resource_dir
@@ -192,6 +192,27 @@ async def test_a_drop_is_scheduled_once_and_is_the_tenants(shop: Shop, database:
     await shop.service.services.access.refresh()
     assert (await shop.post("", {**body, "id": "theirs"}, key=stranger)).status == 201
     assert (await DropCatalog(database, shop.service.services.drop_store).get("theirs")).drop.tenant == "another"
+
+
+async def test_a_drop_that_existed_is_told_so_while_the_store_is_away(
+    shop: Shop, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object, **__: object) -> None:
+        raise StoreUnavailable(what="The store cannot be reached.")
+
+    monkeypatch.setattr(DropStore, "open", away)
+    find_by_environment(settings, tmp_path, monkeypatch)
+    opens_at = datetime.fromtimestamp(shop.service.services.clock.now_ms() // 1000 + 3600, UTC).isoformat()
+    file = tmp_path / "poster.toml"
+    file.write_text(
+        f'name = "Poster"\ncurrency = "EUR"\nid = "poster"\nopens_at = {opens_at}\n[[sku]]\nid = "a2"\nallotment = 50\nprice_minor = 1900\n'
+    )
+    body = {**NEW, "opens_at": opens_at}
+    created, again = await shop.post("", body), await shop.post("", body)
+    assert (created.status, created.json) == (201, {"drop": "poster", "outcome": "created", "in_store": False})
+    assert (again.status, again.json) == (200, {"drop": "poster", "outcome": "existed", "in_store": False})
+    by_command = (await flashsale("drop", "create", str(file), "--json")).json
+    assert (by_command["outcome"], by_command["in_store"]) == ("existed", False)
 
 
 async def test_a_drop_file_can_be_sent_as_it_is(shop: Shop) -> None:
