@@ -103,7 +103,7 @@ def test_a_drop_without_extensions_has_the_digest_it_had_before_there_were_any()
 
 
 def test_records_are_read_in_the_order_of_the_ledger() -> None:
-    ticket = Ticket.from_wire(("t", [4, 1, 10, "token", 11, 12, 13, 2, 1, 3, {"s1": 3}, 6, "left", "u", "who"]))
+    ticket = Ticket.from_wire(("t", [4, 1, 10, "token", 11, 12, 13, 2, 1, 3, {"s1": 3}, 6, "left", "u", "who", 2]))
     assert (ticket.number, ticket.late, ticket.joined_at_ms) == (4, True, 10)
     assert (ticket.token_id, ticket.token_issued_at_ms, ticket.token_expires_at_ms, ticket.admitted_at_ms) == ("token", 11, 12, 13)
     assert (ticket.reservations, ticket.live, ticket.units) == (2, 1, 3)
