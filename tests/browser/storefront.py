@@ -54,7 +54,7 @@ const { buys, pays } = document.body.dataset;
 const api = room.getAttribute("api");
 globalThis.heard = [];
 
-for (const name of ["admitted", "position", "sold-out", "closed", "error", "draw", "state", "serving"]) {
+for (const name of ["admitted", "ending", "position", "sold-out", "closed", "error", "draw", "state", "serving"]) {
   room.addEventListener(`flash-sale-${name}`, (event) => heard.push({ name, detail: event.detail, at_ms: performance.now() }));
 }
 
@@ -111,7 +111,7 @@ class Storefront:
             drop=escape(drop_id),
             fallback=FALLBACK,
         )
-        sandbox = "; sandbox allow-scripts allow-forms" if own[SANDBOX] else ""
+        sandbox = "; sandbox allow-scripts" if own[SANDBOX] else ""
         return web.Response(text=text, content_type="text/html", headers={"Content-Security-Policy": self._policy + sandbox})
 
     @property

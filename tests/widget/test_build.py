@@ -96,7 +96,7 @@ def test_shortened_names_are_nobody_elses() -> None:
     assert internal
     assert not internal & (fields | placeholders)
     place = (ROOT / "widget" / "src" / "place.js").read_text(encoding="utf-8")
-    assert not internal & set(re.findall(r"\w+", re.sub(r"//.*|/\*.*?\*/", "", place))), "an open page may load it from a later version"
+    assert not internal & set(re.findall(r"\w+", re.sub(r"(?m)//.*|(?s:/\*.*?\*/)", "", place))), "an open page may load it from a later version"
 
 
 def test_the_package_holds_together() -> None:

@@ -1,4 +1,5 @@
-// What a place is told of its waiting time and its chance, in numbers and in words; loaded once there is a place.
+// What a place is told of its waiting time, its chance and its draw; loaded once there is a place. A page that has long been open may load
+// it from a later version: what is exported keeps its names and meanings.
 
 import { UNLIKELY } from "./announcements.js";
 
@@ -11,6 +12,13 @@ const LIKELY = 0.95;
 /** Sentences about a place, none where nothing honest can be said. */
 export function inWords({ etaMs, chance }, words) {
   return [...(etaMs ? [waitText(etaMs, words)] : []), ...(chance == null ? [] : [chanceText(chance, words)])];
+}
+
+/** What was found of a draw that gave the place this number: {verified, step, sentence}, the step being the first that does not hold. */
+export function verdictOf({ steps, queue_number }, number) {
+  const other = queue_number !== number && { name: "queue_number", sentence: "The draw gives another number than the one that counts here." };
+  const { name: step, sentence } = steps.find(({ passed }) => !passed) ?? other;
+  return { verified: !step, step, sentence };
 }
 
 function waitText([lowMs, highMs], words) {

@@ -25,9 +25,16 @@ export function spokenOf(news, view, words) {
   const { headline, position, details, notice, proof } = sentencesOf(view, words);
   if (news === "notice") return notice.join(" ");
   if (news === "proof") return proof;
-  if (typeof news === "number") return `${headline} ${words.unit(news, "second")}.`;
+  const started = view.untilMs ? `${headline} ${timeText(typeof news === "number" ? 1000 * news : view.untilMs, words)}.` : `${headline}.`;
+  if (typeof news === "number") return started;
   const place = position.length ? [`${position.join("")}.`, ...details] : details;
-  return (news === "place" ? place : [`${headline}.`, ...place, ...notice]).join(" ");
+  return (news === "place" ? place : [started, ...place, ...notice]).join(" ");
+}
+
+/** A time in the largest unit that it has two of: a headline that ends in "in" goes on with it. */
+function timeText(ms, words) {
+  const [unit, unitMs] = ms < 120_000 ? ["second", 1_000] : ms < 7_200_000 ? ["minute", 60_000] : ["hour", 3_600_000];
+  return words.unit(Math.ceil(ms / unitMs), unit);
 }
 
 /** A refusal in the shopper's language; in the service's words where there are no others. */

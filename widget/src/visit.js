@@ -285,18 +285,17 @@ export function visit(api, dropId, credentials, shown) {
   /** Checks the draw, once; not everybody at the same moment. */
   async function check() {
     const all = known();
-    const { entry, drawKey, checked, receipt, commitment } = all.kept;
+    const { entry, number, drawKey, checked, receipt, commitment } = all.kept;
     const { entries } = lineOf(all);
-    if (!drawKey || entry >= entries || verdict) return;
+    if (!drawKey || entry >= entries || verdict || !telling) return;
     checkAtMs ||= all.nowMs + Math.min(entries, CHECK_SPREAD_MS_MAX) * Math.random();
     if (checked === drawKey) verdict = { verified: true };
     else if (all.nowMs >= checkAtMs) {
       checkAtMs = all.nowMs + CHECK_AGAIN_MS;
       const found = await beside("verify-draw.js").then(({ verifyPlace }) => verifyPlace(api, dropId, receipt, commitment)).catch(() => null);
       if (!found || read().receipt !== receipt) return; // there is nothing to check it with just now, or nothing to check
-      const { name: step, sentence } = found.steps.find(({ passed }) => !passed) ?? {};
-      verdict = { verified: !step, step, sentence };
-      if (!step) keep({ checked: drawKey });
+      verdict = telling.verdictOf(found, number);
+      if (verdict.verified) keep({ checked: drawKey });
       show();
     }
   }

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { afterEach, test } from "node:test";
+import { queueNumber } from "../../../web/verify-draw.js";
 import { OPENS_AT_MS, Stage, blockStorage, documentOf, dropOf, pass, receiptOf, renew, setOnline, ticketOf, world } from "./stage.mjs";
 
 const SECRET = "a".repeat(32);
@@ -105,11 +106,12 @@ test("the lot is worked out here, once the key is published", async () => {
   assert.equal(stage.requests("POST /tickets").length, 0);
 });
 
+const NUMBER = await queueNumber(7, 800, "ab".repeat(32));
 const DRAWN = { "GET /serving": () => documentOf({ key: "ab".repeat(32), now_ms: OPENS_AT_MS + 60_000 + world.time }) };
 
 test("the draw is checked once, not by everybody at the same moment, and not again after a reload", async () => {
   const checks = [];
-  world.verifyPlace = async (...all) => checks.push(all) && { steps: [{ name: "receipt", passed: true }] };
+  world.verifyPlace = async (...all) => checks.push(all) && { queue_number: NUMBER, steps: [{ name: "receipt", passed: true }] };
   const stage = await started(DRAWN);
   assert.deepEqual([checks.length, stage.view.proof], [0, null]);
   const found = stage.until(({ proof }) => proof);
@@ -127,7 +129,7 @@ test("a draw that does not hold is said with the step; one that cannot be checke
   world.verifyPlace = async () => {
     checks += 1;
     if (checks === 1) throw new TypeError("Failed to fetch");
-    return { steps: [{ name: "receipt", passed: true }, { name: "key", passed: false, sentence: "The key does not follow." }] };
+    return { queue_number: null, steps: [{ name: "receipt", passed: true }, { name: "key", passed: false, sentence: "The key does not follow." }] };
   };
   const stage = await started(DRAWN);
   await pass(10_000);
@@ -139,6 +141,15 @@ test("a draw that does not hold is said with the step; one that cannot be checke
   assert.equal(stage.kept.checked, undefined);
   await pass(60_000);
   assert.equal(checks, 2);
+});
+
+test("a draw that holds, but of another key than people are served by, is told", async () => {
+  world.verifyPlace = async () => ({ queue_number: NUMBER + 1, steps: [{ name: "receipt", passed: true }] });
+  const stage = await started(DRAWN);
+  const found = stage.until(({ proof }) => proof);
+  await pass(10_000);
+  const { verified, step } = (await found).proof;
+  assert.deepEqual([verified, step, stage.kept.checked], [false, "queue_number", undefined]);
 });
 
 test("a check that hangs keeps nobody waiting", async () => {
@@ -169,7 +180,7 @@ test("what a check finds of a place that is gone meanwhile is not told of the ne
   const stage = await started(DRAWN);
   await pass(10_000);
   stage.visit.reset();
-  answering.resolve({ steps: [{ name: "receipt", passed: true }] });
+  answering.resolve({ queue_number: NUMBER, steps: [{ name: "receipt", passed: true }] });
   await pass(1_000);
   assert.deepEqual([stage.kept.checked, stage.view.proof], [undefined, false]);
 });

@@ -125,6 +125,8 @@ test("what is said aloud is whole sentences", () => {
   assert.equal(spokenOf("state", view({ place }), words), `You are in line. ${placed} ${english.kept}`);
   assert.equal(spokenOf("place", view({ place }), words), `${placed} ${english.kept}`);
   assert.equal(spokenOf(30, view({ state: "joined", untilMs: 29_000 }), words), "You are in. The drop opens in 30 seconds.");
+  for (const [ms, time] of [[29_400, "30 seconds"], [180_000, "3 minutes"], [7_200_000, "2 hours"]])
+    assert.ok(spokenOf("state", view({ state: "joined", untilMs: ms }), words).startsWith(`You are in. The drop opens in ${time}. `), time);
   assert.equal(spokenOf("notice", view({ notice: "Soon." }), words), "Soon.");
 });
 
