@@ -10,10 +10,9 @@ from urllib.parse import quote, urlencode
 from msgspec import UNSET
 
 from flashsale.model import Drop, DropState, Reservation, ReservationState, Sku, SkuStock, Snapshot
-from flashsale.money import money
 from flashsale.storefront_urls import Address
 from flashsale.web.html import Markup, element
-from flashsale.web.line_words import ahead_words, chance_words, counted, length_of, time_of, wait_words
+from flashsale.web.line_words import Words
 from flashsale.web.places import PlaceView
 
 COUNTDOWN_MS = 30_000
@@ -26,16 +25,9 @@ REFUSAL_MS_MIN = 5_000
 """how long a page with a refusal stays at least, so that it can be read; not longer than the turn above allows"""
 
 
-LEFT = "Your place was given up."
 UNITS = "units-"
 """begins the name of a field that says how many of a SKU"""
-_PAY_IN_SHOP = "To pay, go back to the shop that led you here and give it the number of your reservation."
-_GONE = {
-    "left": ("You have left the line", LEFT),
-    "removed": ("This place was taken away", "The merchant has removed it. If that surprises you, ask the shop."),
-    "moved": ("Your place has moved", "It was handed to another device, and goes on there."),
-}
-GONE = frozenset(_GONE)
+GONE = frozenset({"left", "removed", "moved"})
 """why a place is not this browser's any more"""
 
 
@@ -43,7 +35,7 @@ GONE = frozenset(_GONE)
 class Scene:
     """A page's content."""
 
-    headline: str
+    headline: Markup
     content: tuple[Markup, ...] = ()
     refresh_ms: int = 0
     """when to look again; 0 while the shopper is to do something"""
@@ -53,11 +45,11 @@ class Scene:
     takes_joins: bool = False
     """whether it has the form to join, for which the browser has to keep the secret that joins"""
 
-    def beginning(self, sentence: str) -> Scene:
+    def beginning(self, sentence: Markup) -> Scene:
         """The scene with what the shopper has to know first."""
         return replace(self, content=(element("p", sentence, class_="trouble", role="alert"), *self.content))
 
-    def refusing(self, sentence: str, status: int) -> Scene:
+    def refusing(self, sentence: Markup, status: int) -> Scene:
         """The scene with why a step was refused, for long enough that it can be read."""
         refresh_ms = max(REFUSAL_MS_MIN, self.refresh_ms) if self.refresh_ms else 0
         return replace(self.beginning(sentence), status=status, refresh_ms=refresh_ms)
@@ -66,6 +58,7 @@ class Scene:
 class Setting(NamedTuple):
     """What every scene is played in."""
 
+    words: Words
     drop: Drop
     snapshot: Snapshot
     line: str
@@ -86,47 +79,46 @@ class Setting(NamedTuple):
 
 def outside(setting: Setting) -> Scene:
     """Nobody's place yet: what there is to join, or why there is nothing."""
-    drop, snapshot = setting.drop, setting.snapshot
+    words, drop, snapshot = setting.words, setting.drop, setting.snapshot
     if snapshot.state is DropState.CLOSED:
         return over(setting)
     if snapshot.sold_out:
         return sold_out(setting)
     if snapshot.state is DropState.SCHEDULED:
         ahead_ms = snapshot.joins_at_ms - setting.now_ms
-        content = (
-            _says("Joining opens at ", time_of(snapshot.joins_at_ms, setting.now_ms), f", in {length_of(ahead_ms)}."),
-            *_notice(setting),
-        )
-        return Scene("Joining opens soon", content, _countdown_ms(ahead_ms))
+        content = (_moment(setting, "joins_soon", snapshot.joins_at_ms), *_notice(setting))
+        return Scene(words.say("joins_soon_title"), content, _countdown_ms(ahead_ms))
     if snapshot.joining_closed:
-        return Scene("Nobody else can join", (_says("The line is closed. Whoever has a place keeps it."), *_notice(setting)))
+        return Scene(words.say("joining_closed_title"), (_says(words.say("joining_closed")), *_notice(setting)))
     if drop.identity == "required":
-        content = (_says("This drop is joined from the shop, by people who are signed in there."), *_to_shop(setting))
-        return Scene("Join from the shop", content)
-    return Scene("Join the line", (*_when(setting), *_notice(setting), _join_form(setting)), takes_joins=True)
+        return Scene(words.say("from_shop_title"), (_says(words.say("from_shop")), *_to_shop(setting)))
+    return Scene(words.say("join"), (*_when(setting), *_notice(setting), _join_form(setting)), takes_joins=True)
 
 
 def _when(setting: Setting) -> tuple[Markup, ...]:
-    drop, snapshot = setting.drop, setting.snapshot
-    untold_ms = snapshot.opens_at_ms - setting.now_ms
+    words, drop, snapshot = setting.words, setting.drop, setting.snapshot
     if snapshot.state is DropState.PAUSED:
-        return (_says("The drop is paused. You can join; the line goes on later."),)
-    if untold_ms <= 0:
-        return (_says("The drop is open."),)
-    opens = _says("The drop opens at ", time_of(snapshot.opens_at_ms, setting.now_ms), f", in {length_of(untold_ms)}.")
-    if drop.order != "draw":
-        return (opens,)
-    return (opens, _says("The order is drawn by lot at the opening, so it does not matter when you join before it."))
+        return (_says(words.say("join_paused")),)
+    if snapshot.opens_at_ms <= setting.now_ms:
+        return (_says(words.say("open")),)
+    opens = _moment(setting, "opens", snapshot.opens_at_ms)
+    return (opens, _says(words.say("join_any_time"))) if drop.order == "draw" else (opens,)
+
+
+def _moment(setting: Setting, word: str, at_ms: int) -> Markup:
+    """When something is to come, and how long that is."""
+    words = setting.words
+    return _says(words.say(word, time=words.time(at_ms, setting.now_ms), length=words.length(at_ms - setting.now_ms)))
 
 
 def _join_form(setting: Setting) -> Markup:
     fields: list[Markup] = []
     if setting.drop.invites != "none":
         needed = setting.drop.invites == "required"
-        words = "Your invite code" if needed else "Your invite code, if you have one"
+        asked = setting.words.say("code" if needed else "code_optional")
         code = element("input", name="code", maxlength="64", autocomplete="off", spellcheck="false", required=needed)
-        fields.append(element("label", element("span", words), _void(code)))
-    return _form(setting, "join", *fields, element("button", "Join the line"))
+        fields.append(element("label", element("span", asked), _void(code)))
+    return _form(setting, "join", *fields, element("button", setting.words.say("join")))
 
 
 # ------------------------------------------------------------------------------------------------------------ with a place
@@ -134,68 +126,65 @@ def _join_form(setting: Setting) -> Markup:
 
 def waiting(setting: Setting, place: PlaceView, refresh_ms: int) -> Scene:
     """In the line."""
-    snapshot = setting.snapshot
-    untold_ms = snapshot.opens_at_ms - setting.now_ms
+    words, snapshot = setting.words, setting.snapshot
     numbers = _numbers(setting, place)
-    outlook = [words for words in (wait_words(place.eta), chance_words(place.chance)) if words]
+    outlook = [told for told in (words.wait(place.eta), words.chance(place.chance)) if told]
+    hopes = [_says(Markup(" ".join(outlook)))] if outlook else []
     if snapshot.state is DropState.PAUSED:
-        headline, said = "Paused", [_says("The drop is paused. Your place is kept.")]
-    elif untold_ms > 0:
-        headline = "You are in"
-        said = [_says("The drop opens at ", time_of(snapshot.opens_at_ms, setting.now_ms), f", in {length_of(untold_ms)}."), numbers]
-        said += [_says(" ".join(outlook))] if outlook else []
+        headline, said = words.say("paused_title"), [_says(words.say("paused"))]
+    elif snapshot.opens_at_ms > setting.now_ms:
+        headline, said = words.say("in_title"), [_moment(setting, "opens", snapshot.opens_at_ms), numbers, *hopes]
     elif place.queue_number is UNSET:
-        headline, said = "The order is being drawn", [numbers]
+        headline, said = words.say("drawing_title"), [numbers]
     else:
-        headline = ahead_words(place.position).rstrip(".")
-        said = [_says(" ".join(outlook))] if outlook else []
-    kept = _says("Your place is kept in this browser. This page looks again by itself.")
-    return Scene(headline, (*said, *_notice(setting), kept, _look_again(setting), _leave_form(setting)), refresh_ms)
+        headline, said = words.ahead(place.position), hopes
+    content = (*said, *_notice(setting), _says(words.say("kept")), _look_again(setting), _leave_form(setting))
+    return Scene(headline, content, refresh_ms)
 
 
 def _numbers(setting: Setting, place: PlaceView) -> Markup:
+    words = setting.words
     if place.queue_number is not UNSET:
-        return _says(f"Your number in the line is {place.queue_number:,}.")
-    entry = "" if place.entry_number is UNSET else f"You are entry number {place.entry_number:,}. "
-    if setting.drop.order != "draw":
-        return _says(entry.rstrip())
-    return _says(f"{entry}The order is drawn by lot at the opening; when you came does not count.")
+        return _says(words.say("number", n=words.number(place.queue_number)))
+    entry = [] if place.entry_number is UNSET else [words.say("entry", n=words.number(place.entry_number))]
+    drawn = [words.say("by_lot")] if setting.drop.order == "draw" else []
+    return _says(Markup(" ".join([*entry, *drawn])))
 
 
 def choosing(setting: Setting, token: str) -> Scene:
     """Admitted: what may be reserved, here or in the shop, or asked for until it comes back."""
-    stock = setting.snapshot.skus
+    words, stock = setting.words, setting.snapshot.skus
     offered = [sku for sku in setting.drop.skus if stock[sku.sku].available > 0 or _may_return(stock[sku.sku])]
     to_shop = _to_shop(setting, "button plain", flashsale_token=token)
+    headline = words.say("turn_title")
     if not offered:
-        return Scene(
-            "It is your turn", (_says("Everything is reserved just now."), *_notice(setting), _look_again(setting)), LAST_MINUTE_MS
-        )
+        return Scene(headline, (_says(words.say("all_reserved")), *_notice(setting), _look_again(setting)), LAST_MINUTE_MS)
     if any(stock[sku].available < units for sku, units in setting.asked.items()):
         return _standing_by(setting, to_shop)
     if any(stock[sku.sku].available for sku in offered):
-        held_for = _says("Choose and reserve; the units are then yours for ", length_of(setting.drop.reservation_ttl_ms), ".")
-        said = [_says(element("strong", "What you asked for has come back. Reserve it now.")), held_for] if setting.asked else [held_for]
-        words, refresh_ms = "Reserve", 0
+        held_for = _says(words.say("choose", length=words.length(setting.drop.reservation_ttl_ms)))
+        said = [_says(element("strong", words.say("come_back"))), held_for] if setting.asked else [held_for]
+        button, refresh_ms = words.say("reserve"), 0
     else:
-        said = [_says("Everything is reserved just now. What is not paid for comes back, for those who have asked for it first.")]
-        words, refresh_ms = "Ask for what comes back", COUNTDOWN_MS
-    form = _form(setting, "reserve", *_choices(setting, offered), element("button", words))
-    return Scene("It is your turn", (*said, *_notice(setting), form, *to_shop), refresh_ms)
+        said = [_says(words.say("all_reserved_ask"))]
+        button, refresh_ms = words.say("ask"), COUNTDOWN_MS
+    form = _form(setting, "reserve", *_choices(setting, offered), element("button", button))
+    return Scene(headline, (*said, *_notice(setting), form, *to_shop), refresh_ms)
 
 
 def _standing_by(setting: Setting, to_shop: tuple[Markup, ...]) -> Scene:
-    names = {sku.sku: sku.name for sku in setting.drop.skus}
-    asked = [element("li", _units_of(names[sku], units)) for sku, units in setting.asked.items()]
+    words = setting.words
+    asked = [element("li", _units_of(setting, sku, units)) for sku, units in setting.asked.items()]
     again = with_fields(setting.line, {f"{UNITS}{sku}": str(units) for sku, units in setting.asked.items()})
+    ways = (element("a", words.say("look_now"), href=again), " · ", element("a", words.say("choose_else"), href=setting.line))
     content = (
-        _says("You wait for what is reserved just now:"),
+        _says(words.say("standing_by")),
         element("ul", *asked, class_="stock"),
-        _says("When it comes back, it is offered to you for a few seconds. This page looks again by itself; then reserve at once."),
+        _says(words.say("standing_by_turn")),
         *_notice(setting),
-        element("p", element("a", "Look now", href=again), " · ", element("a", "Choose something else", href=setting.line)),
+        element("p", *ways),
     )
-    return Scene("It is your turn", (*content, *to_shop), STANDBY_MS, again)
+    return Scene(words.say("turn_title"), (*content, *to_shop), STANDBY_MS, again)
 
 
 def _may_return(stock: SkuStock) -> int:
@@ -204,42 +193,39 @@ def _may_return(stock: SkuStock) -> int:
 
 
 def _choices(setting: Setting, skus: list[Sku]) -> list[Markup]:
-    drop = setting.drop
+    words, drop = setting.words, setting.drop
     one_only = drop.limit_per_shopper == 1
     first = next((sku.sku for sku in skus if setting.snapshot.skus[sku.sku].available), skus[0].sku)
     chosen = setting.asked or {first: 1}
     fields = []
     for sku in skus:
         stock, units = setting.snapshot.skus[sku.sku], chosen.get(sku.sku, 0)
-        left = f"{stock.available:,} left" if stock.available else "all reserved, may come back"
-        words = element("span", sku.name, element("small", f"{money(sku.price_minor, drop.currency)} · {left}"))
+        left = words.say("left", n=words.number(stock.available)) if stock.available else words.say("none_left")
+        about = element("small", words.money(sku.price_minor, drop.currency), " · ", left)
         if one_only:
             choice = element("input", type="radio", name="sku", value=sku.sku, checked=units > 0, required=True)
         else:
             most = min(sku.limit_per_shopper, stock.available or _may_return(stock))
             choice = element("input", type="number", name=f"{UNITS}{sku.sku}", min="0", max=str(most), value=str(units))
-        fields.append(element("label", words, _void(choice)))
-    return [element("fieldset", element("legend", _limit_words(drop)), *fields)]
-
-
-def _limit_words(drop: Drop) -> str:
-    return "One for each shopper" if drop.limit_per_shopper == 1 else f"At most {drop.limit_per_shopper:,} for each shopper"
+        fields.append(element("label", element("span", element("bdi", sku.name), about), _void(choice)))
+    limit = words.say("one_each") if one_only else words.say("most_each", n=words.number(drop.limit_per_shopper))
+    return [element("fieldset", element("legend", limit), *fields)]
 
 
 def reserved(setting: Setting, reservation: Reservation, token: str) -> Scene:
     """Units are held: how long, what for, and the way to pay."""
+    words = setting.words
     left_ms = reservation.expires_at_ms - setting.now_ms
     if left_ms <= 0:
-        return Scene("Your reservation is ending", (_says("The time to pay is over."), _look_again(setting)), LAST_MINUTE_MS)
-    until = _says(
-        "Yours until ", time_of(reservation.expires_at_ms, setting.now_ms), ": ", element("strong", length_of(left_ms)), " from now."
-    )
+        return Scene(words.say("ending_title"), (_says(words.say("ending")), _look_again(setting)), LAST_MINUTE_MS)
+    length = element("strong", words.length(left_ms))
+    until = _says(words.say("until", time=words.time(reservation.expires_at_ms, setting.now_ms), length=length))
     tokens = {"flashsale_token": token} if token else {}
-    way = _to_shop(setting, **tokens, flashsale_reservation=reservation.reservation_id) or (_says(_PAY_IN_SHOP),)
-    number = _says("Reservation ", element("code", reservation.reservation_id))
-    back = _form(setting, "release", element("button", "Give it back", class_="plain"))
+    way = _to_shop(setting, **tokens, flashsale_reservation=reservation.reservation_id) or (_says(words.say("pay_in_shop")),)
+    back = _form(setting, "release", element("button", words.say("give_back"), class_="plain"))
+    number = _says(words.say("reservation", id=_id(reservation)))
     content = (_bought(setting, reservation), until, *way, number, *_extend_form(setting, reservation), back)
-    return Scene("Reserved for you", content, _countdown_ms(left_ms))
+    return Scene(words.say("reserved_title"), content, _countdown_ms(left_ms))
 
 
 def _extend_form(setting: Setting, reservation: Reservation) -> tuple[Markup, ...]:
@@ -247,20 +233,21 @@ def _extend_form(setting: Setting, reservation: Reservation) -> tuple[Markup, ..
     was_given = reservation.expires_at_ms - reservation.reserved_at_ms > setting.drop.reservation_ttl_ms
     if was_given or not setting.drop.extension_ms:
         return ()
-    words = f"I need {length_of(setting.drop.extension_ms)} more"
-    return (_form(setting, "extend", element("button", words, class_="plain")),)
+    asked = setting.words.say("more_time", length=setting.words.length(setting.drop.extension_ms))
+    return (_form(setting, "extend", element("button", asked, class_="plain")),)
 
 
 def paid(setting: Setting, reservation: Reservation) -> Scene:
     """It is the shopper's."""
-    number = _says("Order ", element("code", reservation.reservation_id))
-    return Scene("Paid. It is yours", (_bought(setting, reservation), number, *_to_shop(setting)))
+    words = setting.words
+    number = _says(words.say("order", id=_id(reservation)))
+    return Scene(words.say("paid_title"), (_bought(setting, reservation), number, *_to_shop(setting)))
 
 
 def _bought(setting: Setting, reservation: Reservation) -> Markup:
-    names: Mapping[str, str] = {sku.sku: sku.name for sku in setting.drop.skus}
-    items = [element("li", _units_of(names.get(sku, sku), units)) for sku, units in reservation.items]
-    return element("ul", *items, element("li", element("strong", money(reservation.amount_minor, setting.drop.currency))), class_="stock")
+    items = [element("li", _units_of(setting, sku, units)) for sku, units in reservation.items]
+    amount = setting.words.money(reservation.amount_minor, setting.drop.currency)
+    return element("ul", *items, element("li", element("strong", amount)), class_="stock")
 
 
 # ------------------------------------------------------------------------------------------------------------ the ends
@@ -268,12 +255,18 @@ def _bought(setting: Setting, reservation: Reservation) -> Markup:
 
 def sold_out(setting: Setting) -> Scene:
     """Nothing is left and nothing can come back."""
-    return Scene("Sold out", (_says("Every unit is sold."), *_notice(setting), *_to_shop(setting)))
+    words = setting.words
+    return Scene(words.say("sold_out_title"), (_says(words.say("sold_out")), *_notice(setting), *_to_shop(setting)))
 
 
 def over(setting: Setting) -> Scene:
     """The drop has ended."""
-    return Scene("The drop has ended", (*_notice(setting), *_to_shop(setting)))
+    return Scene(setting.words.say("over_title"), (*_notice(setting), *_to_shop(setting)))
+
+
+def left(setting: Setting) -> Scene:
+    """The place was given up; another may be had."""
+    return outside(setting).beginning(setting.words.say("left_line"))
 
 
 def gone(setting: Setting, why: str) -> Scene:
@@ -282,36 +275,43 @@ def gone(setting: Setting, why: str) -> Scene:
     Args:
         why: one of `GONE`.
     """
-    headline, sentence = _GONE[why]
-    return Scene(headline, (_says(sentence), *_to_shop(setting)))
+    words = setting.words
+    sentence = words.say("left_line" if why == "left" else why)
+    return Scene(words.say(f"{why}_title"), (_says(sentence), *_to_shop(setting)))
 
 
 def recovering(setting: Setting, refresh_ms: int) -> Scene:
     """Something was lost, and is being put together again."""
-    said = _says("We are putting things back in order. If you have a place, it is kept; this page goes on by itself.")
-    return Scene("A moment, please", (said, _look_again(setting)), refresh_ms)
+    words = setting.words
+    return Scene(words.say("recovering_title"), (_says(words.say("recovering")), _look_again(setting)), refresh_ms)
 
 
-def ended(state: ReservationState) -> str:
-    """What became of the last reservation, for the scene after it."""
-    match state:
+def after(setting: Setting, scene: Scene, ended: ReservationState) -> Scene:
+    """The scene with what became of the last reservation."""
+    match ended:
         case ReservationState.RELEASED:
-            return "You gave your reservation back."
+            word = "was_released"
         case ReservationState.REFUND_DUE | ReservationState.CANCELLED:
-            return "Your reservation does not hold any more; what was paid goes back."
+            word = "was_refunded"
         case _:
-            return "Your reservation has ended, and its units are on sale again."
+            word = "was_expired"
+    return scene.beginning(setting.words.say(word))
 
 
 # ------------------------------------------------------------------------------------------------------------------- pieces
 
 
-def _says(*words: str) -> Markup:
-    return element("p", *words)
+def _says(sentence: Markup) -> Markup:
+    return element("p", sentence)
 
 
-def _units_of(name: str, units: int) -> str:
-    return f"{counted(units, 'unit')} of {name}"
+def _units_of(setting: Setting, sku_id: str, units: int) -> Markup:
+    name = next((sku.name for sku in setting.drop.skus if sku.sku == sku_id), sku_id)
+    return setting.words.count("units", units, name=element("bdi", name))
+
+
+def _id(reservation: Reservation) -> Markup:
+    return element("bdi", element("code", reservation.reservation_id))
 
 
 def with_fields(line: str, fields: Mapping[str, str]) -> str:
@@ -330,23 +330,19 @@ def _form(setting: Setting, step: str, *content: Markup) -> Markup:
 
 
 def _leave_form(setting: Setting) -> Markup:
-    words = _says("Giving up your place cannot be undone.")
-    return element(
-        "details",
-        element("summary", "Leave the line"),
-        words,
-        _form(setting, "leave", element("button", "Give up my place", class_="plain")),
-    )
+    words = setting.words
+    sure = _form(setting, "leave", element("button", words.say("leave_now"), class_="plain"))
+    return element("details", element("summary", words.say("leave")), _says(words.say("leave_for_good")), sure)
 
 
 def _look_again(setting: Setting) -> Markup:
-    return element("p", element("a", "Look now", href=setting.line))
+    return element("p", element("a", setting.words.say("look_now"), href=setting.line))
 
 
 def _notice(setting: Setting) -> tuple[Markup, ...]:
     """The merchant's words."""
     notice = setting.snapshot.notice
-    return (element("p", notice, class_="notice"),) if notice else ()
+    return (element("p", notice, class_="notice", dir="auto"),) if notice else ()
 
 
 def _to_shop(setting: Setting, look: str = "button", **shown: str) -> tuple[Markup, ...]:
@@ -355,7 +351,7 @@ def _to_shop(setting: Setting, look: str = "button", **shown: str) -> tuple[Mark
         return ()
     fragment = "&".join(f"{name}={quote(value, safe='')}" for name, value in shown.items())
     address = f"{setting.shop}#{fragment}" if fragment else str(setting.shop)
-    return (element("p", element("a", "Continue to the shop", href=address, class_=look)),)
+    return (element("p", element("a", setting.words.say("to_shop"), href=address, class_=look)),)
 
 
 def _countdown_ms(left_ms: int) -> int:

@@ -33,15 +33,15 @@ from flashsale.model import (
 from flashsale.settings import WaitingRoomSettings
 from flashsale.storefront_urls import Address
 from flashsale.web import line_scenes as scenes
-from flashsale.web import problems
 from flashsale.web.clients import Clients
 from flashsale.web.console_session import is_from_elsewhere
 from flashsale.web.directory import DropDirectory
 from flashsale.web.line_cookies import KEPT_AFTER_CLOSE_S, Kept, keep, kept_by, make_kept, make_key
 from flashsale.web.line_scenes import Scene, Setting
+from flashsale.web.line_words import Unfit, Words
 from flashsale.web.observer import REQUEST_ID
 from flashsale.web.places import PlaceView, place_view
-from flashsale.web.plain_page import PlainPages, detail_of, document_of
+from flashsale.web.plain_page import PlainPages, document_of, found_in, why
 from flashsale.web.problems import Code, Problem, ProblemError, of_extend, of_leave, of_refusal, of_release, problem
 from flashsale.web.requests import SECRET_RE, JoinBody, read_body
 from flashsale.web.services import Services
@@ -52,7 +52,6 @@ FORM_FIELDS_MAX = 100
 REFRESH_MIN_MS = 3_000
 """A page that is made anew more often cannot be read."""
 _UNITS = re.compile(r"[0-9]{1,4}")
-_NOT_KEPT = "Your browser has kept nothing for this page. Try again; if this comes again, please allow cookies, which keep your place."
 
 Form = Mapping[str, str]
 
@@ -61,6 +60,7 @@ class Visit(NamedTuple):
     """One request for the line of a drop."""
 
     request: web.Request
+    words: Words
     live: LiveDrop
     kept: Kept
     shop: Address | None
@@ -86,7 +86,7 @@ class Visit(NamedTuple):
         """What a scene is made from; with a newer picture of the drop when there is one."""
         definition = self.live.definition
         asked = {sku.sku: self.asked[sku.sku] for sku in definition.skus if sku.sku in self.asked}
-        return Setting(definition, snapshot or self.live.snapshot, self.line, self.shop, asked)
+        return Setting(self.words, definition, snapshot or self.live.snapshot, self.line, self.shop, asked)
 
 
 class Found(NamedTuple):
@@ -132,38 +132,36 @@ class PlainLine:
         """Whatever happens, the shopper gets a page with a way on."""
         try:
             return await answer(await self._visit(request))
-        except FlashsaleError as error:
-            return self._plain.problem(problems.of_error(error), request)
-        except ProblemError as error:
-            return self._plain.problem(error.problem, request)
+        except (FlashsaleError, ProblemError) as error:
+            return self._plain.failed(error, request)
 
     async def _visit(self, request: web.Request) -> Visit:
         live = await self._directory.find(request.match_info["drop"])
-        return Visit(request, live, kept_by(request), shop_address(live.definition, request))
+        return Visit(request, self._plain.languages.of(request), live, kept_by(request), shop_address(live.definition, request))
 
     async def _shown(self, visit: Visit) -> web.Response:
         visit = visit._replace(asked=_asked(visit.request.query))
         scene, kept = await self._scene(visit)
         if not visit.kept.secret and "kept" in visit.request.query:
-            scene = scene.beginning(_NOT_KEPT)
+            scene = scene.beginning(visit.words.say("not_kept"))
         return self._page(visit._replace(kept=kept), scene)
 
     async def _acted(self, visit: Visit) -> web.Response:
         form = await self._form(visit.request)
         act = self._acts.get(form.get("step", ""))
         if act is None:
-            raise BadInput(what="This form is not known here.", field="step")
+            raise Unfit("unknown_form")
         try:
             kept = await act(visit, form)
         except (ProblemError, BadInput) as error:
             # What the shopper can do something about is said above the scene; for the rest there is a page of its own.
-            found = error.problem if isinstance(error, ProblemError) else problems.of_error(error)
+            found = found_in(error)
             if found.status >= 500:
                 raise
             if document_of(found).get("place_kept"):
                 visit = visit._replace(asked=_asked(form))
             scene, kept = await self._scene(visit)
-            return self._page(visit._replace(kept=kept), scene.refusing(detail_of(found), found.status))
+            return self._page(visit._replace(kept=kept), scene.refusing(why(visit.words, error), found.status))
         # The page is another request, so that looking again never repeats a step.
         address = scenes.with_fields(visit.line, {"kept": "1"}) if form["step"] == "adopt" else visit.line
         answer = web.Response(status=303, headers={"Location": address, "Cache-Control": "no-store"})
@@ -190,8 +188,15 @@ class PlainLine:
 
     def _page(self, visit: Visit, scene: Scene) -> web.Response:
         name = visit.live.definition.name
-        again = scene.again or visit.line
-        page = self._plain.page(scene.headline, *scene.content, over=name, refresh_ms=scene.refresh_ms, to=again, status=scene.status)
+        page = self._plain.page(
+            visit.words,
+            scene.headline,
+            *scene.content,
+            over=name,
+            refresh_ms=scene.refresh_ms,
+            to=scene.again or visit.line,
+            status=scene.status,
+        )
         return self._keep(visit, page)
 
     def _keep(self, visit: Visit, answer: web.Response) -> web.Response:
@@ -218,13 +223,13 @@ class PlainLine:
         if held is not None and held.state is ReservationState.RESERVED:
             return scenes.reserved(setting, held, await self._token(visit)), visit.kept
         scene = await self._of_place(visit, setting, found.place)
-        return scene if held is None else scene.beginning(scenes.ended(held.state)), _kept_after(visit.kept, found)
+        return scene if held is None else scenes.after(setting, scene, held.state), _kept_after(visit.kept, found)
 
     async def _of_place(self, visit: Visit, setting: Setting, place: PlaceView | None) -> Scene:
         if place is None:
             return scenes.outside(setting)
         if place.state == "left":
-            return scenes.outside(setting).beginning(scenes.LEFT)
+            return scenes.left(setting)
         if place.state in scenes.GONE:
             return scenes.gone(setting, place.state)
         if setting.snapshot.state is DropState.CLOSED:
@@ -303,7 +308,7 @@ class PlainLine:
         kept = visit.kept
         if not kept.secret:
             # A place that nothing is kept of would be lost with this answer, and an invite code with it.
-            raise BadInput(what=_NOT_KEPT)
+            raise Unfit("not_kept")
         code = form.get("code", "").strip()
         if len(code) > CODE_LENGTH_MAX:
             raise ProblemError(problem(Code.CODE_INVALID))
@@ -333,8 +338,11 @@ class PlainLine:
         admitted = await self._admit(visit)
         if isinstance(admitted, Refused):
             raise ProblemError(of_refusal(admitted))
+        items = _items(form)
+        if not {sku for sku, _ in items} <= {sku.sku for sku in visit.live.definition.skus}:
+            raise Unfit("not_in_drop")
         permission = self._steps.permission(visit.live.definition, admitted.token)
-        await self._steps.reserve(visit.live, permission, kept.key, _items(form), visit.request[REQUEST_ID])
+        await self._steps.reserve(visit.live, permission, kept.key, items, visit.request[REQUEST_ID])
         return kept
 
     async def _extend(self, visit: Visit, form: Form) -> Kept:  # noqa: ARG002 - each step has the same shape
@@ -394,17 +402,17 @@ def _is_called(place: PlaceView) -> bool:
 
 
 def _items(form: Form) -> tuple[tuple[str, int], ...]:
-    """(SKU, units) of the choosing form, in ascending order. Raises BadInput when nothing is chosen."""
+    """(SKU, units) of the choosing form, in ascending order. Raises Unfit when nothing is chosen."""
     wanted = {form["sku"]: 1} if SKU_RE.fullmatch(form.get("sku", "")) else {}
     for name, units in form.items():
         if name.startswith(scenes.UNITS) and units.strip("0 "):
             if _UNITS.fullmatch(units) is None or int(units) > QUANTITY_MAX:
-                raise BadInput(what="How many do you want? Write a number.")
+                raise Unfit("not_a_number")
             wanted[name.removeprefix(scenes.UNITS)] = int(units)
     if not wanted or not all(map(SKU_RE.fullmatch, wanted)):
-        raise BadInput(what="Choose what you want.")
+        raise Unfit("choose_first")
     if len(wanted) > ITEMS_PER_RESERVATION_MAX:
-        raise BadInput(what=f"Choose at most {ITEMS_PER_RESERVATION_MAX} different things.")
+        raise Unfit("too_many_kinds", n=str(ITEMS_PER_RESERVATION_MAX))
     return tuple(sorted(wanted.items()))
 
 
@@ -412,5 +420,5 @@ def _asked(fields: Form) -> dict[str, int]:
     """What is chosen in `fields`, by SKU; nothing where that cannot be read."""
     try:
         return dict(_items(fields))
-    except BadInput:
+    except Unfit:
         return {}

@@ -9,18 +9,21 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from flashsale.errors import FlashsaleError
 from flashsale.web.assets import Assets
-from flashsale.web.html import Markup, Template, element, page_headers
-from flashsale.web.problems import Code, Problem
+from flashsale.web.html import Markup, Template, element, html_of, page_headers
+from flashsale.web.line_words import Languages, Unfit, Words
+from flashsale.web.problems import Code, Problem, ProblemError, of_error
 
-_LATER = ("A moment, please", "The service cannot answer just now. If you have a place, it is kept; this page tries again by itself.")
+_LATER = ("later_title", "later")
 _FOR_SHOPPERS: Mapping[Code, tuple[str, str]] = {
-    Code.DROP_NOT_FOUND: ("There is no such drop", "Is the address complete? It is best to follow the shop's own link."),
-    Code.RATE_LIMITED: ("That was too fast", "Too many requests came from your connection. This page tries again by itself."),
-    Code.RECOVERING: ("We are putting things back in order", "If you have a place, it is kept. This page goes on by itself."),
-    Code.FORBIDDEN: ("This did not come from here", "Another page tried to act for you. Nothing has changed."),
+    Code.DROP_NOT_FOUND: ("no_drop_title", "no_drop"),
+    Code.RATE_LIMITED: ("too_fast_title", "too_fast"),
+    Code.RECOVERING: ("back_in_order_title", "back_in_order"),
+    Code.FORBIDDEN: ("elsewhere_title", "elsewhere"),
     **dict.fromkeys((Code.BUSY, Code.STORE_UNAVAILABLE, Code.UNKNOWN, Code.DATABASE_UNAVAILABLE, Code.UNSAFE_STORE), _LATER),
 }
+"""words of the heading and of what is said below it"""
 
 
 class PlainPages:
@@ -29,8 +32,11 @@ class PlainPages:
     def __init__(self, assets: Assets) -> None:
         self._template = Template.read("plain.html")
         self._css = assets.path("page.css")
+        self.languages = Languages()
 
-    def page(self, headline: str, *content: Markup, over: str = "", refresh_ms: int = 0, to: str = "", status: int = 200) -> web.Response:
+    def page(
+        self, words: Words, headline: Markup, *content: Markup, over: str = "", refresh_ms: int = 0, to: str = "", status: int = 200
+    ) -> web.Response:
         """A page.
 
         Args:
@@ -38,39 +44,56 @@ class PlainPages:
             refresh_ms: when the browser looks again; 0 for not by itself.
             to: the address it looks at.
         """
-        headers = page_headers(scripts=False)
+        headers = headers_in(words, page_headers(scripts=False))
         if refresh_ms:
             headers["Refresh"] = f"{max(1, math.ceil(refresh_ms / 1000))}; url={to}"
-        return web.Response(status=status, text=self._filled(headline, content, over), headers=headers)
+        return web.Response(status=status, text=self._filled(words, headline, content, over), headers=headers)
 
-    def problem(self, found: Problem, request: web.Request) -> Problem:
-        """A problem as the page that answers `request`, with a way on."""
-        title, sentence = _FOR_SHOPPERS.get(found.code) or ("That did not work", detail_of(found))
+    def failed(self, error: FlashsaleError | ProblemError, request: web.Request) -> Problem:
+        """The page for a request that failed, with a way on."""
+        words, found = self.languages.of(request), found_in(error)
+        title, sentence = _FOR_SHOPPERS.get(found.code, ("trouble_title", ""))
+        said = words.say(sentence) if sentence else why(words, error)
         wait_s = found.headers.get("Retry-After")
-        words, address = ("Try again", request.path_qs) if wait_s else ("Go to the drop", request.path)
-        on = element("a", words, href=address, class_="button")
-        ways = element("p", *([] if found.status == 404 else [on, " "]), element("a", "All drops", href="/"))
-        text = self._filled(title, (element("p", sentence), ways), "")
-        answer = Problem(status=found.status, text=text, headers=page_headers(scripts=False))
+        way, address = ("try_again", request.path_qs) if wait_s else ("to_drop", request.path)
+        on = element("a", words.say(way), href=address, class_="button")
+        ways = element("p", *([] if found.status == 404 else [on, " "]), element("a", words.say("drops"), href="/"))
+        text = self._filled(words, words.say(title), (element("p", said), ways), "")
+        answer = Problem(status=found.status, text=text, headers=headers_in(words, page_headers(scripts=False)))
         if wait_s:
             answer.headers["Retry-After"] = wait_s
             answer.headers["Refresh"] = f"{wait_s}; url={request.path_qs}"
         answer.code = found.code
         return answer
 
-    def _filled(self, headline: str, content: tuple[Markup, ...], over: str) -> str:
+    def _filled(self, words: Words, headline: Markup, content: tuple[Markup, ...], over: str) -> str:
         return self._template.fill(
-            title=f"{headline} · {over}" if over else headline,
+            language=words.language,
+            direction=words.direction,
+            title=Markup(f"{headline} · {html_of(over)}") if over else headline,
             css=self._css,
-            over=element("p", over, class_="crumb") if over else Markup(""),
+            over=element("p", over, class_="crumb", dir="auto") if over else Markup(""),
             headline=headline,
             content=Markup("\n".join(content)),
         )
 
 
-def detail_of(found: Problem) -> str:
-    """The sentence that a problem says."""
-    return str(document_of(found)["detail"])
+def headers_in(words: Words, headers: dict[str, str]) -> dict[str, str]:
+    """The headers of a page in a language that the browser has asked for."""
+    return {**headers, "Content-Language": words.language, "Vary": "Accept-Language"}
+
+
+def found_in(error: FlashsaleError | ProblemError) -> Problem:
+    """The problem that a failed request is answered with."""
+    return error.problem if isinstance(error, ProblemError) else of_error(error)
+
+
+def why(words: Words, error: FlashsaleError | ProblemError) -> Markup:
+    """The sentence that says why a request failed."""
+    if isinstance(error, Unfit):
+        return words.say(error.word, **error.values)
+    found = found_in(error)
+    return words.refusal(found.code, document_of(found)["detail"])
 
 
 def document_of(found: Problem) -> dict[str, Any]:

@@ -50,13 +50,14 @@ class Reader:
 
     service: Service
     address: str = LINE
+    language: str = ""
     cookies: dict[str, str] = field(default_factory=dict)
     page: Answer | None = None
 
     @property
     def text(self) -> str:
         assert self.page is not None
-        return unescape(self.page.body.decode())
+        return re.sub(r"</?bdi>", "", unescape(self.page.body.decode()))
 
     @property
     def headline(self) -> str:
@@ -69,7 +70,8 @@ class Reader:
         return self.cookies[COOKIE].partition(".")[0]
 
     async def _ask(self, method: str, path: str, **options: Any) -> Answer:
-        headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items()), **options.pop("headers", {})}
+        cookies = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        headers = {"Cookie": cookies, "Accept-Language": self.language, **options.pop("headers", {})}
         answer = await self.service.request(method, path, headers=headers, allow_redirects=False, **options)
         for cookie in answer.headers.getall("Set-Cookie", []):  # type: ignore[attr-defined]
             name, _, value = cookie.partition(";")[0].partition("=")
@@ -765,3 +767,56 @@ async def test_a_cookie_is_secure_behind_a_proxy_that_ends_tls(
             headers = {"X-Forwarded-Proto": forwarded, "Sec-Fetch-Site": "same-origin"}
             answer = await service.request("POST", LINE, data={"step": "join"}, headers=headers, allow_redirects=False)
             assert all(("Secure" in cookie) == secure for cookie in answer.headers.getall("Set-Cookie"))  # type: ignore[attr-defined]
+
+
+# ------------------------------------------------------------------------------------------------------------- languages
+
+
+async def test_the_line_speaks_the_browsers_language(service: Service) -> None:
+    await service.open_drop(make_drop())
+    reader = Reader(service, language="ar, en;q=0.5")
+    await reader.look()
+    assert reader.headline == "الانضمام إلى الطابور"
+    assert '<html lang="ar" dir="rtl">' in reader.text
+    assert reader.page is not None
+    assert (reader.page.headers["Content-Language"], reader.page.headers["Cache-Control"]) == ("ar", "no-store")
+    assert "Accept-Language" in reader.page.headers["Vary"]
+    await reader.send("join")
+    await reader.until("حان دورك")
+    await reader.send("reserve", {"units-black-42": "0"})
+    assert "اختر ما تريد" in reader.text
+    await reader.send("reserve", {"units-black-42": "2"})
+    assert reader.headline == "محجوز لك"
+    await reader.look("/drops/none-such/line")
+    assert reader.headline == "لا يوجد بيع كهذا"
+
+
+async def test_the_language_of_the_address_wins_and_stays(service: Service) -> None:
+    await service.open_drop(make_drop(return_urls=(BACK,)))
+    reader = Reader(service, f"{LINE}?return={BACK}&lang=de-CH", language="fr")
+    await reader.look()
+    assert reader.headline == "Anstellen"
+    await reader.send("join")
+    assert reader.address.endswith("&lang=de")
+    await reader.until("Sie sind dran")
+    await reader.send("reserve", {"units-black-42": "1"})
+    assert reader.headline == "Für Sie reserviert"
+    assert "120,00 EUR" in reader.text
+    assert reader.again[1] == reader.address
+    page = await service.get(f"/drops/{DROP}", params={"lang": "ja"}, headers={"Accept-Language": "fr"})
+    assert f'href="{LINE}?lang=ja"' in page.body.decode()
+    for unknown in ("xx", "d", "<de>", "de_AT", "de" * 50):
+        page = await service.get(LINE, params={"lang": unknown}, headers={"Accept-Language": "fr"})
+        assert '<html lang="fr"' in page.body.decode()
+        assert f'action="{LINE}"' in page.body.decode()
+
+
+async def test_every_refusal_is_said_in_the_language(service: Service, settings_in_use: Settings) -> None:
+    reader = await admitted(service)
+    reader.language = "ja"
+    for form, status, _ in REFUSED:
+        await reader.post(LINE, form)
+        assert reader.page is not None
+        assert reader.page.status == status
+        assert 'lang="en"' not in reader.text, form
+        assert not re.search(r"<p[^>]*>[A-Z][a-z]+ [a-z]", reader.text), form
