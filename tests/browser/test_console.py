@@ -465,6 +465,31 @@ async def test_a_restart_of_the_service_is_told_and_got_over(stage: Stage, lab: 
     await expect(page.locator("article")).not_to_have_attribute("data-stale", "")
 
 
+async def test_why_there_is_no_live_view_is_said_as_far_as_it_is_known(stage: Stage, tabs: Tabs, complaints: Complaints) -> None:
+    complaints.allow(AWAY, REFUSED, 'not "text/event-stream"')
+    drop = await stage.open_drop(a_drop())
+    page = await (await tabs.person(viewport=DESKTOP)).new_page()
+    answers = [(502, ""), (429, "rate_limited"), (503, "busy"), (503, "recovering"), (200, "")]
+    told: dict[str, Any] = {}
+
+    async def refuse(route: Route) -> None:
+        await route.fulfill(**told)
+
+    await page.route("**/live", refuse)
+    for status, code in answers:
+        told = {"status": status, "json": {"code": code, "detail": "In its own words."} if code else {}}
+        await page.goto("about:blank")
+        await page.goto(f"{stage.url}/console#key={await stage.new_key(Scope.MERCHANT)}&drop={drop.drop_id}")
+        link = page.locator(".link")
+        await expect(link).to_contain_text("Read every few seconds.")
+        words = await link.inner_text()
+        assert ("no room" in words) == (code in {"rate_limited", "busy"}), (status, code, words)
+        assert ("In its own words." in words) == (code == "recovering"), (status, code, words)
+    await expect(figure(page, "Sold")).to_have_text("0")
+    await page.unroute("**/live")
+    await is_live(page)
+
+
 async def test_a_revoked_key_ends_the_session(stage: Stage, tabs: Tabs, complaints: Complaints) -> None:
     complaints.allow(AWAY, REFUSED)
     drop = await stage.open_drop(a_drop())

@@ -39,18 +39,32 @@ export function send(path, body = undefined, { method = "POST", headers = {} } =
   return ask(method, path, { body, headers });
 }
 
-async function ask(method, path, { body = undefined, headers = {}, timeoutMs = TIMEOUT_MS, late = "" }) {
-  const given = { method, headers, cache: "no-store", credentials: "same-origin", signal: AbortSignal.timeout(timeoutMs) };
-  if (body !== undefined) Object.assign(given, { body: JSON.stringify(body), headers: { "Content-Type": "application/json", ...headers } });
-  let answer;
+/** Why a stream of events is not given; null when it is. @throws {Refusal} when nobody answers */
+export async function refusalOfStream(path) {
+  const enough = new AbortController();
   try {
-    answer = await fetch(path, given);
-  } catch (error) {
-    throw late && error.name === "TimeoutError" ? new Refusal(0, "late", late) : unreachable();
+    const answer = await fetched(path, { signal: AbortSignal.any([enough.signal, AbortSignal.timeout(TIMEOUT_MS)]) });
+    return answer.ok ? null : await refusalOf(answer);
+  } finally {
+    enough.abort();
   }
+}
+
+async function ask(method, path, { body = undefined, headers = {}, timeoutMs = TIMEOUT_MS, late = "" }) {
+  const given = { method, headers, signal: AbortSignal.timeout(timeoutMs) };
+  if (body !== undefined) Object.assign(given, { body: JSON.stringify(body), headers: { "Content-Type": "application/json", ...headers } });
+  const answer = await fetched(path, given, late);
   noteDate(answer);
   if (answer.ok) return answer.status === 204 ? null : answer.json().catch(() => null);
   throw await refusalOf(answer);
+}
+
+async function fetched(path, given, late = "") {
+  try {
+    return await fetch(path, { ...given, cache: "no-store", credentials: "same-origin" });
+  } catch (error) {
+    throw late && error.name === "TimeoutError" ? new Refusal(0, "late", late) : unreachable();
+  }
 }
 
 function noteDate(answer) {

@@ -1,6 +1,6 @@
 // The live numbers of one drop: an event stream that comes back by itself, and says honestly when it has not.
 
-import { read, Refusal, setClock } from "./api.js";
+import { read, Refusal, refusalOfStream, setClock } from "./api.js";
 
 const STALE_MS = 4_000; // the stream has a beat a second
 const DEAD_MS = 12_000; // a connection that is silent for so long leads nowhere any more, and nobody has said so
@@ -29,7 +29,7 @@ export class LiveStream {
 
   /**
    * @param {string} path of the drop
-   * @param {object} told live(data) of every beat; read(drop) instead of it while there is no room for a stream; link() when the
+   * @param {object} told live(data) of every beat; read(drop) instead of it while there is no stream to be had; link() when the
    *   connection may have changed; ended() when the drop has; failed(refusal) when nothing can be had any more
    */
   constructor(path, told) {
@@ -95,9 +95,10 @@ export class LiveStream {
   async #ask() {
     try {
       const drop = await read(this.#path);
+      const refusal = await refusalOfStream(`${this.#path}/live`);
       if (this.#stopped) return;
       this.lastMs = Date.now();
-      this.#set(LINK.REFUSED, "There is no room for another live view: a key may have ten, a worker fifty.");
+      this.#set(LINK.REFUSED, whyRefused(refusal));
       this.#told.read(drop);
     } catch (refusal) {
       if (this.#stopped || !(refusal instanceof Refusal)) return;
@@ -136,4 +137,10 @@ export class LiveStream {
     this.why = why;
     if (changed) this.#told.link();
   }
+}
+
+function whyRefused(refusal) {
+  if (refusal === null) return "The live view broke off; it is asked for again.";
+  if (["busy", "rate_limited"].includes(refusal.code)) return "There is no room for another live view: a key may have ten, a worker fifty.";
+  return `The live view cannot be had: ${refusal.message}`;
 }
