@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 
 class Authority:
-    """Checks API keys. Whoever guesses is slowed down like whoever floods."""
+    """Checks API keys.
+
+    A right key is always taken, also from where others guess. Wrong ones count as changes do, and whoever sends too many is told so;
+    what keeps guessers out is that a key has 256 random bits.
+    """
 
     def __init__(self, access: AccessKeys, clients: Clients, sessions: ConsoleSessions | None = None) -> None:
         """Put it together.

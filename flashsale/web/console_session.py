@@ -132,7 +132,7 @@ class SessionRoutes:
         self._body_timeout_s = services.settings.http.body_timeout_ms / 1000
 
     async def sign_in(self, request: web.Request) -> web.Response:
-        """POST /console/session: a session for an API key. Guessing is slowed down as it is everywhere."""
+        """POST /console/session: a session for an API key. Wrong ones are counted as they are everywhere."""
         secure = self._clients.is_secure(request)
         if is_from_elsewhere(request, secure=secure):
             return problem(Code.FORBIDDEN, "Signing in is for the console's own page.")

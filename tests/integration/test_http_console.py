@@ -136,7 +136,9 @@ async def test_a_storefronts_key_does_not_open_the_console(console: Console) -> 
     assert (answer.status, answer.code) == (403, "forbidden")
 
 
-async def test_guessing_keys_is_slowed_down(settings: Settings, store: Redis, database: Database, tmp_path: Path) -> None:
+async def test_wrong_keys_are_counted_and_a_right_one_is_always_taken(
+    settings: Settings, store: Redis, database: Database, tmp_path: Path
+) -> None:
     settings = with_settings(with_signing_keys(settings, tmp_path), http={"rate_per_s": 0.01, "rate_burst": 3, "rate_exempt": []})
     async with running_service(settings, database) as service:
         console = await console_of(service)
