@@ -12,7 +12,7 @@ import msgspec
 from chaos.rows import ROWS
 
 HELD, LATE, BROKEN, KNOWN, NOT_RUN, UNTESTED = "held", "late", "broken", "known gap", "not run", "not tested"
-_WORST_FIRST = (BROKEN, LATE, KNOWN, HELD)
+_WORST_FIRST = (BROKEN, LATE, KNOWN, NOT_RUN, HELD)
 
 
 class Finding(msgspec.Struct, frozen=True):

@@ -8,19 +8,22 @@ from __future__ import annotations
 import asyncio
 import re
 import tempfile
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
 
-from chaos.lab import Lab, Recovery, running_lab
-from chaos.report import BROKEN, HELD, KNOWN, LATE, Finding, write_report
+from chaos.lab import Lab, Recovery, now_ms, running_lab
+from chaos.report import BROKEN, HELD, KNOWN, LATE, NOT_RUN, Finding, write_report
 from chaos.rows import BY_NUMBER
 from flashsale.model import Drop
-from tests.faults.stage import RowRecord, require_sound
+from loadtest.checker.model import Window
+from tests.faults.stage import RowRecord, require_sound, selling_from
 
+SELLING = 5
+"""units that a crowd has reserved when the block begins"""
 _ROW = re.compile(r"test_row_(\d\d)_")
 _FINDINGS = pytest.StashKey[list[Finding]]()
 
@@ -54,28 +57,34 @@ async def lab(_lab: Lab) -> AsyncIterator[Lab]:
     await _lab.heal()
 
 
-Bustle: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]
+Bustle: TypeAlias = Callable[..., AbstractAsyncContextManager[None]]
 
 
 @pytest.fixture
 def bustle(lab: Lab, row: RowRecord, request: pytest.FixtureRequest) -> Bustle:
     """A crowd at a drop of its own for as long as a block lasts, which finds every invariant kept.
 
-    Only with `--every-fault`: in `make test` the rows that need no crowd go without.
+    Only with `--every-fault`: in `make test` the rows that need no crowd go without. Where the block makes the store lose data,
+    `recover` puts that drop together again after it; `changes` are made to the drop.
     """
 
     @asynccontextmanager
-    async def crowded() -> AsyncIterator[None]:
+    async def crowded(recover: Callable[[Lab, Drop], Awaitable[object]] | None = None, **changes: Any) -> AsyncIterator[None]:
         if not request.config.getoption("--every-fault", default=False):
             yield
             return
-        began, over = asyncio.Event(), asyncio.Event()
+        began, over, losses = asyncio.Event(), asyncio.Event(), list[Window]()
 
-        async def beside(_drop: Drop) -> None:
+        async def beside(drop: Drop) -> None:
+            await selling_from(lab, drop, SELLING)
+            began_ms = now_ms()
             began.set()
             await over.wait()
+            if recover is not None:
+                await recover(lab, drop)
+                losses.append(Window(began_ms, now_ms()))
 
-        playing = asyncio.create_task(lab.rehearse(row.scenario(shoppers=150, units=40), beside))
+        playing = asyncio.create_task(lab.rehearse(row.scenario(shoppers=150, units=40), beside, losses=losses, **changes))
         try:
             await asyncio.wait((playing, asyncio.ensure_future(began.wait())), return_when=asyncio.FIRST_COMPLETED)
             yield
@@ -119,7 +128,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
                 expected=known.expected,
                 seen=" ".join([*record.seen, record.beside, *(late or _reasons(report))]).strip(),
                 seed=record.seed,
-                verdict=LATE if late else HELD if report.passed else KNOWN if report.skipped else BROKEN,
+                verdict=LATE if late else _verdict(report),
                 seconds=call.duration,
                 moved_s=max((recovery.moved_s for recovery in recoveries), default=None),
                 caught_up_s=max((recovery.caught_up_s for recovery in recoveries), default=None),
@@ -134,10 +143,18 @@ def _recoveries(item: pytest.Item) -> list[Recovery]:
     return lab.recoveries if lab is not None else []
 
 
+def _verdict(report: Any) -> str:
+    if report.skipped:
+        return KNOWN if hasattr(report, "wasxfail") else NOT_RUN
+    return HELD if report.passed else BROKEN
+
+
 def _reasons(report: Any) -> list[str]:
-    """Why it fails as is known, or the last line of why it failed."""
+    """Why it fails as is known, why it could not be run here, or the last line of why it failed."""
     if reason := getattr(report, "wasxfail", ""):
         return [str(reason).removeprefix("reason: ")]
+    if report.skipped:
+        return [report.longrepr[2].removeprefix("Skipped: ")]
     return [str(report.longrepr).strip().splitlines()[-1]] if report.failed else []
 
 

@@ -6,7 +6,10 @@ import asyncio
 import random
 import shutil
 import sys
+import time
 from asyncio import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +17,7 @@ import msgspec
 import pytest
 
 from chaos.lab import cut_file, flip_byte, until
+from chaos.losses import unrecorded
 from chaos.probe import Probe, probe_drop
 from flashsale.cli.environment import child_environment
 from flashsale.embedded.errors import EmbeddedFailed
@@ -26,10 +30,18 @@ if TYPE_CHECKING:
     from chaos.lab import Lab
     from chaos.process import LabProcess
     from flashsale.model import Drop
+    from tests.faults.conftest import Bustle
     from tests.faults.stage import RowRecord
 
 SHOPPERS = 5
-CUTS = 4
+CUTS = 2
+LOST_S_MAX = 2.0
+"""what a power loss may cost with an AOF that goes to the disk every second: a second, and one more when the disk is busy"""
+WATCH_S = 0.01
+BUSY_S = 3.5
+BUSY_RESERVATIONS = 95
+"""twenty for each shopper is the limit"""
+BUSY_TTL_MS = 8_000
 
 
 async def command(lab: Lab, *words: str) -> tuple[int, Any]:
@@ -52,10 +64,10 @@ async def recovered(lab: Lab, drop: Drop) -> dict[str, Any]:
     return dict(found)
 
 
-async def shoppers(lab: Lab, row: RowRecord, count: int = SHOPPERS, *, units: int = 9) -> list[Probe]:
-    """Shoppers let in to one drop."""
-    drop = await lab.open_drop(probe_drop(f"row-{row.number:02}", units=units))
-    probes = [Probe(drop, lab.storefront_key) for _ in range(count)]
+async def shoppers(lab: Lab, row: RowRecord, **changes: Any) -> list[Probe]:
+    """Shoppers let in to one drop. `changes` are those of `probe_drop`."""
+    drop = await lab.open_drop(probe_drop(f"row-{row.number:02}", **changes))
+    probes = [Probe(drop, lab.storefront_key) for _ in range(SHOPPERS)]
     for probe in probes:
         await probe.enter(lab.workers[0])
     return probes
@@ -134,69 +146,134 @@ async def _units_are(lab: Lab, drop: Drop, expected: tuple[int, int, int]) -> bo
 
 
 @pytest.mark.faults
-async def test_row_13_no_aof(lab: Lab, row: RowRecord) -> None:
+async def test_row_13_no_aof(lab: Lab, row: RowRecord, bustle: Bustle) -> None:
     """There is no such tier; a data folder that is gone looks the same to everybody who starts after it."""
-    probes = await shoppers(lab, row, units=9)
-    expected = await half_paid(lab, probes)
-    data = lab.stores.valkey.folder / "data"
-    await restart_everything(lab, partial(shutil.rmtree, data / "appendonlydir"))
-    await is_recovering(lab, probes[0])
-    told = await recovered(lab, probes[0].drop)
-    assert (told["condition"], told["orders"], told["live"]) == ("missing", 5, 3)
-    await everything_is_back(lab, probes, expected)
+    async with bustle(recovered):
+        probes = await shoppers(lab, row, units=9)
+        expected = await half_paid(lab, probes)
+        data = lab.stores.valkey.folder / "data"
+        await restart_everything(lab, partial(shutil.rmtree, data / "appendonlydir"))
+        await is_recovering(lab, probes[0])
+        told = await recovered(lab, probes[0].drop)
+        assert (told["condition"], told["orders"], told["live"]) == ("missing", 5, 3)
+        await everything_is_back(lab, probes, expected)
     row.saw(f"Nothing was left; {told['orders']} orders were back after {told['ready_ms']} ms.")
 
 
+class Disk:
+    """What the disk may lack of Valkey's log when the power fails: all that was written within the last `LOST_S_MAX`."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.log: Path = lab.append_only_files[-1]
+        self._sizes: list[tuple[float, int]] = []
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """Notes how the log grows inside the block."""
+        watching = asyncio.create_task(self._watch())
+        try:
+            yield
+        finally:
+            watching.cancel()
+
+    async def _watch(self) -> None:
+        while True:
+            self._sizes.append((time.monotonic(), self.log.stat().st_size))
+            await asyncio.sleep(WATCH_S)
+
+    def bytes_kept(self, failed_s: float) -> int:
+        """The least that is there after the power failed."""
+        return next(size for at_s, size in self._sizes if at_s >= failed_s - LOST_S_MAX)
+
+
+async def reserve_all(lab: Lab, probes: list[Probe]) -> dict[str, float]:
+    """Reservations one after the other, for `BUSY_S`; each to the moment it was acknowledged."""
+    acknowledged: dict[str, float] = {}
+    began_s = time.monotonic()
+    for number in range(BUSY_RESERVATIONS):
+        await asyncio.sleep(began_s + number * BUSY_S / BUSY_RESERVATIONS - time.monotonic())
+        answer = await probes[number % len(probes)].reserve(lab.workers[0], key=f"key-{number}")
+        assert answer.status == 201, answer.body
+        acknowledged[answer.json()["reservation_id"]] = time.monotonic()
+    return acknowledged
+
+
 @pytest.mark.faults
-async def test_row_14_power_loss(lab: Lab, row: RowRecord) -> None:
+async def test_row_14_power_loss(lab: Lab, row: RowRecord, bustle: Bustle) -> None:
+    """What the disk may lack is gone, at first all of it, and Postgres has heard of none of it: the log is all there is."""
     chance = random.Random(row.seed)
     found: list[str] = []
     for _ in range(CUTS):
-        probes = await shoppers(lab, row, units=9)
-        log: Path = lab.append_only_files[-1]
-        before = log.stat().st_size
-        expected = await half_paid(lab, probes)
-        cut = chance.randrange(before, log.stat().st_size)
-        await restart_everything(lab, partial(cut_file, log, cut))
-        code, [told] = await command(lab, "recover", probes[0].drop.drop_id, "--yes")
-        assert code == 0, told
-        found.append(f"{told['condition']} by {told['changes_behind']} changes")
-        await everything_is_back(lab, probes, expected)
-    assert any("behind" in condition or "fenced" in condition for condition in found), found
-    row.saw(f"Lost the tail of the log {CUTS} times ({', '.join(found)}); all that Postgres knew came back.")
+        await lab.parts.store.config_set("appendfsync", "everysec")
+        async with bustle(possibly_recovered, durability="second"):
+            probes = await shoppers(lab, row, units=9, durability="second")
+            expected = await half_paid(lab, probes)
+            busy = await shoppers(
+                lab, row, units=BUSY_RESERVATIONS, limit=BUSY_RESERVATIONS, reservation_ttl_ms=BUSY_TTL_MS, durability="second"
+            )
+            disk = Disk(lab)
+            with unrecorded(lab):
+                async with disk.watched():
+                    acknowledged = await reserve_all(lab, busy)
+                    failed_s = time.monotonic()
+                    await lab.crash_valkey()
+                least, size = disk.bytes_kept(failed_s), disk.log.stat().st_size
+                await restart_everything(lab, partial(cut_file, disk.log, chance.randint(least, size) if found else least))
+            records = (await lab.parts.drops.inspect(busy[0].drop.drop_id, reservations=tuple(acknowledged))).reservations
+            lost = [reservation for reservation, record in zip(acknowledged, records, strict=True) if record is None]
+            lost_s = max((failed_s - acknowledged[reservation] for reservation in lost), default=0.0)
+            assert lost_s <= LOST_S_MAX, f"a reservation acknowledged {lost_s:.2f} s before the power failed is gone"
+            assert lost == list(acknowledged)[len(acknowledged) - len(lost) :], "the latest are lost, and none in between"
+            found.append(f"{len(lost)} of {len(acknowledged)}, of the last {lost_s:.1f} s")
+            for drop in (probes[0].drop, busy[0].drop):
+                await possibly_recovered(lab, drop)
+            await everything_is_back(lab, probes, expected)
+            played = await lab.judge(busy[0].drop)
+            assert played.wrong == ()
+            await lab.retire(busy[0].drop)
+    assert any(not words.startswith("0 ") for words in found), found
+    row.saw(f"Lost what the disk may lack, {CUTS} times ({'; '.join(found)} reservations); all that Postgres knew was there.")
 
 
-async def test_row_15_spoilt_aof(lab: Lab, row: RowRecord) -> None:
-    probe = await probe_for(lab, row)
-    reserved = (await probe.reserve(lab.workers[0])).json()
-    for worker in lab.workers:
-        await worker.kill()
-    await lab.crash_valkey()
-    log = lab.append_only_files[-1]
-    sound = log.read_bytes()
-    flip_byte(log, sound.index(b"\r\n*", len(sound) // 2) + 2)
-    with pytest.raises(EmbeddedFailed) as refused:
+async def possibly_recovered(lab: Lab, drop: Drop) -> None:
+    """The command puts a drop together that has lost something, and leaves one alone that has not."""
+    code, told = await command(lab, "recover", drop.drop_id, "--yes")
+    assert code == 0, told
+
+
+async def test_row_15_spoilt_aof(lab: Lab, row: RowRecord, bustle: Bustle) -> None:
+    async with bustle():
+        probe = await probe_for(lab, row)
+        reserved = (await probe.reserve(lab.workers[0])).json()
+        for worker in lab.workers:
+            await worker.kill()
+        await lab.crash_valkey()
+        log = lab.append_only_files[-1]
+        sound = log.read_bytes()
+        flip_byte(log, sound.index(b"\r\n*", len(sound) // 2) + 2)
+        with pytest.raises(EmbeddedFailed) as refused:
+            await lab.stores.valkey.start()
+        assert "Bad file format reading the append only file" in str(refused.value)
+        code, _ = await command(lab, "recover", probe.drop.drop_id, "--yes")
+        assert code == 3, "there is no store to recover into"
+        log.write_bytes(sound)
         await lab.stores.valkey.start()
-    assert "Bad file format reading the append only file" in str(refused.value)
-    code, _ = await command(lab, "recover", probe.drop.drop_id, "--yes")
-    assert code == 3, "there is no store to recover into"
-    log.write_bytes(sound)
-    await lab.stores.valkey.start()
-    await lab.heal()
-    assert (await probe.confirm(lab.workers[0], reserved)).status in {200, 202}
-    assert (await lab.judge(probe.drop)).wrong == ()
-    await lab.retire(probe.drop)
+        await lab.heal()
+        assert (await probe.confirm(lab.workers[0], reserved)).status in {200, 202}
+        assert (await lab.judge(probe.drop)).wrong == ()
+        await lab.retire(probe.drop)
     row.saw("Valkey refused to start and said where its log is broken; with the sound copy everything went on.")
 
 
 @pytest.mark.faults
-async def test_row_16_valkey_comes_back_empty(lab: Lab, row: RowRecord) -> None:
-    probes = await shoppers(lab, row, units=9)
-    expected = await half_paid(lab, probes)
-    await lab.parts.store.flushall()
-    await is_recovering(lab, probes[0])
-    code, told = await command(lab, "recover", probes[0].drop.drop_id, "--dry-run")
-    assert (code, told[0]["result"], told[0]["condition"]) == (1, "needed", "missing")
-    found = await recovered(lab, probes[0].drop)
-    await everything_is_back(lab, probes, expected)
+async def test_row_16_valkey_comes_back_empty(lab: Lab, row: RowRecord, bustle: Bustle) -> None:
+    async with bustle(recovered):
+        probes = await shoppers(lab, row, units=9)
+        expected = await half_paid(lab, probes)
+        await lab.parts.store.flushall()
+        await is_recovering(lab, probes[0])
+        code, told = await command(lab, "recover", probes[0].drop.drop_id, "--dry-run")
+        assert (code, told[0]["result"], told[0]["condition"]) == (1, "needed", "missing")
+        found = await recovered(lab, probes[0].drop)
+        await everything_is_back(lab, probes, expected)
     row.saw(f"Every request heard 'recovering'; the drop was back {found['ready_ms']} ms after the command was given.")
