@@ -25,6 +25,10 @@ PICTURES_MAX = 4
 """of a test with many tabs"""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--offline-s", type=float, help="seconds for which a shopper of the whole drop is offline at least, e.g. 60")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Where no browser can be had, its tests are skipped and say how to install one; unless one is required, then they fail so."""
     ours = [item for item in items if HERE in item.path.parents]

@@ -1,13 +1,15 @@
 """A whole drop with twenty people in real browsers and a simulated crowd beside them, on real stores.
 
 One reloads, one closes the tab and opens it again, one is offline when it is called, one looks from two tabs, and one has no
-JavaScript. All keep their places, nobody overtakes anybody, every token buys, and in the end every unit is accounted for.
+JavaScript. All keep their places, whoever came in time is drawn and checks the draw, nobody overtakes anybody in the order drawn,
+every token buys, and in the end every unit is accounted for. `--offline-s 60` keeps one offline for a real minute.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import time
 from pathlib import Path
 
 import msgspec
@@ -32,13 +34,13 @@ AWAY = "ERR_INTERNET_DISCONNECTED|status of 503"
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 async def test_twenty_tabs_and_a_crowd_go_through_a_whole_drop(
-    stage: Stage, lab: Lab, tabs: Tabs, complaints: Complaints, tmp_path: Path
+    stage: Stage, lab: Lab, tabs: Tabs, complaints: Complaints, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     complaints.allow(AWAY)
-    drop = await stage.open_drop(
-        a_drop(opens_in_s=3600, units=UNITS, limit=2, rate_per_min=1_200, capacity=60, claim_window_ms=60_000, reservation_ttl_ms=15_000)
-    )
+    pace = {"rate_per_min": 1_200, "capacity": 60, "claim_window_ms": 60_000, "reservation_ttl_ms": 15_000}
+    drop = await stage.open_drop(a_drop(opens_in_s=3600, order="draw", units=UNITS, limit=2, **pace))
     people = [await tabs.person() for _ in range(PEOPLE - 1)]
     without_script = await (await tabs.person(java_script_enabled=False)).new_page()
     url = stage.shop.page(drop.drop_id, buys=SKU, pays="1")
@@ -51,22 +53,30 @@ async def test_twenty_tabs_and_a_crowd_go_through_a_whole_drop(
     await _join_without_script(without_script, stage, drop)
 
     await _disturb(early, people, url)
+    offline_until = time.monotonic() + (request.config.getoption("--offline-s", default=None) or 0)
     await lab.parts.drops.steer(drop.drop_id, "open")
     scenario = Scenario(CROWD, UNITS, seed=20, opens_in_s=0, deadline_s=60)
     async with crowd(stage.url, drop.drop_id, scenario, lab.storefront_key, tmp_path) as shoppers:
         late = [Room(await _opened(person, url)) for person in people[EARLY:]]
         await asyncio.gather(*(room.joins() for room in late))
-        await lab.until(drop, lambda seen: seen.snapshot.serving_number >= EARLY)  # all of them have been called, wherever they are
+        await lab.until(drop, lambda seen: seen.snapshot.serving_number > EARLY)  # all of them have been called, wherever they are
+        await asyncio.sleep(offline_until - time.monotonic())  # at once, unless a real minute is asked for
         await _settle(early, people, url)
         bought = [await _bought(room.page) for room in (*early, *late)]
         bought.append(await _buy_without_script(without_script))
         await stage.pay(bought[-1])
         seen = await shoppers.finished()
 
-    # Each came by the place it had from the beginning.
+    # Each came by the place it had from the beginning, with the number drawn for it; whoever was late is behind them.
+    numbers = []
     for room, place in zip(early, places, strict=True):
         kept = await room.kept()
-        assert (kept["ticket"], kept["entry"], kept["number"]) == (place["ticket"], place["entry"], place["entry"])
+        assert (kept["ticket"], kept["entry"]) == (place["ticket"], place["entry"])
+        assert (await room.hears("draw"))["verified"]
+        numbers.append(kept["number"])
+    assert len(set(numbers)) == EARLY
+    assert set(numbers) < set(range(EARLY + 1)), "the one without a script was drawn as well"
+    assert min([(await room.kept())["number"] for room in late]) > EARLY
     for room in (*early, *late):
         assert await layout_faults(room.page) == []
 
