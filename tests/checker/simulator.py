@@ -6,6 +6,7 @@ repeat, crash in the middle of a call; effects arrive after their callers gave u
 
 from __future__ import annotations
 
+import bisect
 import heapq
 import itertools
 import math
@@ -94,20 +95,31 @@ class Standby:
     """ticket to place in line"""
     wants: dict[str, Items] = field(default_factory=dict)
     turn_over_at_ms: dict[str, int] = field(default_factory=dict)
+    line: list[tuple[int, str]] = field(default_factory=list)
+    """(place, ticket) of those who want something, in order"""
 
     def share(self, available: dict[str, int], place: float) -> tuple[dict[str, int], list[str]]:
         """What is left of each SKU for `place`, and for whom before it there is enough."""
         left, fitting = dict(available), []
-        for ticket_id in sorted(self.wants, key=self.places.__getitem__):
+        for before, ticket_id in self.line:
+            if before >= place or not any(left.values()):
+                break
             items = self.wants[ticket_id]
-            if self.places[ticket_id] < place and all(quantity <= left[sku] for sku, quantity in items):
+            if all(quantity <= left[sku] for sku, quantity in items):
                 left.update({sku: left[sku] - quantity for sku, quantity in items})
                 fitting.append(ticket_id)
         return left, fitting
 
+    def wait(self, ticket_id: str, items: Items) -> None:
+        """The shopper waits for this, and for nothing they waited for before."""
+        if ticket_id not in self.wants:
+            bisect.insort(self.line, (self.places[ticket_id], ticket_id))
+        self.wants[ticket_id] = items
+
     def leave(self, ticket_id: str) -> None:
         """The shopper waits for nothing more."""
-        self.wants.pop(ticket_id, None)
+        if self.wants.pop(ticket_id, None) is not None:
+            del self.line[bisect.bisect_left(self.line, (self.places[ticket_id], ticket_id))]
         self.turn_over_at_ms.pop(ticket_id, None)
 
     def beat(self, available: dict[str, int], now_ms: int) -> None:
@@ -134,10 +146,12 @@ class Service:
     journal: list[JournalStep] = field(default_factory=list)
     fired: int = 0
     """how often the flaw did something wrong"""
+    fired_max: float = math.inf
+    """then it is over"""
 
     def _wrong(self, flaw: Flaw, often: float = 1.0) -> bool:
         """Whether to do the wrong thing now."""
-        if self.flaw is not flaw or self.chance.random() > often:
+        if self.flaw is not flaw or self.fired >= self.fired_max or self.chance.random() > often:
             return False
         self.fired += 1
         return True
@@ -164,7 +178,7 @@ class Service:
 
     def _sold_out(self, ticket_id: str, items: Items) -> Ending:
         if all(quantity <= self.stocks[sku].available + self.stocks[sku].reserved for sku, quantity in items):
-            self.standby.wants[ticket_id] = items
+            self.standby.wait(ticket_id, items)
         return Ending(Step.FAIL, "sold_out")
 
     def _beyond(self, ticket_id: str, items: Items) -> bool:
