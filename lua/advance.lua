@@ -78,7 +78,9 @@ end
 if drop.now >= drop.opens_at_ms then fix_entries(lines) end
 
 local open, sold = drop.effective == "open", all_sold(ledger)
-local lapsed = open and redis.call("ZRANGEBYSCORE", KEYS[4], "-inf", drop.now, "LIMIT", 0, CALLS_MAX) or {}
+-- The time of what was running when the drop was paused.
+local then_ms = drop.now - stood_still_ms(drop, drop.claim_window_ms)
+local lapsed = open and redis.call("ZRANGEBYSCORE", KEYS[4], "-inf", then_ms, "LIMIT", 0, CALLS_MAX) or {}
 local active = redis.call("ZCARD", KEYS[4]) - #lapsed
 local free, back = drop.capacity - active, {}
 if open and not sold and free > 0 then back = redis.call("ZRANGE", KEYS[5], 0, math.min(free, CALLS_MAX) - 1) end
@@ -89,7 +91,7 @@ end
 
 -- How many of those who were called and have not come are still expected.
 local function expected()
-  local by_age, total = flow_called_by_age(KEYS[3], drop.now, drop.claim_window_ms), 0
+  local by_age, total = flow_called_by_age(KEYS[3], then_ms, drop.claim_window_ms), 0
   for bucket = 1, #by_age do total = total + by_age[bucket] * weights[bucket] / 1000 end
   return total
 end
@@ -106,7 +108,7 @@ local function takers()
   local available = 0
   for _, units in pairs(left) do available = available + units end
   if available == 0 then return 0 end
-  local undecided, deciding = flow_undecided(KEYS[4], KEYS[14], drop.now, drop.claim_window_ms), #back
+  local undecided, deciding = flow_undecided(KEYS[4], KEYS[14], then_ms, drop.claim_window_ms), #back
   for bucket = 1, #PART_AGES do deciding = deciding + undecided[bucket] * stays[bucket] / 1000 end
   return math.max(1, available * 1000 / units_per_claim) - deciding
 end
@@ -160,7 +162,7 @@ if open then
   local wanted = math.floor(comers * 1000 / math.max(1, weights[1]) + 1e-6)
   if not sold then divide(math.max(0, math.min(wanted, math.floor(credit), CALLS_MAX))) end
   set("credit", string.format("%.6f", credit - called_now))
-  turns = standby_turns(keys, waiting, fitting, drop.now, drop.claim_window_ms)
+  turns = standby_turns(keys, waiting, fitting, drop)
 end
 local called = (tonumber(flow[1] or "") or 0) + called_now
 local progress = open and flow_progress(flow[2], drop.now, called)
@@ -178,7 +180,7 @@ if #lapsed > 0 then
   flow_add(KEYS[13], "ended", #lapsed)
 end
 -- Whoever comes later than the claim window is still let in, from the head of the line; nobody waits for them any more.
-if open then redis.call("ZREMRANGEBYSCORE", KEYS[3], "-inf", string.format("%d", drop.now - drop.claim_window_ms)) end
+if open then redis.call("ZREMRANGEBYSCORE", KEYS[3], "-inf", string.format("%d", then_ms - drop.claim_window_ms)) end
 if turns then
   standby_write(keys, turns)
   standby_leave(keys, hopeless)

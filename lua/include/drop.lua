@@ -14,6 +14,7 @@ local DROP_TEXT = {
 -- Not there in a drop that was given to the store by an earlier version: then it is as it was in that version.
 local DROP_LATER = {
   {"order", "arrival"}, {"lines", ""}, {"root", ""}, {"joining", ""}, {"signal", 1000}, {"signal_until_ms", 0}, {"drawn_at_ms", 0},
+  {"resumed_at_ms", 0}, {"paused_ms", 0},
 }
 local DROP_NAMES = {unpack(DROP_FIELDS)}
 for i = 1, #DROP_LATER do DROP_NAMES[#DROP_FIELDS + i] = DROP_LATER[i][1] end
@@ -30,6 +31,12 @@ local function state_at(drop, now)
   if now >= drop.opens_at_ms then return "open" end
   if now >= drop.joins_at_ms then return "waiting" end
   return "scheduled"
+end
+
+-- How long a pause has made wait what was running when it began and lasts `lasts_ms`. What began after the pause ends so much
+-- later than that, that nothing has to be written down for each.
+local function stood_still_ms(drop, lasts_ms)
+  return drop.now < drop.resumed_at_ms + lasts_ms and drop.paused_ms or 0
 end
 
 -- `envelope`: msgpack {epoch the caller knows or 0, clock_ms or 0, sequence the caller has seen or 0}. Answers nil when

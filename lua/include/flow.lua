@@ -105,7 +105,8 @@ local function flow_picture(keys, drop)
   end
   names[#names + 1] = "wanted"
   local values, from = redis.call("HMGET", keys.flow, unpack(names)), #FLOW_TOTALS + 1
-  local picture = {flow_called_by_age(keys.called, drop.now, drop.claim_window_ms), flow_numbers(values, from, calls)}
+  local then_ms = drop.now - stood_still_ms(drop, drop.claim_window_ms)
+  local picture = {flow_called_by_age(keys.called, then_ms, drop.claim_window_ms), flow_numbers(values, from, calls)}
   for i = 1, #FLOW_TOTALS do picture[#picture + 1] = tonumber(values[i] or "") or 0 end
   picture[#picture + 1] = redis.call("ZCARD", keys.standby)
   local units = redis.call("HMGET", keys.stats, unpack(STATS_TOTALS))
@@ -113,7 +114,7 @@ local function flow_picture(keys, drop)
   picture[#picture + 1] = values[from] and cmsgpack.unpack(values[from]) or {}
   picture[#picture + 1] = flow_journal_age(keys.journal)
   local by_part = {
-    flow_undecided(keys.slots, keys.expiries, drop.now, drop.claim_window_ms),
+    flow_undecided(keys.slots, keys.expiries, then_ms, drop.claim_window_ms),
     flow_by_part(function(at_ms) return flow_ending_after(keys.expiries, at_ms) end, drop.now, drop.reservation_ttl_ms),
   }
   for i = 1, #BY_PART do by_part[#by_part + 1] = flow_numbers(values, from + calls + (i - 1) * parts, parts) end

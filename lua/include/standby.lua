@@ -117,11 +117,12 @@ end
 -- Whose turn begins, is over, and is put off because what it was about has gone to somebody before them. Who is there asks
 -- for what is available; so when a turn has passed unused, everybody who has not asked since it began is passed over with it,
 -- and units do not wait for one absent person after the other.
-local function standby_turns(keys, waiting, fitting, now, claim_window_ms)
+local function standby_turns(keys, waiting, fitting, drop)
   local turns, ends, unused_since = {begun = {}, over = {}, off = {}}, {}, nil
-  local lasts_ms = math.min(TURN_MS, claim_window_ms)
+  local now, lasts_ms = drop.now, math.min(TURN_MS, drop.claim_window_ms)
+  local still_ms = stood_still_ms(drop, lasts_ms)
   local offers = redis.call("ZRANGE", keys.offers, 0, STANDBY_MAX - 1, "WITHSCORES")
-  for i = 1, #offers, 2 do ends[tonumber(offers[i])] = tonumber(offers[i + 1]) end
+  for i = 1, #offers, 2 do ends[tonumber(offers[i])] = tonumber(offers[i + 1]) + still_ms end
   local is_over, is_running = {}, {}
   for i = 1, #fitting do
     local place = fitting[i]
@@ -129,7 +130,7 @@ local function standby_turns(keys, waiting, fitting, now, claim_window_ms)
       turns.begun[#turns.begun + 1], turns.begun[#turns.begun + 2] = now + lasts_ms, place
     elseif ends[place] <= now then
       turns.over[#turns.over + 1], is_over[place] = place, true
-      unused_since = math.max(unused_since or 0, ends[place] - lasts_ms)
+      unused_since = math.max(unused_since or 0, ends[place] - still_ms - lasts_ms)
     else
       is_running[place] = true
     end

@@ -447,11 +447,16 @@ ADVANCE = [
 STEER = [
     Scenario(
         "steer_drop", "done", w.served, (["pause", 0],), ["done", "paused"], replay="unchanged",
-        changes={"drop": {"state": "paused", "state_at_ms": str(t(100))}, "journal": [{"drop": ["paused", t(100)]}]},
+        changes={
+            "drop": {"state": "paused", "state_at_ms": str(t(100)), "paused_ms": "0"}, "journal": [{"drop": ["paused", t(100)]}],
+        },
     ),
     Scenario(
         "steer_drop", "done", w.paused, (["resume", 0],), ["done", "open"], after_ms=700, replay="unchanged",
-        changes={"drop": {"state": "open", "state_at_ms": str(t(700))}, "journal": [{"drop": ["open", t(700)]}]},
+        changes={
+            "drop": {"state": "open", "state_at_ms": str(t(700)), "resumed_at_ms": str(t(700)), "paused_ms": "500"},
+            "journal": [{"drop": ["open", t(700)]}],
+        },
     ),
     Scenario(
         "steer_drop", "done", w.joined, (["open", 0],), ["done", "open"], when="open before its time", replay="unchanged",

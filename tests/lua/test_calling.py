@@ -108,6 +108,50 @@ async def test_lines_are_drawn_and_called_each_for_itself(world: World) -> None:
     ] == [["place", STRIDE], ["admitted", "l1-0-token"]]
 
 
+# -------------------------------------------------------------------------------------------------------------- the pause
+
+
+async def test_time_stands_still_for_who_was_called_and_who_was_in(world: World) -> None:
+    """Ann is in and bob is called when the drop is paused for long; both have afterwards what was left to them."""
+    await w.served(world)
+    world.at(200)
+    await world.let_in("ann")
+    world.at(1_200)
+    await world.steer("pause")
+    resumed_ms = 1_200 + 3 * CLAIM_WINDOW_MS
+    world.at(resumed_ms)
+    await world.steer("resume")
+    await world.beat()
+    state = await world.state()
+    assert (list(state["slots"]), list(state["called"])) == ([0], [1])
+    world.at(resumed_ms + CLAIM_WINDOW_MS - 1_200 + BEAT_MS)  # bob was called a beat after the opening
+    await world.beat()
+    assert (await world.state())["called"] == {}
+    world.at(resumed_ms + CLAIM_WINDOW_MS - 1_000 - 1)
+    await world.beat()
+    assert list((await world.state())["slots"]) == [0]
+    world.at(resumed_ms + CLAIM_WINDOW_MS - 1_000)
+    await world.beat()
+    assert (await world.state())["slots"] == {}
+
+
+async def test_a_second_pause_before_the_first_is_over_adds_up(world: World) -> None:
+    await w.served(world)
+    world.at(200)
+    await world.let_in("ann")
+    for pause_ms in (1_200, 101_200):
+        world.at(pause_ms)
+        await world.steer("pause")
+        world.at(pause_ms + 99_500)
+        await world.steer("resume")
+    world.at(201_000)
+    await world.beat()
+    assert list((await world.state())["slots"]) == [0]
+    world.at(200 + CLAIM_WINDOW_MS + 2 * 99_500)
+    await world.beat()
+    assert (await world.state())["slots"] == {}
+
+
 # ------------------------------------------------------------------------------------------------------------- who gave up
 
 

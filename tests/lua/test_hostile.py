@@ -313,7 +313,7 @@ async def test_a_spoilt_definition_opens_nothing(world: World, definition: list[
 
 OF_THE_DRAW = {b"draw_secret", b"beacon", b"closed_entries_at_ms"}
 """Fields that only the draw and what is published of it need."""
-LATER = {b"order", b"lines", b"root", b"joining", b"signal", b"signal_until_ms", b"drawn_at_ms"}
+LATER = {b"order", b"lines", b"root", b"joining", b"signal", b"signal_until_ms", b"drawn_at_ms", b"resumed_at_ms", b"paused_ms"}
 """Fields that a drop of an earlier version does not have: it is then as it was in that version."""
 
 

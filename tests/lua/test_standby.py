@@ -148,6 +148,24 @@ async def test_who_waits_for_one_sku_does_not_keep_people_from_another(world: Wo
     assert (await world.state())["drop"]["serving_number"] == "4"
 
 
+async def test_a_pause_takes_nobodys_turn(world: World) -> None:
+    await w.all_reserved(world)
+    await world.release("r1")
+    world.at(1_100)
+    await world.beat()
+    await world.steer("pause")
+    world.at(1_100 + 5 * TURN_MS)
+    await world.beat()
+    await world.steer("resume")
+    for after_ms in (BEAT_MS, TURN_MS - 1):
+        world.at(1_100 + 5 * TURN_MS + after_ms)
+        await world.beat()
+        assert list((await world.state())["standby"]) == [1, 2]
+    world.at(1_100 + 6 * TURN_MS)
+    await world.beat()
+    assert (await world.state())["standby"] == {}
+
+
 async def test_a_turn_that_was_put_off_lasts_its_whole_time_later(world: World) -> None:
     """Ann, before bob, takes the unit in the middle of his turn."""
     await w.all_reserved(world)

@@ -89,6 +89,10 @@ class Oracle:
     """when those last asked for what was there, or began to wait"""
     turns: dict[int, int] = field(default_factory=dict)
     """when the turns of those end for whom there is something"""
+    paused_at_ms: int = 0
+    resumed_at_ms: int = 0
+    stood_still_ms: int = 0
+    """how long that pause was, with earlier ones from which something is still running"""
     came: int = 0
     sessions_ended: int = 0
     serving: int = 0
@@ -245,10 +249,11 @@ class Oracle:
         rules, per_ms = self.rules, self.rules.rate_per_min / 60_000
         since = self.now - max(self.advanced_at_ms, rules.opens_at_ms) if self.advanced_at_ms else 0
         self.credit = min(self.credit + per_ms * max(0, min(since, rules.credit_span_ms)), per_ms * rules.credit_span_ms)
-        held = {number: until for number, until in self.slots.items() if until > self.now}
+        running_at = self.now - self._still(rules.claim_window_ms)
+        held = {number: until for number, until in self.slots.items() if until > running_at}
         self.sessions_ended += len(self.slots) - len(held)
         self.slots = held
-        self.called = {number: at_ms for number, at_ms in self.called.items() if at_ms + rules.claim_window_ms > self.now}
+        self.called = {number: at_ms for number, at_ms in self.called.items() if at_ms + rules.claim_window_ms > running_at}
         if not self.all_sold:
             back = sorted(self.returning)[: max(0, rules.capacity - len(self.slots))]
             self.returning -= set(back)
@@ -278,9 +283,10 @@ class Oracle:
     def _take_turns(self) -> None:
         fitting, _ = self._first_of(float("inf"))
         self.turns = {number: self.turns.get(number, self.now + self.rules.turn_ms) for number in fitting}
-        over = [until for until in self.turns.values() if until <= self.now]
+        running_at = self.now - self._still(self.rules.turn_ms)
+        over = [until for until in self.turns.values() if until <= running_at]
         absent_since = max(over, default=0) - self.rules.turn_ms
-        running = {number for number, until in self.turns.items() if until > self.now}
+        running = {number for number, until in self.turns.items() if until > running_at}
         for number in list(self.standby):
             unheard = over and self.asked[number] < absent_since and self._is_available(self.standby[number])
             if (number not in running and (unheard or number in self.turns)) or not self._may_return(self.standby[number]):
@@ -437,9 +443,19 @@ class Oracle:
             return "unchanged"
         if self.effective != source:
             return "refused"
+        if target == "paused":
+            self.stood_still_ms = self._still(self.rules.claim_window_ms)
+            self.paused_at_ms = self.now
+        else:
+            self.stood_still_ms += self.now - self.paused_at_ms
+            self.resumed_at_ms = self.now
         self.state = target
         self.journal.append(("drop", target))
         return "done"
+
+    def _still(self, lasts_ms: int) -> int:
+        """How long a pause has made wait what began before it and lasts so long."""
+        return self.stood_still_ms if self.now < self.resumed_at_ms + lasts_ms else 0
 
     def adjust(self, adjustment_id: str, sku: str, delta: int, *, drain: bool) -> str:
         """More units, or fewer."""
