@@ -307,7 +307,7 @@ def _says(sentence: Markup) -> Markup:
 
 def _units_of(setting: Setting, sku_id: str, units: int) -> Markup:
     name = next((sku.name for sku in setting.drop.skus if sku.sku == sku_id), sku_id)
-    return setting.words.count("units", units, name=element("bdi", name))
+    return element("span", setting.words.count("units", units, name=element("bdi", name)))
 
 
 def _id(reservation: Reservation) -> Markup:

@@ -72,7 +72,7 @@ class PlainPages:
             direction=words.direction,
             title=Markup(f"{headline} · {html_of(over)}") if over else headline,
             css=self._css,
-            over=element("p", over, class_="crumb", dir="auto") if over else Markup(""),
+            over=element("p", element("bdi", over), class_="crumb") if over else Markup(""),
             headline=headline,
             content=Markup("\n".join(content)),
         )

@@ -144,7 +144,7 @@ async def test_from_joining_to_a_reservation_and_back_to_the_shop(service: Servi
 
     await reader.send("reserve", {"units-black-42": "2", "units-white-42": "1"})
     assert reader.headline == "Reserved for you"
-    assert "2 units of Black 42" in reader.text
+    assert "<li><span>2 units of Black 42</span></li>" in reader.text, "a line's parts are not set apart"
     assert "390.00 EUR" in reader.text
     assert re.search(r"(1 minute and 5\d seconds|2 minutes)", reader.text)
     reservation = re.search(rf'href="{BACK}/a#flashsale_token={re.escape(token[1])}&flashsale_reservation=([^"]+)"', reader.text)
