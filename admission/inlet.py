@@ -28,7 +28,11 @@ if TYPE_CHECKING:
     from admission.beacon import Beacon
 
 LOOK_AGAIN_S = 1.0
+OVER_AFTER_MS = 60_000
+OVER_PAUSE_S = 10.0
+"""between looks at a drop that closed some time ago and in which nothing is reserved any more: there may be years of them"""
 DROPS_MAX = 1000
+"""drops with beats; those that are over do not count"""
 EXPIRE_BATCH_MAX = 200
 RECORDED_EVERY_S = 10.0
 """how often Postgres is asked which drops the store should hold; a drop's life does not depend on the answer"""
@@ -108,6 +112,7 @@ class Inlet:
         self._unread = Trouble(self._log, "recorded_drops_not_read", "recorded_drops_read")
         self._unseen = Trouble(self._log, "drops_not_seen", "drops_seen")
         self._some_unseen = Trouble(self._log, "some_drops_not_seen", "all_drops_seen")
+        self._too_many = Trouble(self._log, "too_many_drops", "drops_within_limit")
         self.ready = asyncio.Event()
         """set after the first complete look at the store"""
 
@@ -164,7 +169,11 @@ class Inlet:
     async def _look(self, group: asyncio.TaskGroup) -> None:
         unseen: list[FlashsaleError] = []
         ids = await self._drops.ids() | self._should_be.keys()
-        for drop_id in sorted(ids - self._tasks.keys())[: DROPS_MAX - len(self._tasks)]:
+        beating = sum(not _is_over(self._live[drop_id].snapshot) for drop_id in self._tasks)
+        for drop_id in sorted(ids - self._tasks.keys()):
+            if beating >= DROPS_MAX:
+                self._too_many.met(drops_max=DROPS_MAX, todo="Shoppers of the other drops wait in vain. Close drops that nobody needs.")
+                break
             try:
                 await self._meet(drop_id)
             except Recovering:
@@ -180,6 +189,9 @@ class Inlet:
                 continue
             self._told.discard(drop_id)
             self._tasks[drop_id] = group.create_task(self._beat_for(drop_id), name=f"inlet:{drop_id}")
+            beating += not _is_over(self._live[drop_id].snapshot)
+        else:
+            self._too_many.passed()
         if unseen and not self._tasks:
             raise unseen[0]
         if unseen:
@@ -250,8 +262,15 @@ class Inlet:
             return float(min(beat_s * 2.0 ** min(failures, 8), BACKOFF_MAX_S))
         if snapshot.state in _BEATING or snapshot.reservations_live:
             return beat_s
+        if _is_over(snapshot):
+            return OVER_PAUSE_S
         until_join_s = (snapshot.joins_at_ms - snapshot.now_ms) / 1000
         return max(beat_s, min(LOOK_AGAIN_S, until_join_s)) if snapshot.state is DropState.SCHEDULED else LOOK_AGAIN_S
+
+
+def _is_over(snapshot: Snapshot) -> bool:
+    closed = snapshot.state is DropState.CLOSED and not snapshot.reservations_live
+    return closed and snapshot.now_ms > snapshot.closes_at_ms + OVER_AFTER_MS
 
 
 class DrawTasks:

@@ -161,6 +161,27 @@ async def test_drops_appear_also_later(stage: Stage) -> None:
         assert {live.definition.drop_id for live in stage.inlet.all()} == {"one", "two"}
 
 
+async def test_drops_that_are_over_make_room_for_others_and_a_full_inlet_says_so(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("admission.inlet.DROPS_MAX", 1)
+    monkeypatch.setattr("admission.inlet.OVER_AFTER_MS", -1)
+    await stage.drops.open(drop("one"))
+    with capture_logs() as said:
+        async with stage.running(), asyncio.timeout(10):
+            await stage.watcher.until("one", lambda _: True)
+            await stage.drops.open(drop("two"))
+            for _ in range(2):
+                await stage.inlet.next_look()
+            assert stage.inlet.get("two") is None
+            await stage.drops.close("one")
+            await stage.watcher.until("two", lambda live: live.snapshot.state is DropState.OPEN)
+            assert stage.inlet.get("one") is not None
+            await stage.inlet.next_look()
+    assert [line["event"] for line in said if line["event"].startswith(("too_many", "drops_within"))] == [
+        "too_many_drops",
+        "drops_within_limit",
+    ]
+
+
 async def test_a_drop_opens_by_itself_and_the_line_moves(stage: Stage) -> None:
     await stage.drops.open(drop("d", opens_in_ms=150))
     await stage.scripts.call("join", "d", msgspec.msgpack.encode([["d.tann", "secret"], ["d.tbob", "secret"]]))
