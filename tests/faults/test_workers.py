@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chaos.lab import until
+from chaos.probe import Probe
 from chaos.proxy import Swallow, armed, holding
 from chaos.wire import Side, reply_to
+from flashsale.cli.summary import Crowd
 from flashsale.keys import drop_keys
 from loadtest.client import AnswerLost, NotSent
 from tests.faults.stage import orders, probe_for, units
 
 if TYPE_CHECKING:
     from chaos.lab import Lab
-    from chaos.probe import Probe
     from chaos.process import LabProcess
     from loadtest.client import Answer
     from tests.faults.conftest import Bustle
@@ -30,6 +31,8 @@ RETURNED_WITHIN_MS = 2_000
 ANSWERED_WITHIN_S = 1.0
 EARLY_S = 0.002
 """about as long as a request takes to the store"""
+PAID = frozenset({200, 202})
+SOLD_OUT, EXPIRED = 409, 410
 
 
 async def paid_and_judged(lab: Lab, probe: Probe, answer: Answer) -> None:
@@ -243,3 +246,71 @@ async def test_row_49_confirm_release_expire_at_once(lab: Lab, row: RowRecord, b
         await lab.retire(probe.drop)
     winners = Counter(released.status for _, released in answers)
     row.saw(f"{rounds} races: every payment was honoured, releases were answered {dict(winners)}, one order each.")
+
+
+async def refunds_of(lab: Lab, probe: Probe) -> list[str]:
+    """The reservations whose payment goes back, one entry for each refund."""
+    rows = await lab.sql("SELECT reservation_id FROM refunds WHERE drop_id = $1 ORDER BY 1", probe.drop.drop_id)
+    return [reservation_id for (reservation_id,) in rows]
+
+
+async def test_row_49_two_confirms_when_the_unit_is_anothers(lab: Lab, row: RowRecord, bustle: Bustle) -> None:
+    one, other = lab.workers
+    async with bustle():
+        probe = await probe_for(lab, row, units=1)
+        rival = Probe(probe.drop, lab.storefront_key)
+        await rival.enter(other)
+        lost = (await probe.reserve(one)).json()
+        assert (await probe.release(other, lost)).status == 200
+        won = (await rival.reserve(one)).json()
+        answers = await asyncio.gather(
+            probe.confirm(one, lost), probe.confirm(other, lost), rival.confirm(one, won), rival.confirm(other, won)
+        )
+        assert [answer.status in PAID for answer in answers] == [False, False, True, True]
+        assert [(answer.status, answer.json()["refund_due"]) for answer in answers[:2]] == [(EXPIRED, True)] * 2
+        assert (await lab.judge(probe.drop, rival.seen)).wrong == ()
+        assert await units(lab, probe.drop) == (0, 0, 1)
+        assert await orders(lab, probe.drop) == {lost["reservation_id"]: "refund_due", won["reservation_id"]: "paid"}
+        assert await refunds_of(lab, probe) == [lost["reservation_id"]]
+        await lab.retire(probe.drop)
+    row.saw("The unit had gone to another: both confirms of the first were answered that the money goes back, which it does once.")
+
+
+@pytest.mark.faults
+async def test_row_49_with_a_rival_after_the_same_units(lab: Lab, row: RowRecord, bustle: Bustle) -> None:
+    """No unit is spare: whoever of payment and rival comes first has it, and a payment that comes second goes back, once."""
+    one, other = lab.workers
+    rounds = 12
+    async with bustle():
+        probe = await probe_for(lab, row, units=rounds, limit=rounds, reservation_ttl_ms=2_500)
+        rival = Probe(probe.drop, lab.storefront_key)
+        await rival.enter(other)
+        reserved = [(await probe.reserve(one, key=f"key-{number}")).json() for number in range(rounds)]
+
+        async def race(number: int, reservation: dict[str, Any]) -> Answer:
+            await asyncio.sleep(max(0.0, reservation["expires_at_ms"] / 1000 - time.time() - EARLY_S))
+            paying = asyncio.create_task(probe.confirm(one, reservation))
+            released, _ = await asyncio.gather(probe.release(other, reservation), takes(rival, other, number, paying))
+            assert released.status in {200, 409, 410}, released.body
+            return await paying
+
+        answers = await asyncio.gather(*(race(number, reservation) for number, reservation in enumerate(reserved)))
+        assert {answer.status for answer in answers} <= PAID | {EXPIRED}
+        assert all(answer.json()["refund_due"] for answer in answers if answer.status == EXPIRED)
+        lost = {reservation["reservation_id"] for reservation, answer in zip(reserved, answers, strict=True) if answer.status == EXPIRED}
+        seen = Crowd(reservations=probe.reservations | rival.reservations, confirmed=probe.confirmed)
+        assert (await lab.judge(probe.drop, seen)).wrong == ()
+        told = await orders(lab, probe.drop)
+        ids = [reservation["reservation_id"] for reservation in reserved]
+        assert {name: told[name] for name in ids} == {name: "refund_due" if name in lost else "paid" for name in ids}
+        assert await refunds_of(lab, probe) == sorted(lost)
+        assert (await units(lab, probe.drop))[1:] == (0, rounds - len(lost))
+        await lab.retire(probe.drop)
+    row.saw(f"{rounds} races with a rival: {rounds - len(lost)} payments were honoured, {len(lost)} go back, once each.")
+
+
+async def takes(rival: Probe, worker: LabProcess, number: int, paying: asyncio.Task[Answer]) -> None:
+    """The rival asks for a unit until there is one, or until the payment is answered."""
+    attempts = 0
+    while (await rival.reserve(worker, key=f"{number}-{attempts}")).status == SOLD_OUT and not paying.done():
+        attempts += 1
