@@ -1,8 +1,10 @@
 """Makes the README's pictures from a real demo: `python docs/assets/make_pictures.py [CHROMIUM]`.
 
 `demo.svg` is what the terminal shows: the live view in the middle of the sale, and the card at the end. With the path of a
-Chromium, `shop.jpg` is the shop of somebody who waits in line in the same demo, and `checkout.jpg` what comes after it.
+Chromium, `shop.jpg` is the shop of somebody who waits in line in the same demo, and `checkout.jpg` what comes after it;
+`console.jpg` is what the merchant sees meanwhile.
 """
+# ruff: noqa: INP001 - a script beside what it makes, not a package
 
 from __future__ import annotations
 
@@ -12,12 +14,12 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.async_api import Page, ViewportSize, async_playwright
+from playwright.async_api import Browser, Page, ViewportSize, async_playwright
 from rich.console import Console, RenderableType
 from rich.text import Text
 
@@ -29,14 +31,17 @@ from flashsale.cli.stack import running_stack
 from flashsale.cli.summary_card import show_card
 from flashsale.cli.target import Parts, opened
 from flashsale.cli.watch_view import History, view
+from flashsale.model import Snapshot
 
 FOLDER = Path(__file__).parent
 WIDTH = 96
 SCENARIO = Scenario(shoppers=2000, units=300, seed=7, opens_in_s=25, pace=HUMAN_PACE)
-PICTURE_BYTES_MAX = 200_000
+PICTURE_BYTES_MAX = {"shop": 200_000, "checkout": 200_000, "console": 150_000}
 PATIENCE_S = 60
 AHEAD = 120
 """Who joins after so many waits a while and still gets something."""
+SOLD_SHARE = 0.5
+"""The merchant's picture is taken when so much is sold."""
 DESKTOP, PHONE = ViewportSize(width=1280, height=900), ViewportSize(width=390, height=844)
 
 
@@ -50,6 +55,7 @@ class Photographer:
         self._distance = 2.0
 
     async def watch(self, parts: Parts, drop_id: str) -> None:
+        """Looks every second, until cancelled."""
         looker = Looker(parts, drop_id)
         while True:
             _, picture = await looker.look()
@@ -70,25 +76,38 @@ def _sold_share(picture: Picture) -> float:
     return sum(stock.sold for stock in picture.skus.values()) / SCENARIO.units
 
 
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder for the stores, open to the servers' own user."""
+    with tempfile.TemporaryDirectory(prefix="flashsale-pictures-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        yield folder
+
+
 async def main(chromium: str | None) -> None:
     """Plays the demo and writes the pictures."""
     started = time.time()
     async with AsyncExitStack() as held:
-        folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="flashsale-pictures-", ignore_cleanup_errors=True)))
-        folder.chmod(0o711)
+        folder = held.enter_context(scratch_folder())
         stack = await held.enter_async_context(running_stack(folder / "data", port=0, workers=2, overrides=SETTINGS))
         parts = await held.enter_async_context(opened(stack.settings))
         _, key = await create_key(parts.database, [Scope.STOREFRONT], label="demo")
+        _, merchants_key = await create_key(parts.database, [Scope.MERCHANT], label="console")
         drop = make_drop(new_drop_id(), SCENARIO, int(time.time() * 1000), shop_url=stack.http_url)
         await parts.catalog.create(drop)
         photographer = Photographer(drop.name)
-        shop = f"{stack.http_url}/shop/{drop.drop_id}"
-        page = await held.enter_async_context(shop_page(chromium, shop)) if chromium else None
+        pages = None
+        if chromium:
+            browser = await held.enter_async_context(running_browser(chromium))
+            to = f"#key={merchants_key}&drop={drop.drop_id}"
+            pages = [await opened_page(browser, stack.http_url + path) for path in (f"/shop/{drop.drop_id}", f"/console{to}")]
         async with crowd(stack.http_url, drop.drop_id, SCENARIO, key, folder / "data") as shoppers:
             watching = asyncio.create_task(photographer.watch(parts, drop.drop_id))
-            if page is not None:
-                await until_joined(parts, drop.drop_id, AHEAD)
-                await buy(page)
+            if pages is not None:
+                shop, console = pages
+                await until_seen(parts, drop.drop_id, lambda seen: seen.joined >= AHEAD)
+                await asyncio.gather(buy(shop), watch_sale(console, parts, drop.drop_id))
             seen = await shoppers.finished()
             watching.cancel()
         await come_to_rest(parts, drop.drop_id)
@@ -126,17 +145,22 @@ def write_terminal(live: str, report: dict[str, Any]) -> None:
 
 
 @asynccontextmanager
-async def shop_page(chromium: str, url: str) -> AsyncIterator[Page]:
-    """The shop in a fresh browser."""
+async def running_browser(chromium: str) -> AsyncIterator[Browser]:
+    """A fresh browser."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
             executable_path=chromium, chromium_sandbox=False, args=["--disable-quic", "--no-first-run", "--enable-unsafe-swiftshader"]
         )
-        page = await browser.new_page(viewport=DESKTOP, color_scheme="light", locale="en-GB")
-        page.set_default_timeout(PATIENCE_S * 1000)
-        await page.goto(url)
-        yield page
+        yield browser
         await browser.close()
+
+
+async def opened_page(browser: Browser, url: str) -> Page:
+    """A page of somebody's own."""
+    page = await browser.new_page(viewport=DESKTOP, color_scheme="light", locale="en-GB")
+    page.set_default_timeout(PATIENCE_S * 1000)
+    await page.goto(url)
+    return page
 
 
 async def buy(page: Page) -> None:
@@ -154,16 +178,23 @@ async def buy(page: Page) -> None:
     await page.get_by_role("heading", name="It is yours").wait_for()
 
 
-async def until_joined(parts: Parts, drop_id: str, people: int) -> None:
-    """Returns when so many have joined."""
-    while (await parts.drops.inspect(drop_id)).snapshot.joined < people:
+async def watch_sale(console: Page, parts: Parts, drop_id: str) -> None:
+    """Takes the merchant's picture in the middle of the sale."""
+    sold = SOLD_SHARE * SCENARIO.units
+    await until_seen(parts, drop_id, lambda seen: sum(stock.sold for stock in seen.skus.values()) >= sold)
+    await photograph(console, "console")
+
+
+async def until_seen(parts: Parts, drop_id: str, condition: Callable[[Snapshot], bool]) -> None:
+    """Returns when `condition` is true of the drop."""
+    while not condition((await parts.drops.inspect(drop_id)).snapshot):  # noqa: ASYNC110 - the store tells nobody
         await asyncio.sleep(0.05)
 
 
 async def photograph(page: Page, name: str) -> None:
     """Writes what the page shows."""
     picture = await page.screenshot(path=FOLDER / f"{name}.jpg", type="jpeg", quality=85)
-    assert len(picture) < PICTURE_BYTES_MAX, f"{name} has {len(picture)} bytes"
+    assert len(picture) < PICTURE_BYTES_MAX[name], f"{name} has {len(picture)} bytes"
 
 
 if __name__ == "__main__":
