@@ -66,12 +66,16 @@ class Switch:
     def __init__(self, drops: DropStore) -> None:
         self._drops = drops
         self.away = False
+        self.takes_s = 0.0
+        """what a call takes besides"""
 
     async def _there(self, call: Awaitable[Any]) -> Any:
         if self.away:
             call.close()  # type: ignore[attr-defined]
             raise StoreUnavailable(what="The store cannot be reached.")
-        return await call
+        answer = await call
+        await asyncio.sleep(self.takes_s)
+        return answer
 
     async def ids(self) -> set[str]:
         found: set[str] = await self._there(self._drops.ids())
@@ -246,6 +250,41 @@ async def test_an_old_journal_slows_the_line_and_the_document_says_so(stage: Sta
         await store.xreadgroup("reconciler", "c", {journal: ">"})
         await store.xack(journal, "reconciler", *[entry_id for entry_id, _ in await store.xrange(journal)])
         await stage.watcher.until("d", lambda live: live.snapshot.flow.journal_age_ms == 0 and _said(live)["notice"] is None)
+
+
+async def test_a_slow_store_slows_the_line(stage: Stage) -> None:
+    units = (Sku("s1", "One", 5_000, 1_000, 2),)
+    await stage.drops.open(drop("d", skus=units, rate_per_min=600, capacity=100_000))
+    async with stage.running():
+        whole = await stage.watcher.until("d", lambda live: live.snapshot.state is DropState.OPEN)
+        stage.switch.takes_s = 0.4
+        slow = await stage.watcher.until("d", lambda live: live.pace.rate_per_min < whole.pace.rate_per_min)
+        assert slow.snapshot.flow.journal_age_ms == 0
+        stage.switch.takes_s = 0
+        await stage.watcher.until("d", lambda live: live.pace.rate_per_min == whole.pace.rate_per_min)
+
+
+async def test_the_storefronts_signal_lowers_the_rate_for_as_long_as_it_says(stage: Stage) -> None:
+    await stage.drops.open(drop("d", rate_per_min=600))
+    async with stage.running():
+        whole = await stage.watcher.until("d", lambda live: live.snapshot.state is DropState.OPEN)
+        await stage.drops.signal("d", 250, 60_000)
+        quarter = await stage.watcher.until("d", lambda live: live.pace.rate_per_min < whole.pace.rate_per_min)
+        assert quarter.pace.rate_per_min == round(whole.pace.rate_per_min / 4)
+        await stage.drops.signal("d", 0, 60_000)
+        await stage.watcher.until("d", lambda live: live.pace.rate_per_min == 0)
+        await stage.drops.signal("d", 0, 1)
+        await stage.watcher.until("d", lambda live: live.pace.rate_per_min == whole.pace.rate_per_min)
+
+
+async def test_the_end_is_in_the_first_document_after_the_last_unit_is_paid(stage: Stage) -> None:
+    """Whoever polls reads what the inlet wrote last: a beat, and not a poll's interval, is what the news takes."""
+    await stage.drops.open(drop("d", skus=(Sku("s1", "One", 1, 1_000, 1),)))
+    async with stage.running():
+        await stage.watcher.until("d", lambda live: _said(live)["sold_out"] is False)
+        await stage.store.hset(drop_keys("d").stock, mapping={"available:s1": 0, "sold:s1": 1})
+        told = await stage.watcher.until("d", lambda live: live.snapshot.skus["s1"].sold == 1)
+        assert _said(told)["sold_out"] is True
 
 
 def _said(live: LiveDrop) -> dict[str, Any]:
