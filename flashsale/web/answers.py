@@ -12,16 +12,26 @@ from collections.abc import Mapping
 from email.utils import formatdate
 from http import HTTPStatus
 from time import time
+from types import MappingProxyType
 
+import msgspec
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import HttpVersion11
+from msgspec import Struct
 from multidict import CIMultiDict
 
 Headers = tuple[tuple[str, str], ...]
 
 PERSONAL: Mapping[str, str] = {"Content-Type": "application/json", "Cache-Control": "no-store"}
 """Headers of answers that are for one caller only."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+def personal(view: Struct, status: int = 200, headers: Mapping[str, str] = MappingProxyType({})) -> web.Response:
+    """A view for one caller only, with `headers` besides; for routes that no crowd asks."""
+    return web.Response(body=_encode(view), status=status, headers={**PERSONAL, **headers})
 
 
 class HttpDate:

@@ -8,7 +8,8 @@ from aiohttp import web
 
 from flashsale.access import AccessKeys, Principal, Scope
 from flashsale.web.clients import Clients
-from flashsale.web.console_session import refuse_other_pages, session_cookie
+from flashsale.web.console_session import session_cookie
+from flashsale.web.page_origin import refuse_other_pages
 from flashsale.web.problems import Code, ProblemError, problem
 from flashsale.web.requests import bearer
 

@@ -17,8 +17,9 @@ from msgspec import Meta, Struct
 
 from admission.signed_texts import SignedTexts
 from flashsale.access import Scope
-from flashsale.web.answers import PERSONAL
-from flashsale.web.problems import Code, ProblemError, problem
+from flashsale.web.answers import personal
+from flashsale.web.page_origin import is_from_elsewhere, refuse_other_pages
+from flashsale.web.problems import Code, problem
 from flashsale.web.requests import read_json
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ COOKIE = "flashsale-console"
 SECURE_COOKIE = f"__Host-{COOKIE}"
 """only a page served by https may set it, for its own host and every path (RFC 6265bis, 4.1.3)"""
 
-_READING = frozenset({"GET", "HEAD"})
 _encode = msgspec.json.Encoder().encode
 
 
@@ -93,32 +93,9 @@ class ConsoleSessions:
         return None if principal is None else (principal, claims.exp * 1000)
 
 
-def is_from_elsewhere(request: web.Request, *, secure: bool) -> bool | None:
-    """Whether a page of another origin sent the request; None when it does not say.
-
-    Args:
-        secure: the request came by https.
-    """
-    site = request.headers.get("Sec-Fetch-Site")
-    if site is not None:
-        return site != "same-origin"
-    origin = request.headers.get("Origin")
-    if origin is None:
-        return None
-    # Without https here, a proxy nobody told us of may still have it.
-    schemes = ("https",) if secure else ("https", "http")
-    return origin.lower() not in {f"{scheme}://{request.host.lower()}" for scheme in schemes}
-
-
 def session_cookie(request: web.Request, *, secure: bool) -> str | None:
     """The session that a request carries; by https only one that was set by https."""
     return request.cookies.get(SECURE_COOKIE if secure else COOKIE)
-
-
-def refuse_other_pages(request: web.Request, *, secure: bool) -> None:
-    """Raises ProblemError when a request with a cookie would change something and not certainly comes from our own page."""
-    if request.method not in _READING and is_from_elsewhere(request, secure=secure) is not False:
-        raise ProblemError(problem(Code.FORBIDDEN, "The session counts for requests of the console's own page only."))
 
 
 class SessionRoutes:
@@ -176,4 +153,4 @@ class SessionRoutes:
 
 def _session(principal: Principal, ends_at_ms: int) -> web.Response:
     view = SessionView(principal.tenant, sorted(scope.value for scope in principal.scopes), ends_at_ms)
-    return web.Response(body=_encode(view), headers=PERSONAL)
+    return personal(view)

@@ -15,15 +15,13 @@ from flashsale.drops import StockAdjustment
 from flashsale.errors import BadInput
 from flashsale.model import ALLOTMENT_MAX, SKU_PATTERN, AdjustStockOutcome, SkuStock, digest
 from flashsale.stock import MADE
-from flashsale.web.answers import PERSONAL
+from flashsale.web.answers import personal
 from flashsale.web.authority import Authority
 from flashsale.web.clients import Clients
 from flashsale.web.directory import DropDirectory
 from flashsale.web.problems import Code, Problem, ProblemError, problem
 from flashsale.web.requests import idempotency_key, read_json
 from flashsale.web.services import Services
-
-_encode = msgspec.json.Encoder().encode
 
 
 class StockBody(Struct, frozen=True, forbid_unknown_fields=True):
@@ -120,7 +118,7 @@ class Merchant:
         adjustment = await self._services.stock.change(drop_id, change_id, body.sku, body.delta, drain=body.drain)
         if adjustment.outcome not in MADE or adjustment.stock is None:
             return _refusal(adjustment)
-        return _answer(_stock_view(drop_id, body.sku, change_id, adjustment.outcome, adjustment.stock))
+        return personal(_stock_view(drop_id, body.sku, change_id, adjustment.outcome, adjustment.stock))
 
     async def audit(self, request: web.Request) -> web.Response:
         """GET /v1/merchant/drops/{drop}/audit: whether the drop adds up."""
@@ -128,12 +126,8 @@ class Merchant:
         drop_id = live.definition.drop_id
         last = await self._services.audits.last(drop_id)
         if last is None:
-            return _answer(AuditView(drop_id, None, None, None, []))
-        return _answer(AuditView(drop_id, last.result, last.audited_at_ms, last.paused_at_ms, last.drifts))
-
-
-def _answer(view: Struct) -> web.Response:
-    return web.Response(body=_encode(view), headers=PERSONAL)
+            return personal(AuditView(drop_id, None, None, None, []))
+        return personal(AuditView(drop_id, last.result, last.audited_at_ms, last.paused_at_ms, last.drifts))
 
 
 def _stock_view(drop_id: str, sku: str, change_id: str, outcome: AdjustStockOutcome, stock: SkuStock) -> StockView:

@@ -13,10 +13,10 @@ from flashsale.drop_files import DropFileError, drop_of, parse_drop
 from flashsale.drops import DropExists
 from flashsale.errors import BadInput
 from flashsale.model import DROP_ID_RE, DropState
-from flashsale.web.answers import PERSONAL
+from flashsale.web.answers import personal
 from flashsale.web.live_view import lines_of
 from flashsale.web.problems import Code, Problem, problem
-from flashsale.web.requests import read_body, read_json
+from flashsale.web.requests import limit_of, query_of, read_body, read_json
 from flashsale.web.steering import SteeredView
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ PROBLEMS_MAX = 50
 RECOVERING = "recovering"
 STATES = frozenset({*(state.value for state in DropState), RECOVERING})
 TOML_TYPES = ("text/x-toml", "application/toml")
-_QUERY = frozenset({"state", "limit", "after"})
-_encode = msgspec.json.Encoder().encode
 
 
 class DropEntry(Struct, frozen=True):
@@ -161,11 +159,11 @@ class MerchantDrops:
             key=_position,
         )
         following = _cursor(wanted[limit - 1]) if len(wanted) > limit else None
-        return _answer(DropsView(self._services.clock.now_ms(), wanted[:limit], following))
+        return personal(DropsView(self._services.clock.now_ms(), wanted[:limit], following))
 
     async def show(self, request: web.Request) -> web.Response:
         """GET /v1/merchant/drops/{drop}: its rules, its schedule and its numbers."""
-        return _answer(_drop_view(await self._own.find(request)))
+        return personal(_drop_view(await self._own.find(request)))
 
     async def create(self, request: web.Request) -> web.Response:
         """POST /v1/merchant/drops: a new drop, as JSON or as the TOML of a drop file. The same one twice is one drop."""
@@ -179,8 +177,7 @@ class MerchantDrops:
         except DropExists as error:
             return problem(Code.DROP_EXISTS, error.what)
         view = CreatedView(drop.drop_id, "created" if creation.is_new else "existed", creation.in_store)
-        headers = {**PERSONAL, "Location": f"/v1/merchant/drops/{drop.drop_id}"}
-        return web.Response(status=201 if creation.is_new else 200, body=_encode(view), headers=headers)
+        return personal(view, 201 if creation.is_new else 200, {"Location": f"/v1/merchant/drops/{drop.drop_id}"})
 
     async def _read_drop(self, request: web.Request) -> Drop:
         """The drop in the body. Raises DropFileError, BadInput, ProblemError."""
@@ -201,11 +198,7 @@ class MerchantDrops:
         if body.confirm != drop_id:
             raise BadInput(what="To close a drop for good, give its id in 'confirm'.", field="confirm")
         outcome = await self._services.drop_store.close(drop_id)
-        return _answer(SteeredView(drop_id, outcome.value, DropState.CLOSED.value))
-
-
-def _answer(view: Struct) -> web.Response:
-    return web.Response(body=_encode(view), headers=PERSONAL)
+        return personal(SteeredView(drop_id, outcome.value, DropState.CLOSED.value))
 
 
 def _not_a_drop(error: DropFileError, *, has_lines: bool) -> Problem:
@@ -227,16 +220,11 @@ def _problem_of_file(one: FileProblem, *, has_lines: bool) -> dict[str, object]:
 
 def _page_of(request: web.Request) -> tuple[str, int, tuple[int, str] | None]:
     """(state or nothing, limit, position to go on from) of the query. Raises BadInput."""
-    query = request.query
-    unknown = next((name for name in query if name not in _QUERY), None)
-    if unknown is not None:
-        raise BadInput(what="The query has an unknown parameter.", field=unknown[:100])
-    state, limit = query.get("state", ""), query.get("limit", str(PAGE_DEFAULT))
+    query = query_of(request, "state", "limit", "after")
+    state = query.get("state", "")
     if state and state not in STATES:
         raise BadInput(what=f"A state is one of {', '.join(sorted(STATES))}.", field="state")
-    if not (limit.isascii() and limit.isdigit() and len(limit) <= 3 and 1 <= int(limit) <= PAGE_MAX):
-        raise BadInput(what=f"The limit is a whole number from 1 to {PAGE_MAX}.", field="limit")
-    return state, int(limit), _position_of(query["after"]) if "after" in query else None
+    return state, limit_of(query, PAGE_DEFAULT, PAGE_MAX), _position_of(query["after"]) if "after" in query else None
 
 
 def _position(entry: DropEntry) -> tuple[int, str]:

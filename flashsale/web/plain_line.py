@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
-from urllib.parse import parse_qsl
 
 from aiohttp import web
 from msgspec import UNSET
@@ -17,9 +15,6 @@ from admission.invites import CODE_LENGTH_MAX
 from admission.waiting_room import Admitted
 from flashsale.errors import BadInput, FlashsaleError
 from flashsale.model import (
-    ITEMS_PER_RESERVATION_MAX,
-    QUANTITY_MAX,
-    SKU_RE,
     AdmitOutcome,
     DropState,
     Refused,
@@ -34,12 +29,13 @@ from flashsale.settings import WaitingRoomSettings
 from flashsale.storefront_urls import Address
 from flashsale.web import line_scenes as scenes
 from flashsale.web.clients import Clients
-from flashsale.web.console_session import is_from_elsewhere
 from flashsale.web.directory import DropDirectory
 from flashsale.web.line_cookies import KEPT_AFTER_CLOSE_S, Kept, keep, kept_by, make_kept, make_key
+from flashsale.web.line_forms import Form, asked_in, form_of, items_of
 from flashsale.web.line_scenes import Scene, Setting
 from flashsale.web.line_words import Unfit, Words
 from flashsale.web.observer import REQUEST_ID
+from flashsale.web.page_origin import is_from_elsewhere
 from flashsale.web.places import PlaceView, place_view
 from flashsale.web.plain_page import PlainPages, document_of, found_in, why
 from flashsale.web.problems import Code, Problem, ProblemError, of_extend, of_leave, of_refusal, of_release, problem
@@ -48,12 +44,8 @@ from flashsale.web.services import Services
 from flashsale.web.steps import Steps
 from flashsale.web.waiting_page import line_address, shop_address
 
-FORM_FIELDS_MAX = 100
 REFRESH_MIN_MS = 3_000
 """A page that is made anew more often cannot be read."""
-_UNITS = re.compile(r"[0-9]{1,4}")
-
-Form = Mapping[str, str]
 
 
 class Visit(NamedTuple):
@@ -140,7 +132,7 @@ class PlainLine:
         return Visit(request, self._plain.languages.of(request), live, kept_by(request), shop_address(live.definition, request))
 
     async def _shown(self, visit: Visit) -> web.Response:
-        visit = visit._replace(asked=_asked(visit.request.query))
+        visit = visit._replace(asked=asked_in(visit.request.query))
         scene, kept = await self._scene(visit)
         if not visit.kept.secret and "kept" in visit.request.query:
             scene = scene.beginning(visit.words.say("not_kept"))
@@ -159,7 +151,7 @@ class PlainLine:
             if found.status >= 500:
                 raise
             if document_of(found).get("place_kept"):
-                visit = visit._replace(asked=_asked(form))
+                visit = visit._replace(asked=asked_in(form))
             scene, kept = await self._scene(visit)
             return self._page(visit._replace(kept=kept), scene.refusing(why(visit.words, error), found.status))
         # The page is another request, so that looking again never repeats a step.
@@ -180,11 +172,7 @@ class PlainLine:
             raise ProblemError(problem(Code.RATE_LIMITED, retry_after_s=wait_s))
         if request.content_type != "application/x-www-form-urlencoded":
             raise ProblemError(problem(Code.UNSUPPORTED_MEDIA_TYPE, "Send the form as a browser does."))
-        body = await read_body(request, self._body_timeout_s)
-        try:
-            return dict(parse_qsl(body.decode("ascii"), max_num_fields=FORM_FIELDS_MAX, strict_parsing=False))
-        except ValueError:
-            raise BadInput(what="The form cannot be read.", field="body") from None
+        return form_of(await read_body(request, self._body_timeout_s))
 
     def _page(self, visit: Visit, scene: Scene) -> web.Response:
         name = visit.live.definition.name
@@ -338,7 +326,7 @@ class PlainLine:
         admitted = await self._admit(visit)
         if isinstance(admitted, Refused):
             raise ProblemError(of_refusal(admitted))
-        items = _items(form)
+        items = items_of(form)
         if not {sku for sku, _ in items} <= {sku.sku for sku in visit.live.definition.skus}:
             raise Unfit("not_in_drop")
         permission = self._steps.permission(visit.live.definition, admitted.token)
@@ -399,26 +387,3 @@ def _in_line(place: PlaceView, snapshot: Snapshot) -> PlaceView:
 
 def _is_called(place: PlaceView) -> bool:
     return isinstance(place.queue_number, int) and place.queue_number < place.serving_number
-
-
-def _items(form: Form) -> tuple[tuple[str, int], ...]:
-    """(SKU, units) of the choosing form, in ascending order. Raises Unfit when nothing is chosen."""
-    wanted = {form["sku"]: 1} if SKU_RE.fullmatch(form.get("sku", "")) else {}
-    for name, units in form.items():
-        if name.startswith(scenes.UNITS) and units.strip("0 "):
-            if _UNITS.fullmatch(units) is None or int(units) > QUANTITY_MAX:
-                raise Unfit("not_a_number")
-            wanted[name.removeprefix(scenes.UNITS)] = int(units)
-    if not wanted or not all(map(SKU_RE.fullmatch, wanted)):
-        raise Unfit("choose_first")
-    if len(wanted) > ITEMS_PER_RESERVATION_MAX:
-        raise Unfit("too_many_kinds", n=str(ITEMS_PER_RESERVATION_MAX))
-    return tuple(sorted(wanted.items()))
-
-
-def _asked(fields: Form) -> dict[str, int]:
-    """What is chosen in `fields`, by SKU; nothing where that cannot be read."""
-    try:
-        return dict(_items(fields))
-    except Unfit:
-        return {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -159,6 +160,22 @@ def _not_valid(error: msgspec.ValidationError) -> BadInput:
         text = "The value does not have the form it must have."
     name = ".".join(part for part in (path, field) if part)[:100] or "body"
     return BadInput(what=f"{_MESSAGE_PATH.sub('', text)[:200].rstrip('.')}.", field=name)
+
+
+def query_of(request: web.Request, *names: str) -> Mapping[str, str]:
+    """The query's parameters. Raises BadInput for one that is not among `names`."""
+    unknown = next((name for name in request.query if name not in names), None)
+    if unknown is not None:
+        raise BadInput(what="The query has an unknown parameter.", field=unknown[:100])
+    return request.query
+
+
+def limit_of(query: Mapping[str, str], default: int, most: int) -> int:
+    """How many a page is to have, `most` of three digits. Raises BadInput."""
+    limit = query.get("limit", str(default))
+    if not (limit.isascii() and limit.isdigit() and len(limit) <= 3 and 1 <= int(limit) <= most):
+        raise BadInput(what=f"The limit is a whole number from 1 to {most}.", field="limit")
+    return int(limit)
 
 
 def idempotency_key(request: web.Request) -> str:

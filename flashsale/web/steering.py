@@ -13,13 +13,11 @@ from flashsale.access import Scope
 from flashsale.drop_files import CAPACITY_MAX, RATE_PER_MIN_MAX
 from flashsale.model import TICKET_ID_RE, DropState, SteerOutcome
 from flashsale.steering import MESSAGE_LENGTH_MAX, SIGNAL_TTL_MAX_S, WHY_LENGTH_MAX, checked_message, checked_why, permille_of
-from flashsale.web.answers import PERSONAL
+from flashsale.web.answers import personal
 from flashsale.web.merchant import OwnDrops
 from flashsale.web.problems import Code, ProblemError, of_leave, problem
 from flashsale.web.requests import read_json
 from flashsale.web.services import Services
-
-_encode = msgspec.json.Encoder().encode
 
 
 class RateBody(Struct, frozen=True, forbid_unknown_fields=True):
@@ -136,7 +134,7 @@ class Steering:
         body = await read_json(request, _signal_body, self._body_timeout_s)
         snapshot = live.snapshot
         await self._drops.signal(snapshot.drop_id, permille_of(body.factor), body.ttl_s * 1000)
-        return _answer(SteeredView(snapshot.drop_id, SteerOutcome.DONE.value, snapshot.state.value))
+        return personal(SteeredView(snapshot.drop_id, SteerOutcome.DONE.value, snapshot.state.value))
 
     async def remove(self, request: web.Request) -> web.Response:
         """POST remove: takes one place away. What its shopper holds can still be paid."""
@@ -147,7 +145,7 @@ class Steering:
         if match is None or match[1] != drop_id:
             raise ProblemError(problem(Code.TICKET_NOT_FOUND))
         refusal = of_leave(await self._room.remove(drop_id, ticket_id, checked_why(body.why), live.draws))
-        return refusal or _answer(PlaceGoneView(ticket_id, drop_id, "removed"))
+        return refusal or personal(PlaceGoneView(ticket_id, drop_id, "removed"))
 
     async def _tell(self, live: LiveDrop, word: str, value: int | str = 0) -> web.Response:
         drop_id = live.definition.drop_id
@@ -156,8 +154,4 @@ class Steering:
             if state is DropState.CLOSED:
                 return problem(Code.CLOSED)
             return problem(Code.NOT_OPEN, members={"opens_at_ms": live.snapshot.opens_at_ms})
-        return _answer(SteeredView(drop_id, outcome.value, state.value))
-
-
-def _answer(view: Struct) -> web.Response:
-    return web.Response(body=_encode(view), headers=PERSONAL)
+        return personal(SteeredView(drop_id, outcome.value, state.value))

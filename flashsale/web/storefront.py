@@ -14,13 +14,13 @@ from flashsale.orders import PAGE_MAX, PAID_STATES, Order, reason_words
 from flashsale.payments.provider import Ignored, PaymentEvent, RefundEvent
 from flashsale.refunds import HoldReason
 from flashsale.reservations import Settlement
-from flashsale.web.answers import PERSONAL
+from flashsale.web.answers import personal
 from flashsale.web.authority import Authority
 from flashsale.web.clients import Clients
 from flashsale.web.directory import DropDirectory
 from flashsale.web.observer import REQUEST_ID
 from flashsale.web.problems import Code, ProblemError, of_confirm, problem
-from flashsale.web.requests import ConfirmBody, RefundBody, idempotency_key, read_body, read_json
+from flashsale.web.requests import ConfirmBody, RefundBody, idempotency_key, limit_of, query_of, read_body, read_json
 from flashsale.web.services import Services
 from flashsale.web.shopper import ItemView
 
@@ -31,7 +31,6 @@ SURPLUS, HELD = "surplus", "held"
 
 _confirm_body = msgspec.json.Decoder(ConfirmBody)
 _refund_body = msgspec.json.Decoder(RefundBody)
-_encode = msgspec.json.Encoder().encode
 
 
 class OrderView(Struct, frozen=True):
@@ -113,7 +112,7 @@ class Storefront:
         if state is not None:
             order = await self._recorded(settlement.reservation_id)
             if order is not None and order.state in PAID_STATES:
-                return web.Response(body=_encode(_order_view(order)), headers=PERSONAL)
+                return personal(_order_view(order))
         return _recording(settlement.reservation_id, live, settlement.state)
 
     async def webhook(self, request: web.Request) -> web.Response:
@@ -177,7 +176,7 @@ class Storefront:
         _must_own(principal, live, Code.DROP_NOT_FOUND)
         orders = await self._services.orders.page(drop_id, after, limit)
         following = orders[-1].order_id if len(orders) == limit else None
-        return web.Response(body=_encode(OrdersView([_order_view(order) for order in orders], following)), headers=PERSONAL)
+        return personal(OrdersView([_order_view(order) for order in orders], following))
 
     async def order(self, request: web.Request) -> web.Response:
         """GET /v1/orders/{id}: the order; 202 while only the store knows it."""
@@ -187,7 +186,7 @@ class Storefront:
         _must_own(principal, live, Code.ORDER_NOT_FOUND)
         order = await self._recorded(order_id)
         if order is not None:
-            return web.Response(body=_encode(_order_view(order)), headers=PERSONAL)
+            return personal(_order_view(order))
         inspection = await self._services.drop_store.inspect(live.definition.drop_id, reservations=(order_id,))
         found = inspection.reservations[0]
         if found is None:
@@ -212,7 +211,7 @@ class Storefront:
         settlement = await self._services.reservations.release(order_id, request[REQUEST_ID], reason, paid_too=True)
         order = await self._recorded(order_id)
         if order is not None and order.state in {OrderState.REFUND_DUE, OrderState.REFUNDED}:
-            return web.Response(body=_encode(_order_view(order)), headers=PERSONAL)
+            return personal(_order_view(order))
         return _recording(order_id, live, settlement.state)
 
     async def _recorded(self, order_id: str) -> Order | None:
@@ -227,7 +226,7 @@ _PAID_ONCE = frozenset({ReservationState.CONFIRMED, ReservationState.REFUND_DUE,
 
 
 def _taken(payment: PaymentEvent, state: str) -> web.Response:
-    return web.Response(body=_encode(WebhookView(payment.reservation_id, state)), headers=PERSONAL)
+    return personal(WebhookView(payment.reservation_id, state))
 
 
 def _must_own(principal: Principal, live: LiveDrop, missing: Code) -> None:
@@ -238,25 +237,19 @@ def _must_own(principal: Principal, live: LiveDrop, missing: Code) -> None:
 
 def _page_of(request: web.Request) -> tuple[str, str, int]:
     """(drop, after, limit) of the query. Raises BadInput."""
-    query = request.query
-    for name in query:
-        if name not in ("drop", "after", "limit"):
-            raise BadInput(what="The query has an unknown parameter.", field=name[:100])
-    drop_id, after, limit = query.get("drop", ""), query.get("after", ""), query.get("limit", str(PAGE_DEFAULT))
+    query = query_of(request, "drop", "after", "limit")
+    drop_id, after, limit = query.get("drop", ""), query.get("after", ""), limit_of(query, PAGE_DEFAULT, PAGE_MAX)
     if not drop_id:
         raise BadInput(what="Say of which drop.", field="drop")
-    if not (limit.isascii() and limit.isdigit() and len(limit) <= 3 and 1 <= int(limit) <= PAGE_MAX):
-        raise BadInput(what=f"The limit is a whole number from 1 to {PAGE_MAX}.", field="limit")
     if len(after) > 128 or not after.isascii() or not after.isprintable():
         raise BadInput(what="This is not the id of an order.", field="after")
-    return drop_id, after, int(limit)
+    return drop_id, after, limit
 
 
 def _recording(order_id: str, live: LiveDrop, state: ReservationState | None) -> web.Response:
     url = f"/v1/orders/{order_id}"
     view = RecordingView(order_id, live.definition.drop_id, "" if state is None else state.name.lower(), url)
-    headers = {**PERSONAL, "Location": url, "Retry-After": str(RETRY_AFTER_S)}
-    return web.Response(status=202, body=_encode(view), headers=headers)
+    return personal(view, 202, {"Location": url, "Retry-After": str(RETRY_AFTER_S)})
 
 
 def _order_view(order: Order) -> OrderView:

@@ -8,15 +8,13 @@ from aiohttp import web
 
 from flashsale.errors import BadInput
 from flashsale.model import DROP_ID_RE
-from flashsale.verify import Admission, Refusal
+from flashsale.verify import Admission, AdmissionVerifier, Refusal
 from flashsale.verify import Code as Fault
-from flashsale.verify.door import token_of
-from flashsale.verify.tokens import TokenReader, read_keys, unseal
+from flashsale.verify.door import RETURN_LENGTH_MAX, token_of
 from flashsale.web.problems import Code, problem
+from flashsale.web.requests import query_of
 from flashsale.web.services import Services
 
-RETURN_LENGTH_MAX = 2000
-"""of an address to come back to, as the waiting page takes it"""
 REMEMBERED_S = 5
 """how long a proxy may remember that a token is good; none is good for longer after a recovery"""
 
@@ -27,14 +25,13 @@ class Verify:
     def __init__(self, services: Services) -> None:
         self._clock = services.clock
         self._inlet = services.inlet
-        self._keys = read_keys(services.jwks)
-        self._reader = TokenReader(issuer=services.settings.tokens.issuer, audience=services.settings.tokens.audience)
+        tokens = services.settings.tokens
+        self._verifier = AdmissionVerifier(jwks=services.jwks, issuer=tokens.issuer, audience=tokens.audience, now=self._now_s)
 
     async def verify(self, request: web.Request) -> web.Response:
         """GET /v1/verify: 204 for a good token, 401 when another one is needed, 403 when it is good elsewhere."""
         drop_id = _drop_of(request)
-        now_s = self._clock.now_ms() / 1000
-        verdict = self._judge(_token_of(request), drop_id, now_s)
+        verdict = self._judge(_token_of(request), drop_id)
         if isinstance(verdict, Refusal):
             answer = problem(Code(verdict.code.value), verdict.detail)
             # A proxy throws the body away, and makes an answer of its own from these.
@@ -47,18 +44,15 @@ class Verify:
             "X-Flashsale-Expires": str(verdict.expires_at_s),
             "Cache-Control": "no-store",
             # For nginx alone, which then keeps it to itself.
-            "X-Accel-Expires": str(max(0, min(REMEMBERED_S, int(verdict.expires_at_s - now_s)))),
+            "X-Accel-Expires": str(max(0, min(REMEMBERED_S, int(verdict.expires_at_s - self._now_s())))),
         }
         return web.Response(status=204, headers=headers)
 
-    def _judge(self, token: str, drop_id: str, now_s: float) -> Admission | Refusal:
-        if not token:
-            return Refusal(Fault.TOKEN_MISSING)
-        sealed = unseal(token)
-        key = None if sealed is None else self._keys.get(sealed.kid)
-        if sealed is None or key is None:
-            return Refusal(Fault.TOKEN_INVALID)
-        verdict = self._reader.read(sealed, key, now_s)
+    def _now_s(self) -> float:
+        return self._clock.now_ms() / 1000
+
+    def _judge(self, token: str, drop_id: str) -> Admission | Refusal:
+        verdict = self._verifier.verify(token)
         if isinstance(verdict, Refusal):
             return verdict
         if drop_id and verdict.drop != drop_id:
@@ -91,10 +85,7 @@ def _token_of(request: web.Request) -> str:
 
 def _drop_of(request: web.Request) -> str:
     """The only drop whose tokens are good, empty for any. Raises BadInput."""
-    for name in request.query:
-        if name != "drop":
-            raise BadInput(what="The query has an unknown parameter.", field=name[:100])
-    drop_id = request.query.get("drop", "")
+    drop_id = query_of(request, "drop").get("drop", "")
     if drop_id and DROP_ID_RE.fullmatch(drop_id) is None:
         raise BadInput(what="This is not the id of a drop.", field="drop")
     return drop_id
