@@ -19,7 +19,7 @@ from flashsale.web.problems import Code
 FORMS = {"en": "one other", "de": "one other", "es": "one other", "fr": "one other", "ja": "other", "ar": "zero one two few many other"}
 SOURCES = "".join(
     Path(line_words.__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
-    for name in ("line_words", "line_scenes", "plain_line", "plain_page", "waiting_page")
+    for name in ("line_words", "line_forms", "line_scenes", "plain_line", "plain_page", "waiting_page")
 )
 MADE = {"left_title", "removed", "removed_title", "moved", "moved_title"}
 """words whose names the code puts together"""
