@@ -1,6 +1,6 @@
 """The browser tests' fixtures; `tests/browser/stage.py` says what they give.
 
-stage    the service, its stores and a storefront: one of each for all tests of a process. Drops are each test's own.
+stage    the service, its stores and a storefront: one of each for all tests of a process. Drops are each test's own, and end with it.
 lab      the same service, for tests that stop or break a part of it; mended afterwards
 tabs     opens people's browsers; a test fails when one complains (console errors, broken policies, third parties)
 """
@@ -47,7 +47,15 @@ async def stage() -> AsyncIterator[Stage]:
 
 
 @pytest.fixture
-async def lab(stage: Stage) -> AsyncIterator[Lab]:
+async def ending(stage: Stage) -> AsyncIterator[None]:
+    """Ends what a test has opened; a drop that several share belongs to their module, which opened it before."""
+    before = len(stage.opened)
+    yield
+    await stage.retire(stage.opened[before:])
+
+
+@pytest.fixture
+async def lab(stage: Stage, ending: None) -> AsyncIterator[Lab]:
     yield stage.lab
     await stage.lab.heal()
 
@@ -69,7 +77,7 @@ def complaints(stage: Stage) -> Complaints:
 
 
 @pytest.fixture
-async def tabs(browser: Browser, complaints: Complaints, request: pytest.FixtureRequest) -> AsyncIterator[Tabs]:
+async def tabs(browser: Browser, complaints: Complaints, ending: None, request: pytest.FixtureRequest) -> AsyncIterator[Tabs]:
     tabs = Tabs(browser, complaints)
     yield tabs
     module, test = request.path.stem.removeprefix("test_"), request.node.name.removeprefix("test_")

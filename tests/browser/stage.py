@@ -15,8 +15,8 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
@@ -29,6 +29,7 @@ from playwright.async_api import Browser, BrowserContext, CDPSession, ConsoleMes
 from chaos.lab import Lab, running_lab, until
 from flashsale.access import Scope, create_key
 from flashsale.cli.recover import recovery_of
+from flashsale.errors import DropNotFound, Recovering
 from flashsale.model import Drop, Sku
 from flashsale.recorded import recorded_drops
 from loadtest.client import Pool
@@ -73,6 +74,8 @@ class Stage:
 
     lab: Lab
     shop: Storefront
+    opened: list[Drop] = field(default_factory=list)
+    """by tests, in this order"""
 
     @property
     def url(self) -> str:
@@ -81,7 +84,14 @@ class Stage:
 
     async def open_drop(self, drop: Drop) -> Drop:
         """Creates a drop; returns when the service serves it."""
+        self.opened.append(drop)
         return await self.lab.open_drop(drop)
+
+    async def retire(self, drops: Iterable[Drop]) -> None:
+        """Ends drops that a test has done with; each that goes on takes a little of the machine from all later tests."""
+        for drop in drops:
+            with suppress(DropNotFound, Recovering):
+                await self.lab.retire(drop)
 
     async def new_key(self, *scopes: Scope) -> str:
         """An API key that every worker knows."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from playwright.async_api import Page, expect
 
+from flashsale.keys import DROPS
+from flashsale.model import DropState
 from tests.browser.chromium import find_chromium
 from tests.browser.looks import announced, announcements, axe_of, differences, layout_faults
 from tests.browser.stage import Complaints, Stage, Tabs, a_drop
@@ -75,6 +77,14 @@ async def test_what_a_live_region_says_is_heard_once(blank: Page) -> None:
     for text in ("One.", "One.", "Two."):
         await blank.evaluate("(text) => { document.querySelector('p').textContent = text; }", text)
     assert [said["text"] for said in await announced(blank)] == ["One.", "Two."]
+
+
+async def test_nobody_works_for_a_drop_that_its_test_has_done_with(stage: Stage) -> None:
+    drop = await stage.open_drop(a_drop())
+    await stage.retire([drop])
+    assert (await stage.lab.inspect(drop)).snapshot.state is DropState.CLOSED
+    assert not await stage.lab.parts.store.sismember(DROPS, drop.drop_id)
+    await stage.retire([drop])  # once more, for a test may have ended it itself
 
 
 def test_another_font_is_no_other_layout_but_a_moved_box_is() -> None:
