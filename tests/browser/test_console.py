@@ -12,10 +12,10 @@ import pytest
 from playwright.async_api import Locator, Page, Route, ViewportSize, expect
 
 from chaos.lab import Lab, until
-from flashsale.access import Scope, revoke_key
+from flashsale.access import Scope, create_key, revoke_key
 from flashsale.model import Drop, secret_hash_of
 from loadtest.client import Pool
-from tests.browser.looks import announced, announcements, axe_of, layout_faults, screenshot
+from tests.browser.looks import LANDMARKS, announced, announcements, axe_of, layout_faults, looks_of, screenshot
 from tests.browser.stage import SKU, Complaints, Stage, Tabs, a_drop
 
 AWAY = r"net::ERR_|status of 50\d|Failed to load resource"
@@ -26,6 +26,7 @@ SOON_LATE = """() => {
   AbortSignal.timeout = (ms) => timeout.call(AbortSignal, ms > 60_000 ? 1 : ms);
 }"""
 """Limits of more than a minute are over at once."""
+CONSOLE_LANDMARKS = f"{LANDMARKS}, main [id]:not([id$=-title], [id$=-words]), main table, main .now, main .sides, main .column"
 PHONE, TABLET, DESKTOP, WIDE = (
     ViewportSize(width=width, height=height) for width, height in ((360, 780), (820, 1100), (1280, 900), (2560, 1300))
 )
@@ -441,6 +442,30 @@ async def test_closing_ends_well_when_its_answer_comes_after_the_end(stage: Stag
         await page.keyboard.press("Enter")
     await expect(page.get_by_role("heading", level=1)).to_be_focused()
     await expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+# ------------------------------------------------------------------------------------------------------------------- looks
+
+
+@pytest.mark.parametrize(("look", "viewport"), [("desktop", DESKTOP), ("phone", PHONE)])
+async def test_the_list_and_the_live_view_look_as_they_did(
+    stage: Stage, tabs: Tabs, shoppers: Any, look: str, viewport: ViewportSize
+) -> None:
+    tenant = f"looks-{secrets.token_hex(4)}"  # whose list has no other test's drops
+    _, key = await create_key(stage.lab.parts.database, [Scope.MERCHANT], tenant=tenant)
+    await stage.open_drop(a_drop(tenant=tenant, name="Later", opens_in_s=900))
+    drop = await stage.open_drop(a_drop(tenant=tenant, name="Now"))
+    page = await tabs.open(f"{stage.url}/console#key={key}", viewport=viewport)
+    await expect(page.get_by_role("row")).to_have_count(3)
+    assert await looks_of(page, f"console-drops-{look}", landmarks=CONSOLE_LANDMARKS) == []
+
+    people = await shoppers(drop, 3)
+    await people[0].reserve()
+    await page.get_by_role("link", name=drop.name).click()
+    await is_live(page)
+    await expect(figure(page, "Reserved")).to_have_text("1")
+    await expect(page.locator(".now")).to_contain_text("of 3 who joined")
+    assert await looks_of(page, f"console-live-{look}", landmarks=CONSOLE_LANDMARKS) == []
 
 
 # ----------------------------------------------------------------------------------------------------------------- trouble
