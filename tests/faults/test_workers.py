@@ -31,6 +31,8 @@ RETURNED_WITHIN_MS = 2_000
 ANSWERED_WITHIN_S = 1.0
 EARLY_S = 0.002
 """about as long as a request takes to the store"""
+LATER_S = 0.01
+"""a payment so much later than the rival meets a unit that is the rival's"""
 PAID = frozenset({200, 202})
 SOLD_OUT, EXPIRED = 409, 410
 
@@ -287,9 +289,13 @@ async def test_row_49_with_a_rival_after_the_same_units(lab: Lab, row: RowRecord
         await rival.enter(other)
         reserved = [(await probe.reserve(one, key=f"key-{number}")).json() for number in range(rounds)]
 
+        async def pay(reservation: dict[str, Any], later_s: float) -> Answer:
+            await asyncio.sleep(later_s)
+            return await probe.confirm(one, reservation)
+
         async def race(number: int, reservation: dict[str, Any]) -> Answer:
             await asyncio.sleep(max(0.0, reservation["expires_at_ms"] / 1000 - time.time() - EARLY_S))
-            paying = asyncio.create_task(probe.confirm(one, reservation))
+            paying = asyncio.create_task(pay(reservation, number % 4 * LATER_S))
             released, _ = await asyncio.gather(probe.release(other, reservation), takes(rival, other, number, paying))
             assert released.status in {200, 409, 410}, released.body
             return await paying
