@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from flashsale.connections.database import Database
 
 WAITING_COUNT_MAX = 100_000
-"""A longer line is not counted to its end."""
+"""A longer line is not counted to its end. Nothing bounds the line itself but the orders: a row for each state one comes to."""
 
 
 @dataclass(frozen=True, slots=True)

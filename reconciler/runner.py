@@ -6,13 +6,12 @@ import asyncio
 import os
 import signal
 import socket
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from flashsale.errors import DatabaseUnavailable, FlashsaleError
+from flashsale.errors import FlashsaleError
 from flashsale.payments.registry import RefundProviders
 from reconciler.agents import Loop, keep_running
 from reconciler.auditor import Auditor
@@ -114,6 +113,7 @@ class Reconciler:
             Janitor(self._journals, metrics, settings.reconciler),
             RefundDriver(database, refund_providers or RefundProviders(), metrics, settings.payments),
             Loop("stock", settings.reconciler.refresh_ms, complete_stock),
+            Loop("outbox", settings.reconciler.refresh_ms, self._count_outbox),
             *more_agents,
         ]
 
@@ -154,11 +154,12 @@ class Reconciler:
             _log.warning("agent_cancelled", agent=task.get_name())
             task.cancel()
 
+    async def _count_outbox(self) -> None:
+        self._metrics.outbox_waiting.set(await self._outbox.waiting())
+
     async def _refresh(self, stop: asyncio.Event, tasks: asyncio.TaskGroup) -> None:
         """Start consumers for drops that are new, end those of drops that are gone or past."""
         found = await self._registry.look()
-        with suppress(DatabaseUnavailable):
-            self._metrics.outbox_waiting.set(await self._outbox.waiting())
         if stop.is_set():
             return
         await self._leave(self._drops.keys() - set(found))

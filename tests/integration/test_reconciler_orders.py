@@ -124,6 +124,17 @@ async def test_delivered_events_are_not_read_again(recorder: OrderRecorder, data
     assert await outbox.waiting() == 2
 
 
+async def test_a_full_outbox_stops_no_order_and_is_not_counted_to_its_end(
+    recorder: OrderRecorder, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconciler.outbox.WAITING_COUNT_MAX", 3)
+    await record(recorder, *(transition("confirmed", number) for number in range(3)))
+    await record(recorder, *(transition("confirmed", number) for number in range(3, 8)))
+    outbox = Outbox(database)
+    assert (await outbox.waiting(), len(await outbox.undelivered(100))) == (3, 8)
+    assert await states(database) == {"paid": 8}
+
+
 async def test_a_refund_is_work_that_stays(recorder: OrderRecorder, database: Database) -> None:
     for _ in range(2):
         await record(recorder, transition("refund_due", 5, reason="sold_out"))

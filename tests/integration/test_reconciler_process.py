@@ -106,6 +106,19 @@ async def test_drops_are_opened_followed_and_left(store: Redis, settings: Settin
     assert await states(database) == {"paid": 1}
 
 
+async def test_orders_are_recorded_while_nobody_can_count_what_others_are_to_be_told(
+    store: Redis, settings: Settings, database: Database
+) -> None:
+    """The count is for a graph. Whatever keeps it from being made, new drops are followed."""
+    await query(database, "ALTER TABLE outbox RENAME COLUMN delivered_at TO told_at")
+    await make_drop(database)
+    await store.sadd(DROPS, DROP)
+    await write(store, transition("confirmed", 1))
+    async with running(settings_with(settings), database):
+        await until(lambda: all_finished(store))
+    assert await states(database) == {"paid": 1}
+
+
 async def end_long_ago(database: Database, drop_id: str) -> None:
     await query(database, "UPDATE drops SET opens_at = joins_at, closes_at = now() - interval '3 days' WHERE drop_id = $1", drop_id)
 
