@@ -58,11 +58,16 @@ class Expiry:
             Recovering, StoreUnavailable, StoreUnknown: see `Scripts.call`.
         """
         snapshot = (await self._drops.inspect(drop_id)).snapshot
-        if not await self._believed(drop_id, snapshot) or not snapshot.overdue:
+        if not self.watch(snapshot):
+            self._stopped[drop_id] = self._stopped[drop_id] or await self._drops.pause(drop_id)
             return 0
-        return await self._expire(drop_id, batch_size_max)
+        return await self._expire(drop_id, batch_size_max) if snapshot.overdue else 0
 
-    async def _believed(self, drop_id: str, snapshot: Snapshot) -> bool:
+    def watch(self, snapshot: Snapshot) -> bool:
+        """Whether a picture's clock can be believed. Who ends only what others have seen overdue shows every picture here: the
+        first one that is looked at says nothing of a step before it.
+        """
+        drop_id = snapshot.drop_id
         if self._stopped.get(drop_id) and snapshot.state is DropState.OPEN:
             self._clock.accept(drop_id)
         step_ms = self._clock.step_ms(drop_id, snapshot.now_ms)
@@ -78,6 +83,5 @@ class Expiry:
                 seconds=round(step_ms / 1000),
                 todo="The drop is paused and no reservation is ended. Set the store's clock right, or resume the drop to accept it.",
             )
-        paused = snapshot.state is not DropState.OPEN
-        self._stopped[drop_id] = paused or await self._drops.pause(drop_id)
+        self._stopped[drop_id] = self._stopped.get(drop_id, False) or snapshot.state is not DropState.OPEN
         return False

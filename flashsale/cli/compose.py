@@ -148,6 +148,8 @@ def _services(
     def seen(live: LiveDrop) -> None:
         documents.see(live)
         admitted.see(live.snapshot)
+        if not live.recovering:  # then it is an old picture
+            expiry.watch(live.snapshot)
 
     async def recorded() -> dict[str, Drop]:
         return {drop_id: one.drop for drop_id, one in (await recorded_drops(database)).items()}

@@ -53,6 +53,10 @@ class Stage:
     async def look(self) -> int:
         return await self.expiry.end_overdue(DROP_ID, 100)
 
+    async def picture(self) -> None:
+        """A worker's beat has seen the drop."""
+        self.expiry.watch((await self.world.drops.inspect(DROP_ID)).snapshot)
+
     async def state(self) -> DropState:
         return (await self.world.drops.inspect(DROP_ID)).state
 
@@ -79,6 +83,29 @@ async def test_a_clock_that_steps_ends_nothing_and_pauses_the_drop(stage: Stage)
     assert await stage.state() is DropState.PAUSED
     assert (await stage.world.drops.inspect(DROP_ID)).reservations_live == 1
     assert stage.steps == [0, TEN_MINUTES_MS, TEN_MINUTES_MS]
+
+
+async def test_who_only_ends_what_is_overdue_knows_of_a_step_by_the_pictures_before(stage: Stage) -> None:
+    await stage.picture()
+    stage.at(2_000, step_ms=TEN_MINUTES_MS)
+    await stage.picture()
+    assert await stage.look() == 0
+    assert await stage.state() is DropState.PAUSED
+    await stage.picture()
+    await stage.world.steer("resume")
+    await stage.picture()
+    assert await stage.look() == 1, "the new time was accepted"
+
+
+async def test_a_resumed_drop_is_not_paused_again_by_who_saw_nothing_overdue(stage: Stage) -> None:
+    await stage.picture()
+    stage.at(1_100, step_ms=61_000)
+    await stage.picture()
+    for how in ("pause", "resume"):
+        await stage.world.steer(how)
+        await stage.picture()
+    stage.at(EXPIRY_MS, step_ms=61_000)
+    assert await stage.look() == 1
 
 
 async def test_a_clock_that_is_right_again_ends_what_is_overdue(stage: Stage) -> None:
