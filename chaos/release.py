@@ -53,13 +53,14 @@ async def upgraded(process: LabProcess, release: Path) -> AsyncIterator[None]:
     """The process runs `release` inside the block, and what it ran before afterwards."""
     before = process.description
     try:
-        await _deployed(process, _of(before, release))
+        await deployed(process, _of(before, release))
         yield
     finally:
-        await _deployed(process, before)
+        await deployed(process, before)
 
 
-async def _deployed(process: LabProcess, description: Process) -> None:
+async def deployed(process: LabProcess, description: Process) -> None:
+    """Stops a process, if it runs, and starts it as described."""
     if process.running:
         await process.stop()
     process.description = description

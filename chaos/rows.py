@@ -123,14 +123,11 @@ ROWS: tuple[Row, ...] = (
         39,
         "a worker's clock is an hour wrong",
         "tokens and reservations go by the store's clock",
-        untested="No process here can have a clock of its own; a worker is given a wrong one from inside in "
-        "tests/integration/test_http_clock.py.",
     ),
     Row(
         40,
         "Valkey's clock jumps by 10 minutes",
         "the reaper pauses and says so instead of ending everything",
-        untested="No process here can have a clock of its own; tests/integration/test_expiry.py lets that of a drop on a real store jump.",
     ),
     Row(41, "journal entries come three times and in any order", "one order each; an older state never overwrites a newer one"),
     Row(42, "an entry nobody can read", "after 5 deliveries it is in the dead-letter stream and said; the others flow"),
