@@ -46,7 +46,7 @@ lint: $(VENV)/dev.stamp ## Style, types and layers.
 	$(BIN)/lint-imports
 
 .PHONY: faults
-faults: $(VENV)/dev.stamp ## Break every part in turn, 47 ways; writes faults.json and faults.html. Some twenty minutes.
+faults: $(VENV)/dev.stamp ## Break every part in turn, 49 ways; writes faults.json and faults.html. Some twenty minutes.
 	@$(BIN)/python -m pytest tests/faults tests/acceptance/test_kills.py tests/acceptance/test_postgres_away.py \
 		tests/acceptance/test_line_order.py tests/checker/test_crowd.py \
 		--every-fault --fault-report . $(ARGS)
