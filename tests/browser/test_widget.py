@@ -562,11 +562,12 @@ async def test_a_screen_reader_finds_what_there_is(stage: Stage, tabs: Tabs, bef
 async def test_a_screen_reader_finds_who_waits_and_who_is_let_in(stage: Stage, tabs: Tabs, complaints: Complaints) -> None:
     complaints.allow("status of 409")  # called, and no slot is free yet
     drop = await stage.open_drop(a_drop(capacity=1))
-    first, second = [Room(await tabs.open(stage.shop.page(drop.drop_id, auto=""))) for _ in range(2)]
+    first = Room(await tabs.open(stage.shop.page(drop.drop_id, auto="")))
     await first.comes_to("admitted")
     tree = await first.host.aria_snapshot()
     assert re.search(r'- heading "It is your turn"', tree), tree
     assert "button" not in tree
+    second = Room(await tabs.open(stage.shop.page(drop.drop_id, auto="")))
     await second.comes_to("called", "waiting")
     tree = await second.host.aria_snapshot()
     assert re.search(r"- heading \"You are (being let in|in line|next)", tree), tree
