@@ -81,6 +81,7 @@ async def test_row_26_maxmemory(lab: Lab, row: RowRecord, bustle: Bustle) -> Non
         await lab.parts.store.config_set("maxmemory", 1_000_000)
         joined, reserved = await Probe(late.drop, lab.storefront_key).join(worker), await late.reserve(worker)
         assert (joined.status, reserved.status) == (503, 503), (joined.body, reserved.body)
+        assert {answer.json()["code"] for answer in (joined, reserved)} == {"store_unavailable"}, "refused, and not perhaps done"
         assert all("retry-after" in answer.headers for answer in (joined, reserved))
         after = await lab.inspect(late.drop)
         assert (after.skus, after.snapshot.joined, after.journal_length) == (before.skus, before.snapshot.joined, before.journal_length)
