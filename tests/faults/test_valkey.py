@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
+from chaos.lab import until
 from chaos.losses import recovered
 from chaos.probe import Probe
 from tests.faults.stage import events_twice, probe_for, require_sound, selling_from, units
 
 if TYPE_CHECKING:
     from chaos.lab import Lab, Rehearsal
+    from chaos.process import LabProcess
     from flashsale.model import Drop
     from tests.faults.conftest import Bustle
     from tests.faults.stage import RowRecord
@@ -168,6 +171,7 @@ async def test_row_28_full_disk_everysec(lab: Lab, row: RowRecord) -> None:
         assert {answer.status for answer in refused} == {503}, refused[0].body
         assert all("retry-after" in answer.headers for answer in refused)
         assert await worker.answers(f"/v1/drops/{probe.drop.drop_id}/serving", 200), "reading goes on"
+        await until(partial(_says_why, worker, probe.drop, "MISCONF"))
     finally:
         await lab.stores.valkey.restart()
     # What was lost had been acknowledged, so a worker knows that the store has gone back, and the drop waits for its recovery.
@@ -183,7 +187,17 @@ async def test_row_28_full_disk_everysec(lab: Lab, row: RowRecord) -> None:
     assert judged.wrong == ()
     await lab.retire(probe.drop)
     noticed = ", which was noticed: the drop waited for its recovery" if found.epoch > 1 else ""
-    row.saw(f"Every second: {len(refused)} refused with 503, reading went on; {len(lost)} of {len(held)} acknowledged was lost{noticed}.")
+    row.saw(
+        f"Every second: {len(refused)} refused with 503, reading went on, the log said why; {len(lost)} of {len(held)} acknowledged was lost{noticed}."
+    )
+
+
+async def _says_why(worker: LabProcess, drop: Drop, reason: str) -> bool:
+    """Whether the log tells an operator that the line of a drop stands still, and with the store's own word why."""
+    return any(
+        line.get("event") == "beat_failed" and line["drop"] == drop.drop_id and reason in line["error"] and line["level"] == "warning"
+        for line in worker.lines
+    )
 
 
 async def test_row_28_full_disk_always(lab: Lab, row: RowRecord) -> None:
