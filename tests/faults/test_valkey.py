@@ -188,7 +188,8 @@ async def test_row_28_full_disk_everysec(lab: Lab, row: RowRecord) -> None:
     await lab.retire(probe.drop)
     noticed = ", which was noticed: the drop waited for its recovery" if found.epoch > 1 else ""
     row.saw(
-        f"Every second: {len(refused)} refused with 503, reading went on, the log said why; {len(lost)} of {len(held)} acknowledged was lost{noticed}."
+        f"Every second: {len(refused)} refused with 503, reading went on, the log said why; {len(lost)} of {len(held)} "
+        f"acknowledged was lost{noticed}."
     )
 
 
