@@ -13,6 +13,7 @@ import yaml
 
 from admission import fairness
 from admission.serving import ServingDocument
+from admission.tokens import make_signing_keys
 from flashsale.clock import SystemClock
 from flashsale.payments.test import Behaviour
 from flashsale.settings import load_settings
@@ -52,7 +53,9 @@ def test_the_served_file_is_generated_from_the_source() -> None:
 
 
 def test_every_route_is_described_and_every_description_has_a_route(description: dict[str, Any]) -> None:
-    services: Any = SimpleNamespace(settings=load_settings(environment={}), clock=SystemClock(), jwks=b'{"keys": []}')
+    services: Any = SimpleNamespace(
+        settings=load_settings(environment={}), clock=SystemClock(), jwks=json.dumps(make_signing_keys(1).jwks())
+    )
     for name in (
         "inlet",
         "drop_store",
