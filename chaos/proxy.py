@@ -203,6 +203,8 @@ class Connection:
         await flow.delay(len(data), self.proxy.luck)
         allowed = len(data) if flow.cut_after_bytes is None else max(0, flow.cut_after_bytes - self._sent[side])
         self._sent[side] += len(data)
+        if writer.transport.is_closing():  # uvloop takes a write after that for a defect
+            raise _Cut
         writer.write(bytes(data[:allowed]))
         await writer.drain()
         if allowed < len(data):
