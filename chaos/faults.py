@@ -34,6 +34,10 @@ ENTRIES_COPIED = 20
 CUT_BYTES_MAX = 20_000
 """a few dozen calls of the scripts"""
 HALF = 0.5
+FLUSH_US = (20_000, 300_000)
+ROOM_BYTES = (1_000, 30_000)
+LONG_S = 6.0
+"""as long as the longest reservation of a run lives"""
 
 Strike = Callable[["Blow"], Awaitable[None]]
 
@@ -190,6 +194,24 @@ async def _fill_memory(blow: Blow) -> None:
         await blow.lab.parts.store.config_set("maxmemory", 0)
 
 
+@_fault("valkey", "Valkey's disk is slow")
+async def _slow_disk(blow: Blow) -> None:
+    await _admin(blow.lab, "DEBUG", "AOF-FLUSH-SLEEP", blow.luck.randint(*FLUSH_US))
+    try:
+        await blow.passes()
+    finally:
+        await _admin(blow.lab, "DEBUG", "AOF-FLUSH-SLEEP", 0)
+
+
+@_fault("valkey", "Valkey's disk is full, and it ends itself")
+async def _fill_disk(blow: Blow) -> None:
+    await blow.lab.restart_valkey_with_room(blow.luck.randint(*ROOM_BYTES))
+    try:
+        await blow.passes()
+    finally:
+        await blow.lab.stores.valkey.restart()
+
+
 @_fault("valkey", "Valkey loses everything and the drop is recovered", loses_data=True)
 async def _lose_store(blow: Blow) -> None:
     with _perhaps_unrecorded(blow):
@@ -312,6 +334,15 @@ async def _crash_postgres(blow: Blow) -> None:
     await blow.lab.stop_postgres_at_once()
     try:
         await blow.passes()
+    finally:
+        await blow.lab.stores.postgres.start()
+
+
+@_fault("postgres", "Postgres is away for longer than reservations live", loses_time=False)
+async def _stop_postgres_for_long(blow: Blow) -> None:
+    await blow.lab.stores.postgres.stop()
+    try:
+        await asyncio.sleep(blow.span_s + LONG_S)
     finally:
         await blow.lab.stores.postgres.start()
 

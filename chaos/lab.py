@@ -304,7 +304,8 @@ class Lab:
             await self.parts.store.config_set("appendfsync", appendfsync)
         finally:
             for process in writers:
-                process.signal(signal.SIGCONT)
+                if process.running:  # another fault may have killed it meanwhile
+                    process.signal(signal.SIGCONT)
 
     async def restart_postgres_with_room(self, left_bytes: int) -> None:
         """Restarts Postgres with room for about `left_bytes` more in its present WAL file, and none for another one.
