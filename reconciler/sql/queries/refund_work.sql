@@ -46,10 +46,11 @@ UPDATE refunds SET next_attempt_at = now() + make_interval(secs => $2::float8)
 WHERE refund_id = ANY(ARRAY(
     SELECT r.refund_id FROM refunds r
     WHERE r.state IN ('due', 'requested', 'settled') AND r.next_attempt_at <= now()
-        AND (r.state = 'settled' OR NOT EXISTS (
+        AND NOT EXISTS (
             SELECT FROM orders o
-            WHERE o.reservation_id = r.reservation_id AND o.state = 'paid' AND o.payment_reference = r.payment_reference
-        ))
+            WHERE r.state <> 'settled'
+                AND o.reservation_id = r.reservation_id AND o.state = 'paid' AND o.payment_reference = r.payment_reference
+        )
     ORDER BY r.next_attempt_at
     LIMIT $1
     FOR UPDATE OF r SKIP LOCKED
