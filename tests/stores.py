@@ -24,6 +24,7 @@ from flashsale.connections.store import open_store
 from flashsale.embedded.stores import EmbeddedStores
 from flashsale.settings import Settings, load_settings
 from reconciler.migrations import migrate
+from tests.folders import scratch
 
 TEMPLATE = "migrated_template"
 
@@ -31,7 +32,7 @@ TEMPLATE = "migrated_template"
 @pytest.fixture(scope="session")
 def stores_folder() -> Iterator[Path]:
     """A short path (sockets have a limit) that the servers' own user can reach."""
-    folder = Path(tempfile.mkdtemp(prefix="flashsale-test-"))
+    folder = Path(tempfile.mkdtemp(prefix="flashsale-test-", dir=scratch()))
     folder.chmod(0o711)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
@@ -93,7 +94,7 @@ def _database_names() -> Iterator[str]:
 async def database_url(stores: EmbeddedStores, _template: None, _database_names: Iterator[str]) -> AsyncIterator[str]:
     """The URL of a migrated, empty database of this test's own, as its owner."""
     name = next(_database_names)
-    await _on_server(stores, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+    await _on_server(stores, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY file_copy")
     yield stores.postgres.url_for(database=name)
     await _on_server(stores, f"DROP DATABASE {name} WITH (FORCE)")
 

@@ -25,6 +25,7 @@ from flashsale.cli.summary import Crowd
 from flashsale.cli.target import Parts, opened
 from flashsale.errors import FlashsaleError
 from flashsale.model import Drop
+from tests.folders import scratch
 from tests.workers import every_worker_knows
 
 LOOK_S = 0.05
@@ -90,7 +91,7 @@ async def until(question: Callable[[], Awaitable[bool] | bool]) -> None:
 @pytest.fixture(scope="session")
 async def stage() -> AsyncIterator[Stage]:
     """The stack of all rehearsals."""
-    with tempfile.TemporaryDirectory(prefix="flashsale-stage-", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(prefix="flashsale-stage-", dir=scratch(), ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o711)
         async with running_stack(folder, port=0, workers=2, overrides=SETTINGS) as stack, opened(stack.settings) as parts:

@@ -19,6 +19,7 @@ from chaos.lab import Lab
 from tests.browser.chromium import MISSING, is_required, launch, provide_chromium
 from tests.browser.looks import screenshot
 from tests.browser.stage import Complaints, Stage, Tabs, running_stage
+from tests.folders import scratch
 
 HERE = Path(__file__).parent
 PICTURES_MAX = 4
@@ -39,7 +40,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 async def stage() -> AsyncIterator[Stage]:
-    with tempfile.TemporaryDirectory(prefix="flashsale-browser-", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(prefix="flashsale-browser-", dir=scratch(), ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o711)
         async with running_stage(folder) as running:
