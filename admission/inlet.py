@@ -245,8 +245,10 @@ class Inlet:
         told = pace.told(live.document)
         clock = asyncio.get_running_loop().time
         began = clock()
-        _, snapshot = await self._drops.advance(live.snapshot.drop_id, self._room.beat_ms, told)
-        self._latency_ms += LATENCY_SHARE * ((clock() - began) * 1000 - self._latency_ms)
+        try:
+            _, snapshot = await self._drops.advance(live.snapshot.drop_id, self._room.beat_ms, told)
+        finally:  # one that was given up took its time, too
+            self._latency_ms += LATENCY_SHARE * ((clock() - began) * 1000 - self._latency_ms)
         return snapshot
 
     async def _fence(self, drop_id: str) -> None:

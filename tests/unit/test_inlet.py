@@ -19,7 +19,7 @@ from admission.drawing import make_draw
 from admission.inlet import Inlet, LiveDrop
 from admission.serving import RECOVERING_NOTICE
 from flashsale.drops import DropStore
-from flashsale.errors import DatabaseUnavailable, StoreUnavailable
+from flashsale.errors import DatabaseUnavailable, StoreUnavailable, StoreUnknown
 from flashsale.keys import drop_keys
 from flashsale.model import BeatPlan, DrawOutcome, Drop, DropState, EntriesRun, Inspection, Sku, Snapshot
 from flashsale.scripts import Scripts
@@ -68,6 +68,8 @@ class Switch:
         self.away = False
         self.takes_s = 0.0
         """what a call takes besides"""
+        self.too_late = asyncio.Semaphore(0)
+        """so many calls are given up after that"""
 
     async def _there(self, call: Awaitable[Any]) -> Any:
         if self.away:
@@ -75,6 +77,9 @@ class Switch:
             raise StoreUnavailable(what="The store cannot be reached.")
         answer = await call
         await asyncio.sleep(self.takes_s)
+        if not self.too_late.locked():
+            await self.too_late.acquire()
+            raise StoreUnknown(what="The store did not answer in time.")
         return answer
 
     async def ids(self) -> set[str]:
@@ -262,6 +267,17 @@ async def test_a_slow_store_slows_the_line(stage: Stage) -> None:
         assert slow.snapshot.flow.journal_age_ms == 0
         stage.switch.takes_s = 0
         await stage.watcher.until("d", lambda live: live.pace.rate_per_min == whole.pace.rate_per_min)
+
+
+async def test_beats_that_were_given_up_count_as_slow(stage: Stage) -> None:
+    await stage.drops.open(drop("d", rate_per_min=600))
+    async with stage.running(), asyncio.timeout(10):
+        whole = await stage.watcher.until("d", lambda live: live.snapshot.state is DropState.OPEN)
+        stage.switch.takes_s, stage.switch.too_late = 0.4, asyncio.Semaphore(3)
+        while not stage.switch.too_late.locked():
+            await stage.inlet.next_look()
+        stage.switch.takes_s = 0
+        await stage.watcher.until("d", lambda live: live.pace.rate_per_min < whole.pace.rate_per_min)
 
 
 async def test_the_storefronts_signal_lowers_the_rate_for_as_long_as_it_says(stage: Stage) -> None:
