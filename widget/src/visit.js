@@ -250,7 +250,8 @@ export function visit(api, dropId, credentials, shown) {
     const { epoch, groups } = serving;
     const line = groups?.findIndex((one) => one.group === group);
     wish = null;
-    const commitment = read().commitment ?? drop.commitment; // the first that was shown is the one that counts
+    const isDrawn = lineOf({ serving, kept: { line } }).key;
+    const commitment = read().commitment ?? (isDrawn ? null : drop.commitment); // the first that was shown, and only before the draw
     if (drop.order !== "draw") number ??= entry;
     keep({ ticket: ticket_id, receipt, commitment, line, entry, number, epoch, from, drawKey: null, token: null, gone: null, handoffEndsAtMs: null });
   }

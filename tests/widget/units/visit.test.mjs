@@ -174,6 +174,23 @@ test("the commitment of before the draw is kept with the place, the first of all
   assert.deepEqual([after.requests("POST /tickets").length, after.kept.commitment], [1, COMMITMENT]);
 });
 
+test("a commitment that is first seen after the draw is not taken for one that is remembered", async () => {
+  world.verifyPlace = async (...all) => ({ queue_number: NUMBER, steps: [{ name: "receipt", passed: all[3] === null }] });
+  const line = { joined: 900, entries: 800, key: "ab".repeat(32), serving_number: 100, share_permille: 500 };
+  const groups = [{ ...line, group: "", key: null }, { ...line, group: "gold" }];
+  const GROUPS = { "GET /serving": () => documentOf({ groups, now_ms: OPENS_AT_MS + 60_000 + world.time }) };
+  for (const [serving, group] of [[DRAWN, undefined], [GROUPS, "gold"]]) {
+    const place = ticketOf({ entry_number: 7, queue_number: NUMBER, group });
+    const stage = await started({ ...serving, "GET ": dropOf({ commitment: COMMITMENT }), "POST /tickets": place }, { kept: undefined });
+    await stage.visit.join({ handoff: "code" });
+    assert.equal(stage.kept.commitment, null);
+    const found = stage.until(({ proof }) => proof);
+    await pass(30_000);
+    const { verified, remembered } = (await found).proof;
+    assert.deepEqual([verified, remembered], [true, false]);
+  }
+});
+
 test("what a check finds of a place that is gone meanwhile is not told of the next", async () => {
   const answering = Promise.withResolvers();
   world.verifyPlace = () => answering.promise;
