@@ -171,7 +171,8 @@ export function visit(api, dropId, credentials, shown) {
     channel?.postMessage(serving);
     if (problem?.status) problem = null; // a document was refused, and now it was not
     const { kept, nowMs } = known();
-    if (!kept.gone && nowMs < kept.handoffEndsAtMs) seeGone((await askWithTicket("GET", "")).state);
+    if (!kept.handoffEndsAtMs || kept.gone || seeGone((await askWithTicket("GET", "")).state)) return;
+    if (nowMs >= kept.handoffEndsAtMs) keep({ handoffEndsAtMs: null }); // nothing comes of that code any more
   }
 
   /** Loads what only a place needs, beside the requests that it waits for. */

@@ -546,11 +546,21 @@ test("a place is handed over with a code, and shows when the other device has ta
   assert.deepEqual([stage.requests(ticket).length, again.requests(ticket).length], [1, 1]);
 });
 
-test("nobody asks for a handover whose code has ended", async () => {
+for (const state of ["waiting", "moved"])
+  test(`a handover that nobody saw before its code ended is asked for once more: ${state}`, async () => {
+    const ticket = `GET /v1/tickets/${PLACED.ticket}`;
+    const stage = await started({ [ticket]: { state } }, { kept: { ...PLACED, handoffEndsAtMs: OPENS_AT_MS } });
+    assert.equal(stage.view.state, state);
+    await pass(10_000);
+    assert.equal(stage.requests(ticket).length, 1);
+  });
+
+test("the last look for a handover waits for an answer", async () => {
   const ticket = `GET /v1/tickets/${PLACED.ticket}`;
-  const stage = await started({ [ticket]: { state: "waiting" } }, { kept: { ...PLACED, handoffEndsAtMs: OPENS_AT_MS } });
+  const stage = await started({ [ticket]: cut }, { kept: { ...PLACED, handoffEndsAtMs: OPENS_AT_MS } });
+  stage.answers[ticket] = { state: "moved" };
   await pass(10_000);
-  assert.equal(stage.requests(ticket).length, 0);
+  assert.equal(stage.view.state, "moved");
 });
 
 test("a browser that has a place keeps it, and leaves the code of another device unused", async () => {
