@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from flashsale.model import JoinOutcome, Refused
+from flashsale.web.problems import of_refusal
 from tests.node import NODE, needs_node
 
 ROOT = Path(__file__).parents[2]
@@ -96,7 +98,26 @@ def test_shortened_names_are_nobody_elses() -> None:
     assert internal
     assert not internal & (fields | placeholders)
     place = (ROOT / "widget" / "src" / "place.js").read_text(encoding="utf-8")
-    assert not internal & set(re.findall(r"\w+", re.sub(r"(?m)//.*|(?s:/\*.*?\*/)", "", place))), "an open page may load it from a later version"
+    assert not internal & set(re.findall(r"\w+", re.sub(r"(?m)//.*|(?s:/\*.*?\*/)", "", place))), (
+        "an open page may load it from a later version"
+    )
+
+
+# What a join comes to without words of a refusal: a place, a state of the card, another try, or what the next document tells.
+UNSPOKEN = frozenset(
+    {
+        *(JoinOutcome.JOINED, JoinOutcome.REPLAYED, JoinOutcome.RESTORED, JoinOutcome.TAKEN_OVER),
+        *(JoinOutcome.MOVED, JoinOutcome.REMOVED),
+        *(JoinOutcome.ROOM_FULL, JoinOutcome.RECOVERING, JoinOutcome.LEFT),
+        *(JoinOutcome.NOT_OPEN, JoinOutcome.CLOSED, JoinOutcome.SOLD_OUT),
+    }
+)
+
+
+@pytest.mark.parametrize("outcome", sorted(set(JoinOutcome) - UNSPOKEN))
+def test_every_refusal_of_a_join_that_the_shopper_is_told_has_words(outcome: JoinOutcome) -> None:
+    words = json.loads((DIST / "languages" / "en.json").read_text(encoding="utf-8"))
+    assert of_refusal(Refused(outcome)).code in words
 
 
 def test_the_package_holds_together() -> None:
