@@ -62,14 +62,13 @@ if #places > 0 then
   for i = 1, #places do has_slot[places[i]], called_at[places[i]] = scores[i] and true, calls[i] and tonumber(calls[i]) end
 end
 
-local still_ms = stood_still_ms(drop, drop.claim_window_ms)
 local claimed, waits, came, back, uncalled, unreturned, admitted = {}, {}, {}, {}, {}, {}, 0
 
 -- Whoever was called and comes is counted once, although there may be no slot for them yet.
 local function come(place)
   if not called_at[place] then return end
   uncalled[#uncalled + 1] = place
-  came[#came + 1] = math.max(0, drop.now - still_ms - called_at[place])
+  came[#came + 1] = age_ms_of(drop, called_at[place])
   called_at[place] = nil
 end
 

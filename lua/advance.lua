@@ -78,9 +78,8 @@ end
 if drop.now >= drop.opens_at_ms then fix_entries(lines) end
 
 local open, sold = drop.effective == "open", all_sold(ledger)
--- The time of what was running when the drop was paused.
-local then_ms = drop.now - stood_still_ms(drop, drop.claim_window_ms)
-local lapsed = open and redis.call("ZRANGEBYSCORE", KEYS[4], "-inf", then_ms, "LIMIT", 0, CALLS_MAX) or {}
+local lapsed_ms = begun_ms(drop, drop.claim_window_ms)
+local lapsed = open and redis.call("ZRANGEBYSCORE", KEYS[4], "-inf", lapsed_ms + drop.claim_window_ms, "LIMIT", 0, CALLS_MAX) or {}
 local active = redis.call("ZCARD", KEYS[4]) - #lapsed
 local free, back = drop.capacity - active, {}
 if open and not sold and free > 0 then back = redis.call("ZRANGE", KEYS[5], 0, math.min(free, CALLS_MAX) - 1) end
@@ -91,7 +90,7 @@ end
 
 -- How many of those who were called and have not come are still expected.
 local function expected()
-  local by_age, total = flow_called_by_age(KEYS[3], then_ms, drop.claim_window_ms), 0
+  local by_age, total = flow_called_by_age(KEYS[3], drop), 0
   for bucket = 1, #by_age do total = total + by_age[bucket] * weights[bucket] / 1000 end
   return total
 end
@@ -108,7 +107,7 @@ local function takers()
   local available = 0
   for _, units in pairs(left) do available = available + units end
   if available == 0 then return 0 end
-  local undecided, deciding = flow_undecided(KEYS[4], KEYS[14], then_ms, drop.claim_window_ms), #back
+  local undecided, deciding = flow_undecided(KEYS[4], KEYS[14], drop), #back
   for bucket = 1, #PART_AGES do deciding = deciding + undecided[bucket] * stays[bucket] / 1000 end
   return math.max(1, available * 1000 / units_per_claim) - deciding
 end
@@ -180,7 +179,7 @@ if #lapsed > 0 then
   flow_add(KEYS[13], "ended", #lapsed)
 end
 -- Whoever comes later than the claim window is still let in, from the head of the line; nobody waits for them any more.
-if open then redis.call("ZREMRANGEBYSCORE", KEYS[3], "-inf", string.format("%d", then_ms - drop.claim_window_ms)) end
+if open then redis.call("ZREMRANGEBYSCORE", KEYS[3], "-inf", string.format("%d", lapsed_ms)) end
 if turns then
   standby_write(keys, turns)
   standby_leave(keys, hopeless)

@@ -33,11 +33,14 @@ end
 local before_opening = state == "scheduled" or state == "waiting"
 if word == "pause" then
   if state == "paused" then return done(drop, {"unchanged", state}) end
-  if state == "open" then return enter("paused", "paused_ms", stood_still_ms(drop, drop.claim_window_ms)) end
+  if state == "open" then
+    -- What an earlier pause has held up may be running yet.
+    return enter("paused", "paused_ms", drop.now < drop.resumed_at_ms + drop.claim_window_ms and drop.paused_ms or 0)
+  end
 elseif word == "resume" then
   if state == "open" then return done(drop, {"unchanged", state}) end
   if state == "paused" then
-    return enter("open", "resumed_at_ms", drop.now, "paused_ms", drop.paused_ms + drop.now - drop.state_at_ms)
+    return enter("open", "resumed_at_ms", drop.now, "paused_ms", drop.paused_ms + math.max(0, drop.now - drop.state_at_ms))
   end
 elseif word == "open" then
   if state == "open" then return done(drop, {"unchanged", state}) end

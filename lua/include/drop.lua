@@ -33,10 +33,15 @@ local function state_at(drop, now)
   return "scheduled"
 end
 
--- How long a pause has made wait what was running when it began and lasts `lasts_ms`. What began after the pause ends so much
--- later than that, that nothing has to be written down for each.
-local function stood_still_ms(drop, lasts_ms)
-  return drop.now < drop.resumed_at_ms + lasts_ms and drop.paused_ms or 0
+-- When something began that has lasted `age_ms` by now. Pauses do not count, so nothing has to be written down when one ends.
+local function begun_ms(drop, age_ms)
+  local at_ms = (drop.effective == "paused" and math.min(drop.state_at_ms, drop.now) or drop.now) - age_ms
+  return at_ms < drop.resumed_at_ms and at_ms - drop.paused_ms or at_ms
+end
+
+-- How long something has lasted that began then.
+local function age_ms_of(drop, at_ms)
+  return math.max(0, drop.now - at_ms - (at_ms < drop.resumed_at_ms and drop.paused_ms or 0))
 end
 
 -- `envelope`: msgpack {epoch the caller knows or 0, clock_ms or 0, sequence the caller has seen or 0}. Answers nil when

@@ -39,21 +39,21 @@ local function flow_parts(key, word, passed_ms, whole_ms)
 end
 
 -- Places called and not claimed, by age; nobody waits for those called longer ago than the claim window.
-local function flow_called_by_age(called, now, claim_window_ms)
+local function flow_called_by_age(called, drop)
   local counts, younger = {}, 0
   for bucket = 1, #CALL_AGES_MS + 1 do
-    local age_ms = math.min(CALL_AGES_MS[bucket] or claim_window_ms, claim_window_ms)
-    local to = redis.call("ZCOUNT", called, string.format("(%d", now - age_ms), "+inf")
+    local age_ms = math.min(CALL_AGES_MS[bucket] or drop.claim_window_ms, drop.claim_window_ms)
+    local to = redis.call("ZCOUNT", called, string.format("(%d", begun_ms(drop, age_ms)), "+inf")
     counts[bucket], younger = to - younger, to
   end
   return counts
 end
 
--- How much of what ends `whole_ms` after it began has reached which part of that; `ends_after` answers how much ends after a time.
-local function flow_by_part(ends_after, now, whole_ms)
-  local counts, younger, most = {}, 0, math.max(0, ends_after(now))
+-- How much of what lasts `whole_ms` has reached which part of that; `younger_than` answers how much is younger than an age.
+local function flow_by_part(younger_than, whole_ms)
+  local counts, younger, most = {}, 0, math.max(0, younger_than(whole_ms))
   for bucket = 1, #PART_AGES do
-    local to = ends_after(now + whole_ms - math.floor(PART_AGES[bucket] * whole_ms / PARTS))
+    local to = younger_than(math.floor(PART_AGES[bucket] * whole_ms / PARTS))
     to = math.max(younger, math.min(to, most))
     counts[bucket], younger = to - younger, to
   end
@@ -67,8 +67,18 @@ end
 
 -- People inside who have reserved nothing, by how long they have been: their slots lapse a claim window after they came in, the
 -- others' with their reservations.
-local function flow_undecided(slots, expiries, now, claim_window_ms)
-  return flow_by_part(function(at_ms) return flow_ending_after(slots, at_ms) - flow_ending_after(expiries, at_ms) end, now, claim_window_ms)
+local function flow_undecided(slots, expiries, drop)
+  local function younger_than(age_ms)
+    local ends_ms = begun_ms(drop, age_ms) + drop.claim_window_ms
+    return flow_ending_after(slots, ends_ms) - flow_ending_after(expiries, ends_ms)
+  end
+  return flow_by_part(younger_than, drop.claim_window_ms)
+end
+
+-- Live reservations, by how long ago they were made. They run out during a pause, too.
+local function flow_live(expiries, drop)
+  local ttl_ms = drop.reservation_ttl_ms
+  return flow_by_part(function(age_ms) return flow_ending_after(expiries, drop.now - age_ms + ttl_ms) end, ttl_ms)
 end
 
 local function flow_numbers(values, from, count)
@@ -105,18 +115,14 @@ local function flow_picture(keys, drop)
   end
   names[#names + 1] = "wanted"
   local values, from = redis.call("HMGET", keys.flow, unpack(names)), #FLOW_TOTALS + 1
-  local then_ms = drop.now - stood_still_ms(drop, drop.claim_window_ms)
-  local picture = {flow_called_by_age(keys.called, then_ms, drop.claim_window_ms), flow_numbers(values, from, calls)}
+  local picture = {flow_called_by_age(keys.called, drop), flow_numbers(values, from, calls)}
   for i = 1, #FLOW_TOTALS do picture[#picture + 1] = tonumber(values[i] or "") or 0 end
   picture[#picture + 1] = redis.call("ZCARD", keys.standby)
   local units = redis.call("HMGET", keys.stats, unpack(STATS_TOTALS))
   for i = 1, #STATS_TOTALS do picture[#picture + 1] = tonumber(units[i] or "") or 0 end
   picture[#picture + 1] = values[from] and cmsgpack.unpack(values[from]) or {}
   picture[#picture + 1] = flow_journal_age(keys.journal)
-  local by_part = {
-    flow_undecided(keys.slots, keys.expiries, then_ms, drop.claim_window_ms),
-    flow_by_part(function(at_ms) return flow_ending_after(keys.expiries, at_ms) end, drop.now, drop.reservation_ttl_ms),
-  }
+  local by_part = {flow_undecided(keys.slots, keys.expiries, drop), flow_live(keys.expiries, drop)}
   for i = 1, #BY_PART do by_part[#by_part + 1] = flow_numbers(values, from + calls + (i - 1) * parts, parts) end
   picture[#picture + 1] = by_part
   picture[#picture + 1] = values[#names] and cmsgpack.unpack(values[#names]) or {}

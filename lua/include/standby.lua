@@ -120,17 +120,17 @@ end
 local function standby_turns(keys, waiting, fitting, drop)
   local turns, ends, unused_since = {begun = {}, over = {}, off = {}}, {}, nil
   local now, lasts_ms = drop.now, math.min(TURN_MS, drop.claim_window_ms)
-  local still_ms = stood_still_ms(drop, lasts_ms)
+  local over_ms = begun_ms(drop, lasts_ms) + lasts_ms
   local offers = redis.call("ZRANGE", keys.offers, 0, STANDBY_MAX - 1, "WITHSCORES")
-  for i = 1, #offers, 2 do ends[tonumber(offers[i])] = tonumber(offers[i + 1]) + still_ms end
+  for i = 1, #offers, 2 do ends[tonumber(offers[i])] = tonumber(offers[i + 1]) end
   local is_over, is_running = {}, {}
   for i = 1, #fitting do
     local place = fitting[i]
     if not ends[place] then
       turns.begun[#turns.begun + 1], turns.begun[#turns.begun + 2] = now + lasts_ms, place
-    elseif ends[place] <= now then
+    elseif ends[place] <= over_ms then
       turns.over[#turns.over + 1], is_over[place] = place, true
-      unused_since = math.max(unused_since or 0, ends[place] - still_ms - lasts_ms)
+      unused_since = math.max(unused_since or 0, ends[place] - lasts_ms)
     else
       is_running[place] = true
     end

@@ -192,6 +192,13 @@ async def code_used(world: World) -> None:
     await world.join_with(joining("ann", code=["c1", 1]))
 
 
+async def paused_an_hour_ahead(world: World) -> None:
+    """The clock jumped ahead, and the drop was paused for that."""
+    await w.served(world)
+    world.at(500_000)
+    assert await world.steer("pause") == ["done", "paused"]
+
+
 async def joining_closed(world: World) -> None:
     """Ann and bob wait, and nobody may join any more."""
     await w.joined(world)
@@ -455,6 +462,14 @@ STEER = [
         "steer_drop", "done", w.paused, (["resume", 0],), ["done", "open"], after_ms=700, replay="unchanged",
         changes={
             "drop": {"state": "open", "state_at_ms": str(t(700)), "resumed_at_ms": str(t(700)), "paused_ms": "500"},
+            "journal": [{"drop": ["open", t(700)]}],
+        },
+    ),
+    Scenario(
+        "steer_drop", "done", paused_an_hour_ahead, (["resume", 0],), ["done", "open"], after_ms=700, replay="unchanged",
+        when="the clock was wrong when it was paused, and nobody is any younger",
+        changes={
+            "drop": {"state": "open", "state_at_ms": str(t(700)), "resumed_at_ms": str(t(700)), "paused_ms": "0"},
             "journal": [{"drop": ["open", t(700)]}],
         },
     ),

@@ -135,6 +135,26 @@ async def test_time_stands_still_for_who_was_called_and_who_was_in(world: World)
     assert (await world.state())["slots"] == {}
 
 
+async def test_a_pause_makes_nobody_older(world: World) -> None:
+    """Ann and bob were called before it, carl after it; all come, and are counted by the time that ran."""
+    await w.served(world)
+    called_ms = BEAT_MS
+    world.at(called_ms + 1_100)
+    await world.steer("pause")
+    await world.join("carl")
+    world.at(60_000)
+    picture = (await world.drops.inspect(w.DROP_ID)).snapshot.flow.called_by_age
+    assert picture == (0, 0, 2, 0, 0, 0, 0, 0, 0)
+    await world.steer("resume")
+    await world.beat()
+    world.at(61_100)
+    picture = (await world.drops.inspect(w.DROP_ID)).snapshot.flow.called_by_age
+    assert picture == (0, 0, 1, 0, 2, 0, 0, 0, 0)
+    await world.let_in("ann", "bob", "carl")
+    flow = (await world.state())["flow"]
+    assert {name: count for name, count in flow.items() if name.startswith("claims")} == {"claims:3": 1, "claims:5": 2}
+
+
 async def test_a_second_pause_before_the_first_is_over_adds_up(world: World) -> None:
     await w.served(world)
     world.at(200)
