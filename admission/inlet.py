@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from admission.beacon import Beacon
 
 LOOK_AGAIN_S = 1.0
+REASONS_MAX = 4
+"""different reasons that are said while beats fail one after the other"""
 OVER_AFTER_MS = 60_000
 OVER_PAUSE_S = 10.0
 """between looks at a drop that closed some time ago and in which nothing is reserved any more: there may be years of them"""
@@ -170,7 +172,7 @@ class Inlet:
         unseen: list[FlashsaleError] = []
         ids = await self._drops.ids() | self._should_be.keys()
         beating = sum(not _is_over(self._live[drop_id].snapshot) for drop_id in self._tasks)
-        for drop_id in sorted(ids - self._tasks.keys()):
+        for drop_id in sorted(ids - self._tasks.keys(), key=lambda drop_id: (drop_id not in self._should_be, drop_id)):
             if beating >= DROPS_MAX:
                 self._too_many.met(drops_max=DROPS_MAX, todo="Shoppers of the other drops wait in vain. Close drops that nobody needs.")
                 break
@@ -213,12 +215,13 @@ class Inlet:
         self._on_change(live)
 
     async def _beat_for(self, drop_id: str) -> None:
-        failures = 0
+        failures, said = 0, set[str]()
         while True:
             live = self._live[drop_id]
             try:
                 snapshot = await self._beat(live)
                 failures = 0
+                said.clear()
                 definition = live.definition
                 if snapshot.digest != live.snapshot.digest:
                     inspection: Inspection = await self._drops.inspect(drop_id)
@@ -235,7 +238,9 @@ class Inlet:
                     await self._fence(drop_id)
             except FlashsaleError as error:
                 failures += 1
-                if failures == 1:
+                # A connection that was lost may be the first of it, and what is behind it comes later.
+                if str(error) not in said and len(said) < REASONS_MAX:
+                    said.add(str(error))
                     self._log.warning("beat_failed", drop=drop_id, error=str(error))
             await asyncio.sleep(self._pause_s(self._live[drop_id].snapshot, failures))
 
@@ -247,8 +252,10 @@ class Inlet:
         began = clock()
         try:
             _, snapshot = await self._drops.advance(live.snapshot.drop_id, self._room.beat_ms, told)
-        finally:  # one that was given up took its time, too
-            self._latency_ms += LATENCY_SHARE * ((clock() - began) * 1000 - self._latency_ms)
+        except FlashsaleError:  # given up after its time, or refused at once while the store is away: that says nothing
+            self._latency_ms += LATENCY_SHARE * max(0.0, (clock() - began) * 1000 - self._latency_ms)
+            raise
+        self._latency_ms += LATENCY_SHARE * ((clock() - began) * 1000 - self._latency_ms)
         return snapshot
 
     async def _fence(self, drop_id: str) -> None:
