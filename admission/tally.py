@@ -78,7 +78,7 @@ class LineTally:
     removed: Counter[str] = field(default_factory=Counter)
     """places taken away, by reason"""
     cut: Cut | None = None
-    """the latest, with this line's place only"""
+    """the latest, with this line's place only; None when the line went on after it"""
 
     def call(self, called: Called) -> None:
         """Counts a call."""
@@ -166,6 +166,8 @@ class Tally:
             self.unknown["called"] += 1
             return
         self.line(called.start).call(called)
+        for line in self.lines.values():  # nobody is called while all is sold, so units were added
+            line.cut = None
 
 
 def tally(events: Iterable[Event]) -> Tally:

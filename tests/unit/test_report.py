@@ -64,6 +64,14 @@ def test_whoever_left_before_the_draw_was_not_called() -> None:
     assert (whole.called, whole.claimed, whole.left, whole.never_came) == (len(called_now), len(called_now), 10, 0)
 
 
+def test_a_line_that_went_on_was_not_cut() -> None:
+    events: list[Event] = [called(1, 0, 4), Cut(OPENS_AT_MS + 2, (4,), "sold_out"), called(3, 4, 6)]
+    assert report(events, [], DROP, totals(9, 9)).whole.cut is None
+    again = report([*events, Cut(OPENS_AT_MS + 4, (6,), "sold_out")], [], DROP, totals(9, 9)).whole.cut
+    assert again is not None
+    assert again.number == 6
+
+
 def test_an_overtake_is_found() -> None:
     whole = report([called(1, 2, 4), called(2, 0, 2), called(3, 4, 5)], [], DROP, totals(9, 9)).whole
     assert whole.calls.inversions == 4
