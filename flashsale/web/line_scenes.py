@@ -154,6 +154,10 @@ def _numbers(setting: Setting, place: PlaceView) -> Markup:
 def choosing(setting: Setting, token: str) -> Scene:
     """Admitted: what may be reserved, here or in the shop, or asked for until it comes back."""
     words, stock = setting.words, setting.snapshot.skus
+    if setting.snapshot.sold_out:
+        return sold_out(setting)
+    if any(stock[sku].available + _may_return(stock[sku]) < units for sku, units in setting.asked.items()):
+        setting = setting._replace(asked={})  # nobody stands by for what can't come back
     offered = [sku for sku in setting.drop.skus if stock[sku.sku].available > 0 or _may_return(stock[sku.sku])]
     to_shop = _to_shop(setting, "button plain", flashsale_token=token)
     headline = words.say("turn_title")

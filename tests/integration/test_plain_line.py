@@ -261,6 +261,40 @@ async def test_what_is_reserved_is_asked_for_and_taken_when_it_comes_back(servic
     assert second.headline == "Reserved for you"
 
 
+async def test_nobody_is_left_waiting_for_what_is_sold_for_good(service: Service) -> None:
+    first = await admitted(service, skus=(Sku("a", "A", 1, 100, 1), Sku("b", "B", 1, 100, 1)), limit_per_shopper=1)
+    second, other = Reader(service), Reader(service)
+    for reader in (second, other):
+        await reader.look()
+        await reader.send("join")
+        await reader.until("It is your turn")
+    await first.send("reserve", {"sku": "a"})
+    await second.look(f"{LINE}?units-a=1")
+    assert "You wait for" in second.text
+    await pay(service, first, sold=1)
+    await second.look(second.again[1])
+    assert "You wait for" not in second.text
+    assert 'value="b"' in second.text
+    await other.look()
+    await other.send("reserve", {"sku": "b"})
+    await pay(service, other, sold=2)
+    await second.look(LINE)
+    assert second.headline == "Sold out"
+
+
+async def pay(service: Service, reader: Reader, sold: int) -> None:
+    """Pays what is reserved; every unit of the drop that is sold by then is known to the worker."""
+    found = re.search(r"<code>([^<]+)</code>", reader.text)
+    assert found
+    await service.services.reservations.confirm(found[1], f"pay-{sold}", 100, "r")
+
+    def all_known() -> bool:
+        live = service.services.inlet.get(DROP)
+        return live is not None and sum(stock.sold for stock in live.snapshot.skus.values()) == sold
+
+    await service.until(all_known)
+
+
 async def test_a_sku_that_may_come_back_can_be_asked_for_beside_one_that_is_left(service: Service) -> None:
     reader, other = await admitted(service), Reader(service)
     await other.look()
