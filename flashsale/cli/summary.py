@@ -23,7 +23,7 @@ from admission.places import Draws, queue_place
 from flashsale.connections.database import Database
 from flashsale.drops import FIRST_EPOCH
 from flashsale.keys import drop_keys
-from flashsale.model import DropState, Inspection, Ticket, line_of, place_of
+from flashsale.model import DropState, Durability, Inspection, Ticket, line_of, place_of
 
 PAGE_ROWS = 1000
 NOTICED_WITHIN_MS = 3000
@@ -313,18 +313,18 @@ def waits_ms(tickets: Iterable[Ticket], turn: Turns, opens_at_ms: int) -> list[i
     return sorted(int(served - max(ticket.joined_at_ms, opens_at_ms)) for ticket in admitted if not math.isinf(served := turn.of(ticket)))
 
 
-def strange_endings(endings: Mapping[str, int], *, closed: bool, recovered: bool) -> dict[str, int]:
+def strange_endings(endings: Mapping[str, int], *, closed: bool, may_forget: bool) -> dict[str, int]:
     """Visits that ended as none may, for example refused for a reason that keeps a willing buyer from free units.
 
     Args:
         endings: how often each ending was.
         closed: the drop has ended.
-        recovered: the drop was made anew after a loss.
+        may_forget: the drop was made anew after a loss, or its durability lets the last second go without a word.
     """
     return {
         ending: count
         for ending, count in endings.items()
-        if ending not in ENDINGS and not (closed and ending == "closed") and not (recovered and _AFTER_LOSS.match(ending))
+        if ending not in ENDINGS and not (closed and ending == "closed") and not (may_forget and _AFTER_LOSS.match(ending))
     }
 
 
@@ -405,7 +405,9 @@ def summarise(records: Records, crowd: Crowd) -> dict[str, Any]:
         "answer_ms": crowd.times_ms,
         "endings": crowd.endings,
         "strange_endings": strange_endings(
-            crowd.endings, closed=snapshot.state is DropState.CLOSED, recovered=snapshot.epoch > FIRST_EPOCH
+            crowd.endings,
+            closed=snapshot.state is DropState.CLOSED,
+            may_forget=snapshot.epoch > FIRST_EPOCH or inspection.definition.durability == Durability.SECOND,
         ),
         "audit": records.audit,
     }

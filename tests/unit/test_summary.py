@@ -204,23 +204,23 @@ class TestStrangeEndings:
     LOST: ClassVar = {"forgotten not_found": 1, "forgotten_and_left": 1, "forgotten_again_and_again": 1, "serving_refused 404 not_found": 1}
 
     def test_what_people_do_and_being_sold_out_is_usual(self) -> None:
-        assert strange_endings(self.USUAL, closed=False, recovered=False) == {}
+        assert strange_endings(self.USUAL, closed=False, may_forget=False) == {}
 
     def test_a_refusal_for_anything_else_is_strange(self) -> None:
-        assert strange_endings(self.USUAL | self.REFUSED, closed=True, recovered=False) == self.REFUSED
+        assert strange_endings(self.USUAL | self.REFUSED, closed=True, may_forget=False) == self.REFUSED
 
     def test_an_ending_nobody_has_thought_of_is_strange(self) -> None:
-        assert strange_endings({"done": 1, "paid twice": 1}, closed=True, recovered=True) == {"done": 1, "paid twice": 1}
+        assert strange_endings({"done": 1, "paid twice": 1}, closed=True, may_forget=True) == {"done": 1, "paid twice": 1}
 
     def test_to_be_forgotten_takes_a_loss(self) -> None:
-        assert strange_endings(self.LOST, closed=False, recovered=False) == self.LOST
-        assert strange_endings(self.LOST | self.REFUSED, closed=False, recovered=True) == {
+        assert strange_endings(self.LOST, closed=False, may_forget=False) == self.LOST
+        assert strange_endings(self.LOST | self.REFUSED, closed=False, may_forget=True) == {
             ending: 1 for ending in self.REFUSED if "limit_reached" not in ending
         }
 
     def test_to_find_the_drop_closed_takes_a_closed_drop(self) -> None:
-        assert strange_endings({"closed": 2}, closed=True, recovered=False) == {}
-        assert strange_endings({"closed": 2}, closed=False, recovered=False) == {"closed": 2}
+        assert strange_endings({"closed": 2}, closed=True, may_forget=False) == {}
+        assert strange_endings({"closed": 2}, closed=False, may_forget=False) == {"closed": 2}
 
 
 class TestFaults:
