@@ -91,10 +91,10 @@ owed AS (
             WHEN refunds.attempts > 0 OR refunds.provider_refund_id <> '' OR refunds.amount_minor = 0 THEN 'settled'
             ELSE 'failed'
         END,
-        last_error = CASE WHEN refunds.state = 'done' THEN 'closed by hand before the order was taken back' ELSE '' END,
+        last_error = CASE WHEN refunds.state IN ('settled', 'done') THEN 'closed by hand before the order was taken back' ELSE '' END,
         finished_at = NULL, next_attempt_at = now(),
         amount_minor = excluded.amount_minor, currency = excluded.currency, reason = excluded.reason
-    WHERE refunds.state IN ('held', 'done')
+    WHERE refunds.state IN ('held', 'settled', 'done')
 ),
 marked AS (
     INSERT INTO journal_marks AS m (drop_id, lane, sequence)
