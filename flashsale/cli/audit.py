@@ -57,7 +57,7 @@ def audit(
 
 
 async def _audit(drop_id: str | None, config: Path | None, data: Path | None) -> tuple[list[DropAudited], list[FlashsaleError]]:
-    """The audits, and what kept drops from being audited. Without Postgres there is none, so that is raised."""
+    """The audits, and what kept drops from being audited. Without Postgres there is none, so that is raised at the second."""
     from flashsale.cli.shapes import DropAudited
     from flashsale.cli.target import find_target, opened
 
@@ -65,12 +65,15 @@ async def _audit(drop_id: str | None, config: Path | None, data: Path | None) ->
         if drop_id is not None:
             return [await audit_drop(parts, options.checked_drop_id(drop_id))], []
         audited, troubles = [], []
+        away = False
         for one in sorted(await parts.drops.ids()):
             try:
                 audited.append(await audit_drop(parts, one))
-            except DatabaseUnavailable:
-                raise
+                away = False
             except FlashsaleError as error:  # the other drops want to be audited
+                if away and isinstance(error, DatabaseUnavailable):  # not only for the drop before
+                    raise
+                away = isinstance(error, DatabaseUnavailable)
                 audited.append(DropAudited(one, "failed", [], f"{error.what} {error.why}".strip()))
                 troubles.append(error)
         return audited, troubles
