@@ -81,7 +81,7 @@ class Expiry:
                 "store_clock_stepped",
                 drop=drop_id,
                 seconds=round(step_ms / 1000),
-                todo="The drop is paused and no reservation is ended. Set the store's clock right, or resume the drop to accept it.",
+                todo="No reservation ends, and the drop is paused before one would. Set the clock right, or resume the drop to accept it.",
             )
         self._stopped[drop_id] = self._stopped.get(drop_id, False) or snapshot.state is not DropState.OPEN
         return False

@@ -27,7 +27,7 @@ _SECRET_VALUES = re.compile(
     | (?i:\b(?:bearer|ticket)\s+)[A-Za-z0-9._~+/=-]{16,}     # an Authorization header's value
     | \.t[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{16,128}            # a ticket with its secret
     | (?<=://)\S*(?i:passw[^=&\s]*=)[^&\s]+                  # a URL up to the password in its query
-    | (?<=://)(?!/)[^\s:]*:\S+(?=@)                          # the password in a URL, which may hold an @ itself
+    | (?<=://)[^\s:]*:\S+(?=@)                               # the password in a URL, which may hold an @ itself
     """,
     re.VERBOSE,
 )

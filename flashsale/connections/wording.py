@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _PASSWORD_IN_QUERY = re.compile(r"(passw[^=&\s]*=)[^&\s]+", re.IGNORECASE)
-_PASSWORD_OF_USER = re.compile(r"^([^:/@]*://(?!/)[^:]*|(?![^:/@]*://)[^:]*):.*@", re.DOTALL)
+_PASSWORD_OF_USER = re.compile(r"^([^:/@]*:/{2,}[^:]*|(?![^:/@]*://)[^:]*):.*@", re.DOTALL)
 """From the user's name to the last @: a password that is not escaped may hold what ends other parts of a URL."""
 _QUOTED = re.compile(r"'.*'|\".*\"", re.DOTALL)
 

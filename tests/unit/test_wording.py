@@ -32,7 +32,9 @@ around = st.text("aZ9/:@?#[]%+!.,;'\"$é~-", max_size=6)
         ("postgresql:///name?user=u:v&password=a@secret", "postgresql:///name?user=u:v&password=***"),
         ("host=db password=secret user=u", "host=db password=*** user=u"),
         ("redis://host/0", "redis://host/0"),
-        ("unix:///folder/a:b@c.sock", "unix:///folder/a:b@c.sock"),
+        ("unix:///folder/a:b@c.sock", "unix:///folder/a:***@c.sock"),
+        ("redis:///:pw@h", "redis:///:***@h"),
+        ("redis:////user:pw@h", "redis:////user:***@h"),
     ],
 )
 def test_passwords_are_not_shown(url: str, shown: str) -> None:
