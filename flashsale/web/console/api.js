@@ -42,10 +42,12 @@ export function send(path, body = undefined, { method = "POST", headers = {} } =
 /** Why a stream of events is not given; null when it is. @throws {Refusal} when nobody answers */
 export async function refusalOfStream(path) {
   const enough = new AbortController();
+  const late = setTimeout(() => enough.abort(), TIMEOUT_MS);
   try {
-    const answer = await fetched(path, { signal: AbortSignal.any([enough.signal, AbortSignal.timeout(TIMEOUT_MS)]) });
+    const answer = await fetched(path, { signal: enough.signal });
     return answer.ok ? null : await refusalOf(answer);
   } finally {
+    clearTimeout(late);
     enough.abort();
   }
 }

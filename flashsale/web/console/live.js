@@ -100,14 +100,15 @@ export class LiveStream {
       this.lastMs = Date.now();
       this.#set(LINK.REFUSED, whyRefused(refusal));
       this.#told.read(drop);
-    } catch (refusal) {
-      if (this.#stopped || !(refusal instanceof Refusal)) return;
-      if (refusal.status >= 400 && refusal.status < 500 && refusal.status !== 429) {
+    } catch (error) {
+      if (this.#stopped) return;
+      if (error.status >= 400 && error.status < 500 && error.status !== 429) {
         this.stop();
-        this.#told.failed(refusal);
+        this.#told.failed(error);
         return;
       }
-      this.#set(LINK.LOST, refusal.message);
+      if (error instanceof Refusal) this.#set(LINK.LOST, error.message);
+      else reportError(error); // a mistake of the page is no end of the live view
     }
     this.#later();
   }
