@@ -257,10 +257,12 @@ async def test_a_person_closes_a_payment_that_pays_for_its_order(kept: Database)
     assert await states(kept) == {"paid": 1}
 
 
-async def test_an_order_taken_back_after_its_payment_was_closed_by_hand_waits_for_a_person(kept: Database) -> None:
+@pytest.mark.parametrize("noted", [True, False], ids=["and noted as such", "a moment ago"])
+async def test_an_order_taken_back_after_its_payment_was_closed_by_hand_waits_for_a_person(kept: Database, *, noted: bool) -> None:
     refunds, provider = Refunds(kept), Provider()
     await refunds.settle((await only(kept)).refund_id)
-    await driver(kept, provider).drive()
+    if noted:
+        await driver(kept, provider).drive()
     await OrderRecorder(kept).record(Batch(DROP, typed(transition("cancelled", 1, payment="pay-1"))))
     assert await states(kept) == {"refund_due": 1}
     assert await driver(kept, provider).drive() == 0
