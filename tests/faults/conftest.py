@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+from msgspec.structs import asdict
 
 from chaos.lab import Lab, Recovery, now_ms, running_lab
 from chaos.report import BROKEN, HELD, KNOWN, LATE, NOT_RUN, Finding, write_report
@@ -159,7 +160,16 @@ def _reasons(report: Any) -> list[str]:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    folder = session.config.getoption("--fault-report", default=None)
-    found = session.config.stash.setdefault(_FINDINGS, [])
-    if folder is not None:
+    config = session.config
+    folder, found = config.getoption("--fault-report", default=None), config.stash.setdefault(_FINDINGS, [])
+    if (output := getattr(config, "workeroutput", None)) is not None:  # one of several processes, which write no report of their own
+        output["findings"] = [asdict(finding) for finding in found]
+    elif folder is not None:
         write_report(folder, found)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Takes what a process found when rows run side by side."""
+    told = getattr(node, "workeroutput", {}).get("findings", [])
+    node.config.stash.setdefault(_FINDINGS, []).extend(Finding(**finding) for finding in told)
