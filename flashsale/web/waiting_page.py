@@ -73,7 +73,8 @@ def _onward(shop: Address | None, line: str, words: Words) -> Markup:
         return element("a", words.say("to_shop"), id="back", class_="button", href=str(shop), data_to=str(shop))
     step = Markup('<input type="hidden" name="step" value="adopt">')
     place = Markup('<input type="hidden" name="secret"><input type="hidden" name="handoff">')
-    return element("form", step, place, element("button", words.say("choose_here")), id="choose", method="post", action=line)
+    stuck = element("p", words.say("not_taken_along"), id="stuck", class_="trouble", role="alert", hidden=True)
+    return element("form", step, place, stuck, element("button", words.say("choose_here")), id="choose", method="post", action=line)
 
 
 def _cookieless(shop: Address | None, words: Words) -> Markup:

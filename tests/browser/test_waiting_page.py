@@ -39,8 +39,7 @@ async def test_after_admission_a_link_leads_back_with_the_token_in_the_fragment(
     assert await page.evaluate("document.referrer") in {"", f"{stage.url}/"}
 
 
-async def test_without_storage_the_place_goes_along_to_choosing(stage: Stage, tabs: Tabs) -> None:
-    drop = await stage.open_drop(a_drop())
+async def admitted_without_storage(stage: Stage, tabs: Tabs, drop: Drop) -> Room:
     page = await (await tabs.person()).new_page()
     await page.add_init_script(
         "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('no', 'SecurityError'); } })"
@@ -49,11 +48,50 @@ async def test_without_storage_the_place_goes_along_to_choosing(stage: Stage, ta
     room = Room(page)
     await room.join()
     await room.comes_to("admitted")
+    return room
+
+
+async def test_without_storage_the_place_goes_along_to_choosing(stage: Stage, tabs: Tabs) -> None:
+    drop = await stage.open_drop(a_drop())
+    page = (await admitted_without_storage(stage, tabs, drop)).page
     await page.get_by_role("button", name="Choose and reserve").click()
     await page.get_by_role("button", name="Reserve").click()
     await expect(page.get_by_role("heading", name="Reserved for you")).to_be_visible()
     snapshot = await stage.lab.inspect(drop)
     assert (snapshot.snapshot.joined, snapshot.skus["poster"].reserved) == (1, 1)
+
+
+async def test_whoever_is_stopped_on_the_way_to_choosing_can_go_on(stage: Stage, tabs: Tabs, complaints: Complaints) -> None:
+    complaints.allow("status of 409")  # a second code is refused, and not needed
+    drop = await stage.open_drop(a_drop())
+    room = await admitted_without_storage(stage, tabs, drop)
+    page = room.page
+
+    async def stop(route: Route) -> None:
+        await route.fetch(max_redirects=0)  # the place has moved, and nobody hears of it
+        await page.context.clear_cookies()
+        await route.abort("aborted")
+
+    await page.route("**/line*", stop, times=1)
+    choose = page.get_by_role("button", name="Choose and reserve")
+    await choose.click()
+    await room.comes_to("moved")
+    await choose.click()
+    await page.get_by_role("button", name="Reserve").click()
+    await expect(page.get_by_role("heading", name="Reserved for you")).to_be_visible()
+    assert (await stage.lab.inspect(drop)).snapshot.joined == 1
+
+
+async def test_a_place_that_cannot_be_taken_along_is_told_and_tried_again(stage: Stage, tabs: Tabs, complaints: Complaints) -> None:
+    complaints.allow("ERR_FAILED")
+    drop = await stage.open_drop(a_drop())
+    page = (await admitted_without_storage(stage, tabs, drop)).page
+    await page.route("**/handoff", lambda route: route.abort(), times=1)
+    choose = page.get_by_role("button", name="Choose and reserve")
+    await choose.click()
+    await expect(page.get_by_role("alert").filter(has_text="could not be taken along")).to_be_visible()
+    await choose.click()
+    await expect(page.get_by_role("button", name="Reserve")).to_be_visible()
 
 
 async def test_without_cookies_it_says_so_before_anybody_joins(stage: Stage, tabs: Tabs) -> None:

@@ -5,7 +5,9 @@ const onward = document.getElementById("onward");
 const back = document.getElementById("back");
 const choose = document.getElementById("choose");
 const cookieless = document.getElementById("cookieless"); // said where choosing is on pages of ours, which take cookies
+const stuck = document.getElementById("stuck");
 let handing = null; // the place, to those pages
+let heir = ""; // the secret that it is handed to
 
 function keptSecret() {
   try {
@@ -15,12 +17,18 @@ function keptSecret() {
   }
 }
 
-// Without storage the place is only in the element: it is handed over, as to another device, to a secret that goes along.
+// Without storage the place is only in the element: it is handed over, as to another device, to a secret that goes along. That can be
+// done once; whoever was stopped on the way, or comes back, goes on with the same secret, and needs no code once it has the place.
 async function handOver({ secret, handoff }) {
-  const made = await room.handoff();
-  secret.value = crypto.randomUUID();
-  handoff.value = made.handoff;
+  stuck.hidden = true;
+  handoff.value = await room.handoff().then((made) => made.handoff, codeless);
+  secret.value = heir ||= crypto.randomUUID();
   choose.submit();
+}
+
+function codeless(error) {
+  if (heir && error.code === "moved") return "";
+  throw error;
 }
 
 room.addEventListener("flash-sale-admitted", ({ detail }) => {
@@ -29,14 +37,16 @@ room.addEventListener("flash-sale-admitted", ({ detail }) => {
 });
 
 room.addEventListener("flash-sale-state", ({ detail }) => {
-  if (detail.previous === "admitted") onward.hidden = true;
+  if (detail.previous === "admitted") onward.hidden = !(heir && detail.state === "moved");
 });
 
 choose?.addEventListener("submit", (event) => {
   choose.elements.secret.value = keptSecret();
   if (keptSecret()) return;
   event.preventDefault();
-  handing ??= handOver(choose.elements).catch(() => (handing = null)); // it can be tried again
+  handing ??= handOver(choose.elements)
+    .catch(() => (stuck.hidden = false))
+    .finally(() => (handing = null)); // it can be tried again
 });
 
 if (cookieless) cookieless.hidden = navigator.cookieEnabled;
