@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -195,6 +196,21 @@ async def test_a_hidden_tab_says_when_its_turn_may_be_near_without_asking(stage:
     await expect(page).to_have_title("Your turn may be near")
     assert polls == []
     await _show(page, "visible")
+    await expect(page).to_have_title("A poster")
+
+
+async def test_a_hidden_tab_whose_turn_is_in_weeks_does_not_call_it_near(stage: Stage, tabs: Tabs) -> None:
+    """A browser's timer of more than 2^31 - 1 ms is over at once."""
+    drop = await stage.open_drop(a_drop(opens_in_s=30 * 86_400, closes_at_ms=(int(time.time()) + 31 * 86_400) * 1000))
+    page = await (await tabs.person()).new_page()
+    await page.goto(stage.shop.page(drop.drop_id))
+    room = Room(page)
+    await room.joins()
+    await is_told(room)
+    low_ms, _ = (await room.heard("position"))[-1]["etaMs"]
+    assert low_ms >= 2**31
+    await _show(page, "hidden")
+    await page.evaluate("new Promise((done) => setTimeout(done, 2 ** 31))")  # over at once, too, and after the element's
     await expect(page).to_have_title("A poster")
 
 

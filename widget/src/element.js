@@ -164,7 +164,7 @@ export class FlashSaleRoom extends HTMLElement {
       this.#entitle();
     };
     clearTimeout(this.#near);
-    this.#near = document.hidden && wait && setTimeout(near, wait[0]);
+    this.#near = document.hidden && wait?.[0] < 2 ** 31 && setTimeout(near, wait[0]); // a longer one would be over at once
     this.#entitle();
   }
 
