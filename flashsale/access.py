@@ -23,7 +23,7 @@ import structlog
 
 from flashsale.clock import Clock
 from flashsale.connections.database import Database
-from flashsale.errors import BadInput, FlashsaleError
+from flashsale.errors import BadInput, DatabaseUnavailable, FlashsaleError
 from flashsale.log import Trouble
 
 KEY_PREFIX = "fs_live_"
@@ -127,6 +127,8 @@ class AccessKeys:
         self._database = database
         self._clock = clock
         self._active: dict[str, _Active] = {}
+        self._read = False
+        """whether they were ever read"""
         self._looked_at = float("-inf")
         self._looking: asyncio.Task[None] | None = None
         self._refreshing = asyncio.Lock()
@@ -168,7 +170,7 @@ class AccessKeys:
             )
             for row in rows
         }
-        self._looked_at = self._clock.monotonic()
+        self._read, self._looked_at = True, self._clock.monotonic()
 
     def active(self, key_id: str) -> Principal | None:
         """Who the key `key_id` stands for while it is in force, as far as this process knows; it proves nobody's right to it."""
@@ -179,13 +181,21 @@ class AccessKeys:
         return None if expires_at_ms is not None and self._clock.now_ms() >= expires_at_ms else found.principal
 
     async def find(self, key_id: str) -> Principal | None:
-        """As `active`; a key made a moment ago is looked up once, however many ask at the same time."""
+        """As `active`; a key made a moment ago is looked up once, however many ask at the same time.
+
+        Raises:
+            DatabaseUnavailable: no key has been read since this process began, so nothing can be said of this one.
+        """
         if key_id not in self._active:
             await self._look_again()
         return self.active(key_id)
 
     async def authenticate(self, key: str) -> Principal | None:
-        """Who `key` stands for, or None. A key made a moment ago is looked up once, however many ask at the same time."""
+        """Who `key` stands for, or None. A key made a moment ago is looked up once, however many ask at the same time.
+
+        Raises:
+            DatabaseUnavailable: as `find` does.
+        """
         match = _KEY.fullmatch(key)
         if match is None:
             return None
@@ -200,12 +210,17 @@ class AccessKeys:
         return self.active(key_id) if same else None
 
     async def _look_again(self) -> None:
-        if self._looking is None:
-            if self._clock.monotonic() - self._looked_at < LOOK_AGAIN_S:
-                return
+        if self._looking is None and self._clock.monotonic() - self._looked_at >= LOOK_AGAIN_S:
             self._looked_at = self._clock.monotonic()
             self._looking = asyncio.create_task(self._look())
-        await asyncio.shield(self._looking)
+        if self._looking is not None:
+            await asyncio.shield(self._looking)
+        if not self._read:
+            raise DatabaseUnavailable(
+                what="Your key cannot be checked yet:",
+                why="Postgres has not answered since this worker began.",
+                todo="Try again in a moment.",
+            )
 
     async def _look(self) -> None:
         try:

@@ -117,6 +117,23 @@ async def test_wrong_keys(presented: str) -> None:
     assert await keys.authenticate(KEY) is not None
 
 
+async def test_a_worker_that_has_read_no_keys_yet_refuses_nobody_for_good() -> None:
+    database, clock = CountingDatabase([row()]), FrozenClock()
+    keys = keys_over(database, clock)
+    database.away = True
+    for _ in range(2):
+        with pytest.raises(DatabaseUnavailable):
+            await keys.authenticate(KEY)
+        with pytest.raises(DatabaseUnavailable):
+            await keys.find("A" * KEY_ID_LENGTH)
+    assert await keys.authenticate("no key at all") is None
+    database.away = False
+    clock.ms += 60_000
+    assert await keys.authenticate(KEY) is not None
+    database.away = True
+    assert await keys.authenticate(KEY.replace("A", "B")) is None
+
+
 async def test_an_expired_key() -> None:
     clock = FrozenClock()
     keys = keys_over(CountingDatabase([row(expires_at=datetime.fromtimestamp(clock.ms / 1000 + 1, UTC))]), clock)
