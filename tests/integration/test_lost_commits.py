@@ -37,6 +37,8 @@ from tests.integration.test_reconciler_process import all_finished, running, unt
 from tests.stores import settings_for
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from flashsale.connections.database import Database
     from flashsale.embedded.stores import EmbeddedStores
 
@@ -56,6 +58,18 @@ async def somewhere_else(store: Store, database: Database) -> None:
     await store.set(POSTGRES, f"{row['system']} {row['timeline']} {row['flushed'] + 2**40}")
 
 
+async def remembers_now(store: Store, database: Database) -> Callable[[], Awaitable[bool]]:
+    """Whether the store has noted how far Postgres is at this moment; it does so at intervals."""
+    row = await database.fetchrow("postgres_position")
+    assert row is not None
+
+    async def remembers() -> bool:
+        noted = await store.get(POSTGRES)
+        return noted is not None and int(noted.split()[2]) >= row["flushed"]
+
+    return remembers
+
+
 @pytest.mark.parametrize("how", ["a standby is promoted", "an old copy is started"])
 async def test_what_a_copy_lacks_comes_again(fresh_stores: EmbeddedStores, how: str) -> None:
     await migrate(fresh_stores.postgres.url)
@@ -73,6 +87,7 @@ async def test_what_a_copy_lacks_comes_again(fresh_stores: EmbeddedStores, how: 
             for number in range(10, 30):
                 await write(store, transition("confirmed", number))
             await until(lambda: all_finished(store))
+            await until(await remembers_now(store, database))
         assert await states(database) == {"paid": 29, "refund_due": 1}
         await replaced_by(fresh_stores.postgres, copy, promoted=how == "a standby is promoted")
 
