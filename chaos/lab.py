@@ -49,7 +49,7 @@ from flashsale.settings import Settings, load_settings
 from loadtest.checker.model import Rules, Window
 from loadtest.checker.stores import read_final_state
 from loadtest.checker.verdict import Verdict, check
-from loadtest.diary import RETRY_LATER
+from loadtest.diary import asks_to_repeat
 from loadtest.history import read_history
 from reconciler.journal import Journal
 
@@ -422,7 +422,7 @@ def _rude_answers(result_file: Path) -> list[str]:
         f"{operation} was answered {answer}, {count} times"
         for operation, counts in answers.items()
         for answer, count in counts.items()
-        if answer.startswith("5") and answer.partition(" ")[2] not in RETRY_LATER
+        if answer.startswith("5") and not asks_to_repeat(operation, answer.partition(" ")[2])
     ]
 
 

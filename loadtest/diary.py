@@ -17,6 +17,15 @@ RETRY_LATER = ("busy", "unknown", "recovering", "store_unavailable")
 """503s that honestly ask for a repetition"""
 
 
+def asks_to_repeat(operation: str, code: str) -> bool:
+    """Whether a 503 is an honest one.
+
+    Shoppers never hear of Postgres. Their shop does when it pays or asks for an order, from a worker that began while Postgres was away and
+    knows no keys yet.
+    """
+    return code in RETRY_LATER or (operation in ("confirm", "order") and code == "database_unavailable")
+
+
 class Times:
     """Answer times of one kind of request."""
 
@@ -85,7 +94,7 @@ class Diary:
         self.times[operation].add(took_ms)
         if status >= 500:
             self.http_5xx += 1
-            if code in RETRY_LATER:
+            if asks_to_repeat(operation, code):
                 self.retry_later[code] += 1
 
     def drew(self, ticket_id: str, entry_number: int, queue_number: int) -> None:
