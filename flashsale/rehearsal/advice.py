@@ -16,7 +16,7 @@ from flashsale.settings import Settings
 ENOUGH = 0.95
 """A limit is large enough when the line moves at this part of what it would without the limit."""
 POLLS_PER_S, JOINS_PER_S, ADMISSIONS_PER_S, RESERVATIONS_PER_S = 140_000, 17_000, 11_000, 12_000
-"""What one worker answers over HTTP, one request at a time: the README's table (`flashsale bench`) of November 2026, in round numbers."""
+"""What one worker answers over HTTP, one request at a time: by `flashsale bench` on two shared cores in November 2026, in round numbers."""
 LOAD_MAX = 0.5
 """Workers should be busy for half of the time in the busiest second."""
 WORKERS_MIN = 2
