@@ -650,7 +650,7 @@ async def test_the_end_of_an_admission_is_shown_said_once_and_told(stage: Stage,
     await announcements(page)
     assert (await room.hears("ending"))["expiresAtMs"]
     await expect(room.part("headline")).to_have_text("Your turn ends in")
-    assert 50 < await seconds_left(room) <= 60
+    assert 50 < await seconds_left(room) <= 61  # a timer may fire a moment early, and seconds are rounded up
     await expect(room.host.get_by_role("alert")).to_have_text("Your turn ends in 60 seconds.")
     assert len(await room.heard("ending")) == 1
 
