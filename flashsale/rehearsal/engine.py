@@ -15,7 +15,7 @@ from typing import Any
 
 from admission.drawing import draws_of, make_draw, prepare
 from admission.pace import Pace, Signals, plan
-from admission.places import Draws, Turn, queue_place
+from admission.places import Draws, Turn, draw_of, queue_place
 from admission.serving import encode_document, serving_document
 from flashsale.errors import BadInput
 from flashsale.model import LINE_STRIDE, Drop, DropState, Snapshot, place_of
@@ -388,8 +388,7 @@ class Engine:
         return _Question("admit", called, requests, self._admitted)
 
     def _turn(self, visitor: Visitor) -> Turn:
-        at = visitor.place // LINE_STRIDE
-        draw = self._draws[at] if at < len(self._draws) else None
+        draw = draw_of(visitor.place, self._draws)
         return Turn(visitor.place, visitor.turn, draw.mark if draw else "")
 
     def _give_up(self, visitor: Visitor) -> _Question:

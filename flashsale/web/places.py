@@ -8,7 +8,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from admission.inlet import LiveDrop
 from admission.outlook import outlook
-from admission.places import queue_place
+from admission.places import turn_of
 from admission.serving import serving_document
 from flashsale.model import Drop, DropState, Place, Snapshot, Ticket, line_of, number_of, place_of
 from flashsale.settings import WaitingRoomSettings
@@ -114,8 +114,8 @@ def _numbers(live: LiveDrop, place: int, *, late: bool) -> _Numbers:
     number = number_of(place)
     if late:
         return _Numbers(UNSET, number)
-    drawn = line_of(place) < len(live.draws) and live.draws[line_of(place)] is not None
-    return _Numbers(number, number_of(queue_place(place, live.draws)) if drawn else UNSET)
+    turn = turn_of(place, live.draws).queue_place
+    return _Numbers(number, UNSET if turn < 0 else number_of(turn))
 
 
 def _serving_number(snapshot: Snapshot, place: int) -> int:
