@@ -108,8 +108,7 @@ class Observer:
                 assert_never(readers)
 
     def _by_rule(self, request: web.Request) -> Headers:
-        rule = self._cross_origins.of_values(request.match_info)
-        return FOR_ANYONE if rule.any else rule.headers(request.headers.get("Origin"))
+        return self._cross_origins.of_values(request.match_info).headers(request.headers.get("Origin"))
 
     def _prepared(self, cross_origin: Headers) -> PreparedHeads:
         """The heads with these headers; there are as many as origins on allow-lists."""

@@ -246,7 +246,7 @@ def of_refusal(refused: Refused) -> Problem:
         case AdmitOutcome():
             code = _admit_code(outcome)
         case JoinOutcome.DEVICES_FULL:
-            return problem(_join_code(JoinOutcome.DEVICES_FULL), "This place is known on 20 other devices already. Go on with one of them.")
+            return problem(Code.LIMIT_REACHED, "This place is known on 20 other devices already. Go on with one of them.")
         case JoinOutcome():
             code = _join_code(outcome)
         case _:
