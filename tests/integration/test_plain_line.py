@@ -85,6 +85,11 @@ class Reader:
         self.address = address or self.address
         self.page = await self._ask("GET", self.address)
 
+    async def join(self) -> None:
+        """Comes to the line and joins it."""
+        await self.look()
+        await self.send("join")
+
     async def send(self, step: str, fields: Mapping[str, str] | None = None, *, headers: Mapping[str, str] | None = None) -> None:
         """Sends the form of `step` that is on the page, with what the shopper fills in."""
         form = re.search(rf'<form method="post" action="([^"]+)" class="{step}">(.*?)</form>', self.text, re.DOTALL)
@@ -119,8 +124,7 @@ class Reader:
 async def admitted(service: Service, **changes: Any) -> Reader:
     await service.open_drop(make_drop(**changes))
     reader = Reader(service)
-    await reader.look()
-    await reader.send("join")
+    await reader.join()
     await reader.until("It is your turn")
     return reader
 
@@ -234,8 +238,7 @@ async def test_what_is_reserved_is_asked_for_and_taken_when_it_comes_back(servic
     first = await admitted(service, skus=(Sku("a", "A", 1, 100, 1), Sku("b", "B", 1, 100, 1)), limit_per_shopper=1)
     second, other = Reader(service), Reader(service)
     for reader in (second, other):
-        await reader.look()
-        await reader.send("join")
+        await reader.join()
         await reader.until("It is your turn")
     await first.send("reserve", {"sku": "a"})
     await other.send("reserve", {"sku": "b"})
@@ -265,8 +268,7 @@ async def test_nobody_is_left_waiting_for_what_is_sold_for_good(service: Service
     first = await admitted(service, skus=(Sku("a", "A", 1, 100, 1), Sku("b", "B", 1, 100, 1)), limit_per_shopper=1)
     second, other = Reader(service), Reader(service)
     for reader in (second, other):
-        await reader.look()
-        await reader.send("join")
+        await reader.join()
         await reader.until("It is your turn")
     await first.send("reserve", {"sku": "a"})
     await second.look(f"{LINE}?units-a=1")
@@ -297,8 +299,7 @@ async def pay(service: Service, reader: Reader, sold: int) -> None:
 
 async def test_a_sku_that_may_come_back_can_be_asked_for_beside_one_that_is_left(service: Service) -> None:
     reader, other = await admitted(service), Reader(service)
-    await other.look()
-    await other.send("join")
+    await other.join()
     await other.until("It is your turn")
     for buyer in (reader, other):
         assert 'name="units-white-42"' in buyer.text
@@ -326,8 +327,7 @@ async def test_after_a_refusal_the_page_looks_again_as_it_says(service: Service)
     for _ in range(3):
         await Buyer(service, DROP).join()
     reader = Reader(service)
-    await reader.look()
-    await reader.send("join")
+    await reader.join()
     await reader.post(LINE, {"step": "reserve", "units-black-42": "1"})
     assert reader.page is not None
     assert reader.page.status == 409
@@ -345,8 +345,7 @@ async def test_waiting_says_position_wait_and_chance_and_looks_again(service: Se
     for _ in range(5):
         await Buyer(service, DROP).join()
     reader = Reader(service)
-    await reader.look()
-    await reader.send("join")
+    await reader.join()
     assert re.fullmatch(r"\d (person is|people are) ahead of you", reader.headline), reader.headline
     assert "Your place is kept" in reader.text
     assert re.search(r"The stock will|The chance", reader.text)
@@ -370,8 +369,7 @@ async def test_before_the_opening(service: Service) -> None:
 async def test_whoever_joined_before_the_opening_goes_by_the_order_of_joining(service: Service) -> None:
     await service.open_drop(make_drop(opens_in_ms=600_000))
     reader = Reader(service)
-    await reader.look()
-    await reader.send("join")
+    await reader.join()
     assert "Your number in the line is 0." in reader.text
     await service.services.drop_store.steer(DROP, "open")
     await reader.until("It is your turn")
@@ -390,8 +388,7 @@ async def test_joining_is_not_open_yet(service: Service) -> None:
 async def test_a_place_comes_back_after_a_reload_and_a_restart_of_the_browser(service: Service) -> None:
     await service.open_drop(make_drop(opens_in_ms=600_000, order="draw"))
     reader = Reader(service)
-    await reader.look()
-    await reader.send("join")
+    await reader.join()
     number = re.search(r"entry number \d+", reader.text)
     await Buyer(service, DROP).join()
     again = Reader(service, cookies=dict(reader.cookies))
@@ -403,8 +400,7 @@ async def test_a_place_comes_back_after_a_reload_and_a_restart_of_the_browser(se
 async def test_leaving_gives_the_place_up_and_the_next_one_is_new(service: Service) -> None:
     await service.open_drop(make_drop(opens_in_ms=600_000))
     reader = Reader(service)
-    await reader.look()
-    await reader.send("join")
+    await reader.join()
     first = reader.secret
     await reader.send("leave")
     assert reader.headline == "Join the line"
@@ -416,8 +412,7 @@ async def test_leaving_gives_the_place_up_and_the_next_one_is_new(service: Servi
 async def test_whoever_left_and_did_not_get_the_answer_may_join_again(service: Service) -> None:
     await service.open_drop(make_drop(opens_in_ms=600_000))
     reader = Reader(service)
-    await reader.look()
-    await reader.send("join")
+    await reader.join()
     before = dict(reader.cookies)
     await reader.send("leave")
     reader.cookies = before
@@ -553,8 +548,7 @@ async def test_paused(service: Service) -> None:
     for _ in range(3):
         await Buyer(service, DROP).join()
     reader = Reader(service)
-    await reader.look()
-    await reader.send("join")
+    await reader.join()
     await service.services.drop_store.pause(DROP)
     await service.services.drop_store.steer(DROP, "notice", "Back at noon <soon>")
     await reader.look()
@@ -568,12 +562,10 @@ async def test_closed_and_sold_out(service: Service) -> None:
     drop = make_drop(skus=(Sku("a", "A", 1, 100, 1),), limit_per_shopper=1)
     await service.open_drop(drop)
     reader = Reader(service)
-    await reader.look()
-    await reader.send("join")
+    await reader.join()
     await reader.until("It is your turn")
     late = Reader(service)
-    await late.look()
-    await late.send("join")
+    await late.join()
     await reader.send("reserve", {"sku": "a"})
     await late.look()
     assert "Everything is reserved just now" in late.text or "ahead" in late.headline or "next" in late.headline
@@ -599,8 +591,7 @@ async def test_closed_and_sold_out(service: Service) -> None:
 async def test_removed(service: Service) -> None:
     await service.open_drop(make_drop(opens_in_ms=600_000))
     reader = Reader(service)
-    await reader.look()
-    await reader.send("join")
+    await reader.join()
     ticket_id = ticket_id_of(DROP, secret_hash_of(reader.secret))
     await service.services.waiting_room.remove(DROP, ticket_id, "a bot")
     await reader.look()
@@ -611,8 +602,7 @@ async def test_removed(service: Service) -> None:
 async def test_moved_to_another_device(service: Service) -> None:
     await service.open_drop(make_drop(opens_in_ms=600_000))
     reader = Reader(service)
-    await reader.look()
-    await reader.send("join")
+    await reader.join()
     ticket_id = ticket_id_of(DROP, secret_hash_of(reader.secret))
     proof = {"Authorization": f"Ticket {ticket_id}.{reader.secret}"}
     handoff = (await service.post(f"/v1/tickets/{ticket_id}/handoff", headers=proof)).json["handoff"]
@@ -765,8 +755,7 @@ async def test_a_flood_from_one_address_is_slowed_down(settings: Settings, store
 async def test_a_place_that_was_lost_comes_back_by_its_receipt(service: Service, settings_in_use: Settings) -> None:
     await service.open_drop(make_drop(opens_in_ms=600_000))
     reader = Reader(service)
-    await reader.look()
-    await reader.send("join")
+    await reader.join()
     before = dict(reader.cookies)
 
     def seen() -> LiveDrop:
