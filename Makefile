@@ -17,7 +17,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 py
 # Wheels only: a fresh machine has no compiler, and a build would run unpinned code.
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --progress-bar off \
 	--only-binary :all: --require-hashes
-# One more than there are cores: tests wait a third of their time, for servers, browsers and clocks.
+# One more than there are cores: tests wait for servers, browsers and clocks.
 TEST_PROCESSES ?= $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores < 4 ? cores + 1 : 4)))
 CODE := flashsale admission reconciler loadtest chaos tests
 

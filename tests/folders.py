@@ -12,8 +12,8 @@ ROOM_BYTES = 4 << 30
 def scratch() -> Path | None:
     """Memory, where there is plenty; None for the system's own place.
 
-    The servers force every change to disk in tests as they do in production, and waited for that half of the time. What the fault
-    tests break is on a disk.
+    The servers force every change to disk in tests as they do in production, and would wait for it. What the fault tests
+    break is on a disk.
     """
     try:
         return MEMORY if shutil.disk_usage(MEMORY).free >= ROOM_BYTES else None
